@@ -1,0 +1,1 @@
+"""Text, exercises, tokens and the data modules that serve them."""
