@@ -1,0 +1,245 @@
+"""The typed shape of every configuration: one dataclass a config group, one root for all recipes.
+
+Every recipe composes the same root, so an experiment can hold the choices of a whole chain and each stage reads its own part.
+Imports neither torch nor NeMo. `None` means "not asked for"; where a default is derived, the comment says from what.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from omegaconf import MISSING
+
+
+class Family(StrEnum):
+    """Which of NeMo's converters a teacher needs."""
+
+    mistral = "mistral"
+    llama = "llama"
+
+
+class Kind(StrEnum):
+    """What the code runs on; `auto` takes the GPU where there is one."""
+
+    auto = "auto"
+    cpu = "cpu"
+    gpu = "gpu"
+
+
+class Precision(StrEnum):
+    """Arithmetic of training; `bf16` keeps fp32 master weights."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
+class Criterion(StrEnum):
+    """How pruning decides what stays: measured importance, or the random baseline."""
+
+    importance = "importance"
+    random = "random"
+
+
+@dataclass
+class RunConfig:
+    name: str | None = None  # <model> or <model>-<experiment>
+    root: str = "runs"
+    stage: str | None = None  # folder inside the run; default: the recipe's own name
+    seed: int = 1234
+
+
+@dataclass
+class SizesConfig:
+    """Sizes of a student; None keeps the teacher's."""
+
+    num_layers: int | None = None
+    ffn_hidden_size: int | None = None
+    hidden_size: int | None = None
+    num_attention_heads: int | None = None
+    num_query_groups: int | None = None
+
+
+@dataclass
+class RecommendedConfig:
+    """What a model's file recommends: the student, and training sizes that suit its scale."""
+
+    student: SizesConfig = field(default_factory=SizesConfig)
+    seq_length: int = 8192
+    micro_batch_size: int = 1
+    global_batch_size: int = 768
+    max_steps: int = 8000
+    lr: float = 1.5e-4
+    min_lr: float = 1.5e-5
+    warmup_steps: int = 100
+    checkpoint_every: int = 200  # steps
+    validate_every: int = 200  # steps
+    heldout_samples: int = 1024
+    calibration_samples: int = 1024
+    calibration_seq_length: int = 4096
+    train_data: list[str] = field(default_factory=list)
+    heldout_data: list[str] = field(default_factory=list)
+
+
+@dataclass
+class ModelConfig:
+    """A teacher: its architecture under Megatron's names, where its weights are, and what is recommended for it."""
+
+    name: str = MISSING
+    family: Family = Family.mistral
+    source: str = MISSING  # where the numbers come from
+    path: str | None = None  # local Hugging Face folder or hub id of the weights
+    num_layers: int = MISSING
+    hidden_size: int = MISSING
+    ffn_hidden_size: int = MISSING
+    num_attention_heads: int = MISSING
+    num_query_groups: int = MISSING
+    head_dim: int = MISSING
+    vocab_size: int = MISSING
+    context_length: int = MISSING
+    tied_embeddings: bool = False
+    rope_base: float = 10000.0
+    rope_scaling: dict[str, Any] | None = None  # Hugging Face's dictionary, Llama 3.1's only
+    sliding_window: int | None = None
+    norm_eps: float = 1e-5
+    init_std: float = 0.02
+    recommended: RecommendedConfig = field(default_factory=RecommendedConfig)
+
+
+@dataclass
+class PlatformConfig:
+    kind: Kind = Kind.auto
+    devices: int = 1  # processes on each node
+    nodes: int = 1
+    tensor_parallel: int = 1
+    pipeline_parallel: int = 1
+    context_parallel: int = 1
+    precision: Precision | None = None  # default: fp32 on CPU, bf16 on GPU
+    gpu_memory_gib: float = 80.0  # of one GPU, for the plan
+    node_memory_gib: float = 1000.0  # of one node, for the plan
+    threads: int | None = None  # CPU threads of one process; default: cores / devices
+
+
+@dataclass
+class DataConfig:
+    """Text or tokens: `.jsonl[.gz]` with a `text` field, `.txt[.gz]` one paragraph a line, or a Megatron `.bin/.idx` prefix."""
+
+    train: list[str] = field(default_factory=list)
+    heldout: list[str] = field(default_factory=list)
+    heldout_samples: int = MISSING  # windows of the held-out text that every loss is measured on, from its start
+    weights: list[float] | None = None  # of the train sources; default: by size
+    exercises: int = 0  # simple Polish exercises (nemo_plugins.data.exercises) mixed into the training text, as documents
+
+
+@dataclass
+class PathConfig:
+    path: str | None = None  # NeMo checkpoint or Hugging Face folder; default: what the earlier stage of the same run left
+
+
+@dataclass
+class ConvertConfig:
+    source: str | None = None  # default: model.path for `import`, the run's newest checkpoint for `export`
+    to: str = "nemo"  # nemo | hf
+    dtype: str | None = None  # of an exported folder: bfloat16 | float32; default: the checkpoint's own
+
+
+@dataclass
+class CalibrationConfig:
+    samples: int = 1024
+    seq_length: int = 4096
+    micro_batch_size: int = 1
+    data: list[str] = field(default_factory=list)
+
+
+@dataclass
+class PruneConfig(SizesConfig):
+    """Sizes of the student. None named: the model's recommended student. `drop_layers` counts from 1, as NeMo's does."""
+
+    drop_layers: list[int] | None = None
+    criterion: Criterion = Criterion.importance
+    calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
+
+
+@dataclass
+class TrainConfig:
+    """What every training stage shares."""
+
+    data: list[str] = field(default_factory=list)
+    max_steps: int = MISSING
+    seq_length: int = MISSING
+    micro_batch_size: int = MISSING
+    global_batch_size: int = MISSING
+    lr: float = MISSING
+    min_lr: float = MISSING
+    warmup_steps: int = MISSING
+    weight_decay: float = 0.1
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.95
+    clip_grad: float = 1.0
+    log_every: int = 1  # steps
+    checkpoint_every: int = MISSING
+    keep_checkpoints: int = 2
+    validate_every: int = MISSING
+
+
+@dataclass
+class LossConfig:
+    """The distillation loss. This version runs NeMo's own: forward KL at temperature 1 on the whole vocabulary."""
+
+    kind: str = "forward_kl"
+    temperature: float = 1.0
+    top_k: int | None = None
+    alpha: float = 1.0
+
+
+@dataclass
+class DistillConfig(TrainConfig):
+    loss: LossConfig = field(default_factory=LossConfig)
+
+
+@dataclass
+class PretrainConfig(TrainConfig):
+    sizes: SizesConfig = field(default_factory=SizesConfig)  # train another size than the model's own, e.g. the student's
+
+
+@dataclass
+class LoggerConfig:
+    tensorboard: bool = True
+
+
+@dataclass
+class StageConfig:
+    """One stage of a chain: the recipe that runs it and what it is told beyond the chain's own overrides."""
+
+    name: str = MISSING  # run folder
+    recipe: str = MISSING  # file in recipes/
+    overrides: list[str] = field(default_factory=list)
+    what: str = ""  # one line for the plan
+
+
+@dataclass
+class ExperimentConfig:
+    name: str | None = None
+    models: list[str] = field(default_factory=list)  # the models that it is for
+    stages: list[StageConfig] = field(default_factory=list)
+
+
+@dataclass
+class Recipe:
+    """Root of every recipe's configuration."""
+
+    run: RunConfig = field(default_factory=RunConfig)
+    dry_run: bool = False
+    force: bool = False
+    model: ModelConfig = MISSING
+    teacher: PathConfig = field(default_factory=PathConfig)
+    student: PathConfig = field(default_factory=PathConfig)
+    platform: PlatformConfig = field(default_factory=PlatformConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    convert: ConvertConfig = field(default_factory=ConvertConfig)
+    prune: PruneConfig = field(default_factory=PruneConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    experiment: ExperimentConfig = field(default_factory=ExperimentConfig)

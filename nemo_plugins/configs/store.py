@@ -1,0 +1,22 @@
+"""Where the configuration files are, and the schema that Hydra holds them against."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nemo_plugins.configs.schema import Recipe
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CONF = REPOSITORY / "conf"
+
+
+def register() -> None:
+    """Put the schema where `conf/recipe.yaml` starts from: a misspelt key or a wrong type fails while Hydra composes."""
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(name="recipe_schema", node=Recipe)
+
+
+def options(group: str) -> list[str]:
+    """What may be chosen in a group, e.g. the models of `model`."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))

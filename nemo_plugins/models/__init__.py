@@ -1,0 +1,1 @@
+"""Architectures, how they are counted, and conversion between Hugging Face and NeMo."""

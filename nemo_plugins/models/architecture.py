@@ -1,0 +1,129 @@
+"""The sizes of a decoder-only transformer, and what follows from them: parameters, FLOPs, key-value cache.
+
+Hugging Face's Mistral / Llama meanings under Megatron's names. No biases, RMSNorm, rotary positions.
+Imports neither torch nor NeMo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from nemo_plugins.configs.schema import ModelConfig, SizesConfig
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A Mistral- or Llama-like model.
+
+    Sizes are counts of elements; `ffn_hidden_size` is the width between the two linear layers, `num_query_groups` the number of
+    key-value heads, `vocab_size` the rows of the embedding as they are stored, `gated` whether the FFN has a gate (SwiGLU).
+    """
+
+    num_layers: int
+    hidden_size: int
+    ffn_hidden_size: int
+    num_attention_heads: int
+    num_query_groups: int
+    head_dim: int
+    vocab_size: int
+    tied_embeddings: bool = False
+    gated: bool = True
+    context_length: int = 32768
+    rope_base: float = 10000.0
+    norm_eps: float = 1e-5
+
+    @property
+    def layer_parameters(self) -> int:
+        """Parameters of one layer: attention, FFN and its two norms."""
+        heads = (2 * self.num_attention_heads + 2 * self.num_query_groups) * self.head_dim  # q and o, k and v
+        ffn = (3 if self.gated else 2) * self.ffn_hidden_size
+        return self.hidden_size * (heads + ffn + 2)
+
+    @property
+    def embedding_parameters(self) -> int:
+        """Parameters of one embedding matrix, [vocab_size, hidden_size]."""
+        return self.vocab_size * self.hidden_size
+
+    def parameters(self, count: Literal["all", "paper"] = "all") -> int:
+        """Number of parameters.
+
+        Args:
+            count: `all` counts what is stored (input embedding and output projection, once where they are tied); `paper`
+                counts one embedding matrix, as the Bielik-Minitron paper does (arXiv 2603.11881, table of candidates).
+        Raises:
+            ValueError: another `count`.
+        """
+        if count not in ("all", "paper"):
+            raise ValueError(f"count is 'all' or 'paper', got {count!r}")
+        matrices = 1 if count == "paper" or self.tied_embeddings else 2
+        return self.num_layers * self.layer_parameters + self.hidden_size + matrices * self.embedding_parameters
+
+    def flops_per_token(self, seq_length: int) -> int:
+        """FLOPs of one forward pass per token, on average over a causal sequence of `seq_length` tokens.
+
+        A multiplication and an addition for every weight that multiplies the token (the input embedding is a look-up), and
+        scores and weighted sum over the (seq_length + 1) / 2 positions that a token sees
+        on average. Training takes three times that.
+        """
+        weights = self.num_layers * (self.layer_parameters - 2 * self.hidden_size) + self.embedding_parameters
+        attention = self.num_layers * self.num_attention_heads * self.head_dim * (seq_length + 1)
+        return 2 * weights + 2 * attention
+
+    def kv_cache_bytes(self, tokens: int, bytes_per_value: float = 2) -> int:
+        """Bytes of the keys and values of `tokens` tokens in every layer."""
+        return int(2 * self.num_layers * self.num_query_groups * self.head_dim * tokens * bytes_per_value)
+
+    def with_sizes(self, sizes: SizesConfig | Mapping[str, Any] | None = None, **named: int | None) -> Architecture:
+        """The same model with other sizes; what is None or not named stays. `head_dim` never changes."""
+        given = sizes if isinstance(sizes, Mapping) else {} if sizes is None else vars(sizes)
+        known = ("num_layers", "hidden_size", "ffn_hidden_size", "num_attention_heads", "num_query_groups")
+        changes = {key: given.get(key) for key in known} | named
+        return replace(self, **{key: value for key, value in changes.items() if value is not None})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers, for a summary or a table."""
+        return asdict(self)
+
+    @classmethod
+    def from_config(cls, model: ModelConfig) -> Architecture:
+        """The architecture of a `model` group of the configuration."""
+        return cls(**{field.name: getattr(model, field.name) for field in fields(cls) if hasattr(model, field.name)})
+
+    @classmethod
+    def from_hf(cls, config: Mapping[str, Any]) -> Architecture:
+        """The architecture that a Hugging Face `config.json` of a Mistral or Llama model describes.
+
+        Raises:
+            ValueError: a size is missing, the model type is another, or the layers have biases.
+        """
+        kind = config.get("model_type")
+        if kind not in ("mistral", "llama"):
+            raise ValueError(f"model_type is {kind!r}; expected mistral or llama")
+        if config.get("attention_bias") or config.get("mlp_bias"):
+            raise ValueError("the model has biases in its linear layers; expected attention_bias and mlp_bias false")
+        names = {
+            "num_layers": "num_hidden_layers",
+            "hidden_size": "hidden_size",
+            "ffn_hidden_size": "intermediate_size",
+            "num_attention_heads": "num_attention_heads",
+            "vocab_size": "vocab_size",
+        }
+        absent = [name for name in names.values() if not isinstance(config.get(name), int)]
+        if absent:
+            raise ValueError(f"no number for {', '.join(absent)}")
+        sizes = {ours: config[theirs] for ours, theirs in names.items()}
+        heads = sizes["num_attention_heads"]
+        # transformers 5 moved the base into rope_parameters
+        rope = config.get("rope_theta") or (config.get("rope_parameters") or {}).get("rope_theta") or 10000.0
+        return cls(
+            **sizes,
+            num_query_groups=config.get("num_key_value_heads") or heads,
+            head_dim=config.get("head_dim") or sizes["hidden_size"] // heads,
+            tied_embeddings=bool(config.get("tie_word_embeddings", False)),
+            context_length=config.get("max_position_embeddings") or 32768,
+            rope_base=float(rope),
+            norm_eps=float(config.get("rms_norm_eps", 1e-5)),
+        )

@@ -1,0 +1,291 @@
+"""Is what was asked for possible? Every check raises UserError naming the key; those about the machine go by `Plan.need`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from nemo_plugins.configs.schema import DistillConfig, Kind, ModelConfig, PlatformConfig, Precision, Recipe, TrainConfig
+from nemo_plugins.models.architecture import Architecture
+from nemo_plugins.planning import weights
+from nemo_plugins.planning.memory import data_parallel
+from nemo_plugins.planning.plan import Plan, gib
+from nemo_plugins.runs import paths, workers
+from nemo_plugins.runs.errors import UserError
+
+TEXT = (".jsonl", ".jsonl.gz", ".txt", ".txt.gz")
+MULTIPLE = 64  # of FFN and hidden sizes, as ModelOpt's pruning has them
+LARGE = 1_000_000_000  # parameters beyond which platform=auto plans for GPUs on a machine that has none
+HOST_SHARE = 0.95  # of the free memory that a conversion may want
+
+
+def has_gpu() -> bool:
+    """Whether an NVIDIA GPU is here, seen without importing torch."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    return not hidden and Path("/dev/nvidia0").exists()
+
+
+def on_gpu(cfg: Recipe) -> bool:
+    """Whether to plan for GPUs: they are asked for or here, or the model is one that nobody trains on a CPU."""
+    if cfg.platform.kind is not Kind.auto:
+        return cfg.platform.kind is Kind.gpu
+    return has_gpu() or Architecture.from_config(cfg.model).parameters() > LARGE
+
+
+def bytes_per_value(cfg: Recipe) -> int:
+    """Of the working weights in training: fp32 on a CPU and bf16 on a GPU unless platform.precision says otherwise."""
+    precision = cfg.platform.precision or (Precision.bf16 if on_gpu(cfg) else Precision.fp32)
+    return 2 if precision is Precision.bf16 else 4
+
+
+def student(cfg: Recipe) -> Architecture:
+    """The student that `prune` asks for.
+
+    Raises:
+        UserError: a size that cannot be pruned to, naming its key.
+    """
+    asked, big = cfg.prune, Architecture.from_config(cfg.model)
+    sizes = {
+        "num_layers": big.num_layers,
+        "ffn_hidden_size": big.ffn_hidden_size,
+        "hidden_size": big.hidden_size,
+        "num_attention_heads": big.num_attention_heads,
+        "num_query_groups": big.num_query_groups,
+    }
+    named = [key for key in sizes if getattr(asked, key) is not None]
+    for key in named:
+        value = getattr(asked, key)
+        if value <= 0:
+            raise UserError(f"prune.{key}={value}: expected a positive number, at most the teacher's {sizes[key]}")
+        if value > sizes[key]:
+            raise UserError(f"prune.{key}={value} is more than the teacher's {sizes[key]}", "pruning only takes away")
+        if key in ("ffn_hidden_size", "hidden_size") and value % MULTIPLE:
+            near = f"{value // MULTIPLE * MULTIPLE or MULTIPLE} or {(value // MULTIPLE + 1) * MULTIPLE}"
+            raise UserError(f"prune.{key}={value} is not a multiple of {MULTIPLE}", f"expected e.g. {near}")
+    if asked.num_query_groups not in (None, big.num_query_groups):
+        raise UserError(
+            f"prune.num_query_groups={asked.num_query_groups}: query groups cannot be pruned",
+            "ModelOpt 0.37 scores them in another order than it cuts them, so that the wrong groups would go",
+            f"leave it out (the teacher's {big.num_query_groups} stay)",
+        )
+    if asked.num_attention_heads is not None and asked.num_attention_heads % big.num_query_groups:
+        raise UserError(
+            f"prune.num_attention_heads={asked.num_attention_heads} do not share out to {big.num_query_groups} query groups",
+            f"expected a multiple of {big.num_query_groups}",
+        )
+    if asked.drop_layers is not None:
+        return big.with_sizes(num_layers=big.num_layers - len(_dropped(asked.drop_layers, big.num_layers, named)))
+    small = big.with_sizes(asked)
+    if small == big:
+        raise UserError(
+            "prune: the student would be the teacher",
+            "name at least one smaller size: prune.num_layers, prune.ffn_hidden_size, prune.hidden_size or prune.drop_layers",
+        )
+    return small
+
+
+def _dropped(layers: list[int], have: int, named: list[str]) -> list[int]:
+    if named:
+        raise UserError(
+            f"prune.drop_layers and prune.{named[0]} are both given",
+            "expected either; drop the layers first, then prune the result",
+        )
+    wrong = [layer for layer in layers if not 1 <= layer <= have]
+    if wrong:
+        raise UserError(
+            f"prune.drop_layers={layers}: {wrong[0]} is no layer of the teacher", f"expected numbers from 1 to {have}"
+        )
+    if len(set(layers)) != len(layers):
+        raise UserError(f"prune.drop_layers={layers} names a layer twice", "expected each at most once")
+    if not layers or len(layers) == have:
+        raise UserError(
+            f"prune.drop_layers={layers} would drop {'all layers' if layers else 'nothing'}",
+            f"expected 1 to {have - 1} layers",
+        )
+    return layers
+
+
+def platform(plan: Plan, cfg: PlatformConfig, models: dict[str, Architecture]) -> None:
+    """Parallelism against the models and the job that this process is in."""
+    for key in ("devices", "nodes", "tensor_parallel", "pipeline_parallel", "context_parallel"):
+        if getattr(cfg, key) < 1:
+            raise UserError(f"platform.{key}={getattr(cfg, key)}: expected at least 1")
+    parts = cfg.tensor_parallel * cfg.pipeline_parallel * cfg.context_parallel
+    have = cfg.devices * cfg.nodes
+    if have % parts:
+        raise UserError(
+            f"platform: tensor {cfg.tensor_parallel} x pipeline {cfg.pipeline_parallel} x context {cfg.context_parallel} "
+            f"= {parts} does not divide devices {cfg.devices} x nodes {cfg.nodes} = {have}",
+            "change platform.devices, platform.nodes or the parallel sizes",
+        )
+    for whose, model in models.items():
+        for key in ("num_attention_heads", "num_query_groups", "ffn_hidden_size", "vocab_size"):
+            if getattr(model, key) % cfg.tensor_parallel:
+                raise UserError(
+                    f"platform.tensor_parallel={cfg.tensor_parallel} does not divide the {whose}'s {key} {getattr(model, key)}"
+                )
+        if model.num_layers % cfg.pipeline_parallel:
+            raise UserError(
+                f"platform.pipeline_parallel={cfg.pipeline_parallel} does not divide the {whose}'s {model.num_layers} layers"
+            )
+    plan.need("device", lambda: _job(cfg))
+
+
+def _job(cfg: PlatformConfig) -> None:
+    if cfg.kind is Kind.gpu and not has_gpu():
+        raise UserError("platform=gpu: no NVIDIA GPU on this machine", "expected /dev/nvidia0; platform=cpu runs without one")
+    have, given = cfg.devices * cfg.nodes, workers.world()
+    if given is not None and given != have:
+        raise UserError(
+            f"the job has {given} processes, platform.devices={cfg.devices} x platform.nodes={cfg.nodes} = {have}",
+            "expected one process for each device: change platform.devices and platform.nodes, or the job's size",
+        )
+    if given is None and cfg.nodes > 1:
+        raise UserError(
+            f"platform.nodes={cfg.nodes}, but neither Slurm nor torchrun started this process",
+            "launch it with srun or torchrun",
+        )
+
+
+def single_process(cfg: PlatformConfig, what: str) -> None:
+    """For stages that work in one process."""
+    for key in ("devices", "nodes", "tensor_parallel", "pipeline_parallel", "context_parallel"):
+        if getattr(cfg, key) != 1:
+            raise UserError(f"platform.{key}={getattr(cfg, key)}: {what} runs in one process", f"expected platform.{key}=1")
+
+
+def training(plan: Plan, train: TrainConfig, key: str, cfg: Recipe) -> None:
+    """A training section against the platform and the model."""
+    for name in ("max_steps", "seq_length", "micro_batch_size", "global_batch_size", "checkpoint_every", "keep_checkpoints",
+                 "validate_every", "log_every"):  # fmt: skip
+        if getattr(train, name) < 1:
+            raise UserError(f"{key}.{name}={getattr(train, name)}: expected at least 1")
+    copies = data_parallel(cfg.platform)
+    unit = train.micro_batch_size * copies
+    if train.global_batch_size % unit:
+        below = train.global_batch_size // unit * unit
+        raise UserError(
+            f"{key}.global_batch_size={train.global_batch_size} is not a multiple of {unit} "
+            f"(micro batch {train.micro_batch_size} x {copies} data-parallel copies)",
+            f"expected e.g. {f'{below} or ' if below else ''}{below + unit}",
+        )
+    fits_context(f"{key}.seq_length", train.seq_length, cfg.model)
+    slices = max(cfg.platform.tensor_parallel, 2 * cfg.platform.context_parallel if cfg.platform.context_parallel > 1 else 1)
+    if train.seq_length % slices:
+        raise UserError(
+            f"{key}.seq_length={train.seq_length} cannot be cut into {slices} parts", f"expected a multiple of {slices}"
+        )
+    if not 0 <= train.warmup_steps < train.max_steps:
+        raise UserError(
+            f"{key}.warmup_steps={train.warmup_steps}: expected at least 0 and less than {key}.max_steps={train.max_steps}"
+        )
+    between = min(train.validate_every, train.max_steps)
+    if train.max_steps % between:
+        near = min((n for n in range(1, train.max_steps + 1) if train.max_steps % n == 0), key=lambda n: abs(n - between))
+        raise UserError(
+            f"{key}.max_steps={train.max_steps} is not a multiple of {key}.validate_every={between}: "
+            "the last weights would go unmeasured",
+            f"expected e.g. {key}.validate_every={near}",
+        )
+    if not 0 <= train.min_lr <= train.lr or train.lr <= 0:
+        raise UserError(f"{key}.lr={train.lr:g}, {key}.min_lr={train.min_lr:g}: expected 0 <= min_lr <= lr and lr above 0")
+    data(plan, train.data, f"{key}.data", "data.train")
+    data(plan, cfg.data.heldout, "data.heldout", "data.heldout")
+    if cfg.data.weights is not None and len(cfg.data.weights) != len(train.data):
+        raise UserError(f"data.weights has {len(cfg.data.weights)} numbers for the {len(train.data)} sources of {key}.data")
+
+
+def fits_context(key: str, seq_length: int, model: ModelConfig) -> None:
+    """A sequence fits the model's context, and its sliding window where it has one: attention runs without the window."""
+    if seq_length > model.context_length:
+        raise UserError(f"{key}={seq_length} is longer than the model's context, {model.context_length}")
+    if model.sliding_window and seq_length > model.sliding_window:
+        raise UserError(f"{key}={seq_length} is longer than the model's sliding window, {model.sliding_window}")
+
+
+def distillation_loss(distill: DistillConfig) -> None:
+    """Only NeMo's own loss is here."""
+    loss = distill.loss
+    for key, wanted in (("kind", "forward_kl"), ("temperature", 1.0), ("top_k", None), ("alpha", 1.0)):
+        value = getattr(loss, key)
+        if value != wanted:
+            raise UserError(
+                f"distill.loss.{key}={value}: expected {'null' if wanted is None else wanted}",
+                "this version distils with NeMo's own loss: forward KL over the whole vocabulary, temperature 1, nothing else",
+            )
+
+
+def data(plan: Plan, sources: list[str], key: str, shared: str) -> None:
+    """Sources are named and here."""
+    if not sources:
+        give = key if key == shared else f"{shared} (for every stage) or {key}"
+        plan.need(
+            "data",
+            lambda: _raise(
+                f"{key} names no text", f"give {give}=[<file>]: .jsonl[.gz], .txt[.gz] or a Megatron .bin/.idx prefix"
+            ),
+        )
+    for source in sources:
+        plan.need("data", lambda source=source: _source(source, key))
+
+
+def _source(source: str, key: str) -> None:
+    path = paths.resolve(source)
+    if path.is_file():
+        if not path.name.endswith(TEXT):
+            raise UserError(
+                f"{key}: {source} is neither text nor tokens",
+                f"expected {', '.join(TEXT)} or a prefix of .bin and .idx",
+            )
+        if path.stat().st_size == 0:
+            raise UserError(f"{key}: {source} is empty")
+        return
+    pair = [path.with_name(path.name + suffix) for suffix in (".bin", ".idx")]
+    here = [file.is_file() for file in pair]
+    if not all(here):
+        what = f"{pair[here.index(False)]} is missing" if any(here) else f"no file {source}, nor {source}.bin and {source}.idx"
+        raise UserError(f"{key}: {what}", "relative paths start at the current directory, assets/… at the repository")
+
+
+def model_weights(path: str | None, key: str) -> Path:
+    """The whole Hugging Face folder of a model. Raises UserError where it is not here or not whole."""
+    if not path:
+        raise UserError(f"{key} is not given", f"expected a Hugging Face folder or a hub id: {key}=<path>")
+    folder = paths.local_weights(path)
+    if folder is None:
+        raise UserError(paths.weights_missing(key, path))
+    weights.check(folder, key)
+    return folder
+
+
+def teacher(cfg: Recipe) -> Path:
+    """The teacher's checkpoint, or the Hugging Face folder that a plain call imports first (`runs.chain.import_teacher`)."""
+    if cfg.teacher.path or paths.find(cfg, "convert-import") or workers.world():
+        return paths.teacher(cfg)
+    return model_weights(cfg.model.path, "model.path")
+
+
+def disk(folder: Path, need: float) -> None:
+    """Free space where a run folder will be."""
+    there = folder.resolve()
+    while not there.exists():
+        there = there.parent
+    free = shutil.disk_usage(there).free
+    if free < need:
+        raise UserError(
+            f"run.root: {gib(free)} free in {there}, this writes about {gib(need)}",
+            "make room, or give another run.root",
+        )
+
+
+def host_memory(need: float, what: str) -> None:
+    """Memory that this machine can give now (Linux's MemAvailable)."""
+    lines = Path("/proc/meminfo").read_text().splitlines() if Path("/proc/meminfo").is_file() else []
+    free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+    if free is not None and need > free * HOST_SHARE:
+        raise UserError(f"{what} needs about {gib(need)} of memory, {gib(free)} are free", "run it on a machine with more")
+
+
+def _raise(*lines: str) -> None:
+    raise UserError(*lines)

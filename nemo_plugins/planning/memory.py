@@ -1,0 +1,91 @@
+"""How much memory a stage takes: formulas of a page, not a simulator. Each says what it counts; expect ±20 %.
+
+Training state of Megatron with a distributed optimizer: working weights (2 bytes in bf16, 4 in fp32), fp32 gradients (4), and
+fp32 master weights with two Adam moments (12, or 8 beside fp32 working weights), the last spread over the data-parallel ranks.
+Activations: Korthikanti et al. (arXiv 2205.05198), equation 1 without the attention scores, which flash attention drops.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nemo_plugins.configs.schema import PlatformConfig, TrainConfig
+from nemo_plugins.models.architecture import Architecture
+
+LOGIT_COPIES = 3  # bf16 logits, their fp32 copy and its gradient count as this many fp32 copies, of each model
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on one GPU."""
+
+    weights: float = 0.0
+    gradients: float = 0.0
+    optimizer: float = 0.0
+    teacher: float = 0.0
+    activations: float = 0.0
+    logits: float = 0.0
+
+    @property
+    def total(self) -> float:
+        return self.weights + self.gradients + self.optimizer + self.teacher + self.activations + self.logits
+
+
+def data_parallel(platform: PlatformConfig) -> int:
+    """Copies of the model: the world over TP · PP · CP."""
+    parts = platform.tensor_parallel * platform.pipeline_parallel * platform.context_parallel
+    return platform.devices * platform.nodes // parts
+
+
+def layer_activations(model: Architecture, tokens: int, bytes_per_value: int) -> float:
+    """Bytes that one layer keeps for its backward pass.
+
+    Both norms' inputs and outputs, q, k, v, the attention's output; gate, up, the activated gate and the product in the FFN.
+    """
+    heads = (2 * model.num_attention_heads + 2 * model.num_query_groups) * model.head_dim
+    return tokens * bytes_per_value * (4 * model.hidden_size + heads + 4 * model.ffn_hidden_size)
+
+
+def training(
+    model: Architecture,
+    train: TrainConfig,
+    platform: PlatformConfig,
+    bytes_per_value: int,
+    teacher: Architecture | None = None,
+) -> Memory:
+    """A GPU's share of a training step, without recomputation; the teacher keeps weights and logits only."""
+    model_parallel = platform.tensor_parallel * platform.pipeline_parallel
+    share = model.parameters() / model_parallel
+    tokens = train.micro_batch_size * train.seq_length // platform.context_parallel
+    vocabulary = tokens * model.vocab_size * 4 * LOGIT_COPIES / platform.tensor_parallel
+    master = 12 if bytes_per_value == 2 else 8
+    # the first of p pipeline stages holds p micro-batches of a p-th of the layers: the whole again
+    layers = model.num_layers * layer_activations(model, tokens, bytes_per_value) / platform.tensor_parallel
+    return Memory(
+        weights=share * bytes_per_value,
+        gradients=share * 4,
+        optimizer=share * master / data_parallel(platform),
+        teacher=teacher.parameters() / model_parallel * bytes_per_value if teacher else 0.0,
+        activations=layers,
+        logits=vocabulary * (2 if teacher else 1),
+    )
+
+
+def pruning(teacher: Architecture, tokens: int, platform: PlatformConfig) -> Memory:
+    """A GPU's share of a calibration pass in bf16: weights, one layer's activations, logits in fp32."""
+    stages = platform.pipeline_parallel
+    return Memory(
+        weights=teacher.parameters() * 2 / stages,
+        activations=layer_activations(teacher, tokens, 2),
+        logits=tokens * teacher.vocab_size * 4,
+    )
+
+
+def conversion(model: Architecture, bytes_per_value: int) -> int:
+    """Host bytes of a conversion: the Hugging Face copy and the NeMo copy at once."""
+    return 2 * model.parameters() * bytes_per_value
+
+
+def checkpoint(model: Architecture, bytes_per_value: int, optimizer: bool) -> int:
+    """Bytes on disk: the weights, with master weights and two moments in fp32 where training is to resume from it."""
+    return model.parameters() * (bytes_per_value + (12 if optimizer else 0))

@@ -1,0 +1,81 @@
+"""What pruning would do."""
+
+from __future__ import annotations
+
+from nemo_plugins.configs.schema import Criterion, Recipe
+from nemo_plugins.models.architecture import Architecture
+from nemo_plugins.planning import checks, memory, tables
+from nemo_plugins.planning.plan import Plan, Table
+from nemo_plugins.runs import paths
+from nemo_plugins.runs.errors import UserError
+
+
+def plan(cfg: Recipe) -> Plan:
+    """Validate a pruning. Raises UserError naming the key."""
+    teacher, student = Architecture.from_config(cfg.model), checks.student(cfg)
+    made = Plan(f"prune {cfg.model.name}: {_taken(cfg, teacher, student)}")
+    for key in ("tensor_parallel", "context_parallel"):
+        if getattr(cfg.platform, key) != 1:
+            raise UserError(
+                f"platform.{key}={getattr(cfg.platform, key)}: NeMo prunes at {key} 1",
+                "use platform.pipeline_parallel instead",
+            )
+    checks.platform(made, cfg.platform, {"teacher": teacher})
+    if memory.data_parallel(cfg.platform) != 1:
+        raise UserError(
+            f"platform.devices={cfg.platform.devices} x nodes={cfg.platform.nodes} leaves data-parallel copies",
+            "importance is measured on one copy of the teacher: "
+            f"expected platform.pipeline_parallel={cfg.platform.devices * cfg.platform.nodes}",
+        )
+    calibration = cfg.prune.calibration
+    for key in ("samples", "seq_length", "micro_batch_size"):
+        if getattr(calibration, key) < 1:
+            raise UserError(f"prune.calibration.{key}={getattr(calibration, key)}: expected at least 1")
+    if calibration.samples % calibration.micro_batch_size:
+        raise UserError(
+            f"prune.calibration.samples={calibration.samples} is not a multiple of prune.calibration.micro_batch_size="
+            f"{calibration.micro_batch_size}"
+        )
+    checks.fits_context("prune.calibration.seq_length", calibration.seq_length, cfg.model)
+    checks.data(made, calibration.data, "prune.calibration.data", "data.train")
+    checks.data(made, cfg.data.heldout, "data.heldout", "data.heldout")
+    made.need("teacher", lambda: checks.teacher(cfg))
+
+    on_gpu = checks.on_gpu(cfg)
+    folder = paths.run_root(cfg) / (cfg.run.stage or "prune")
+    files = {"checkpoint": memory.checkpoint(student, 2, optimizer=False)}
+    made.need("disk", lambda: checks.disk(folder, sum(files.values())))
+    tokens = calibration.samples * calibration.seq_length
+    made.tables += [
+        tables.sizes(teacher, student),
+        Table(
+            "Calibration",
+            [
+                ("samples x tokens", f"{calibration.samples:,} x {calibration.seq_length:,} = {tokens:,}"),
+                ("criterion", cfg.prune.criterion.value),
+                ("text", ", ".join(calibration.data) or "not named"),
+            ],
+        ),
+        tables.memory(
+            made,
+            memory.pruning(teacher, calibration.micro_batch_size * calibration.seq_length, cfg.platform),
+            cfg.platform,
+            on_gpu,
+        ),
+        tables.writes(folder, files),
+    ]
+    if cfg.prune.criterion is Criterion.random:
+        made.warnings.append("prune.criterion=random: a baseline, not a student to keep")
+    if student.parameters() < teacher.parameters() * 2 / 3 * 0.99:
+        made.warnings.append(
+            "more than a third of the parameters goes: the rule of thumb is to prune at most a third at a time"
+        )
+    made.sizes = f"{student.parameters():,} of {teacher.parameters():,} parameters; {tokens:,} calibration tokens"
+    return made
+
+
+def _taken(cfg: Recipe, teacher: Architecture, student: Architecture) -> str:
+    if cfg.prune.drop_layers:
+        return f"layers {', '.join(map(str, sorted(cfg.prune.drop_layers)))} of {teacher.num_layers} go"
+    changed = [key for key in tables.SIZES if getattr(teacher, key) != getattr(student, key)]
+    return ", ".join(f"{key} {getattr(teacher, key)} to {getattr(student, key)}" for key in changed)

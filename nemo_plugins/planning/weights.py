@@ -1,0 +1,72 @@
+"""Whether a Hugging Face folder is whole, from its headers alone: no shard is read beyond its first kilobytes."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+from nemo_plugins.runs.errors import UserError
+
+TOKENIZERS = ("tokenizer.json", "tokenizer.model")
+LONGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors library itself
+
+
+def check(folder: Path, key: str) -> None:
+    """Hold a Hugging Face folder against what it says of itself.
+
+    Raises:
+        UserError: no config.json, no tokenizer, no safetensors (or pickles only), a shard that is missing or cut short.
+    """
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{key}: {folder} has no config.json", "expected a Hugging Face folder")
+    if not any((folder / name).is_file() for name in TOKENIZERS):
+        raise UserError(f"{key}: {folder} has no tokenizer", f"expected {' or '.join(TOKENIZERS)}")
+    for shard in shards(folder, key):
+        check_shard(shard, key)
+
+
+def shards(folder: Path, key: str) -> list[Path]:
+    """The safetensors files of a folder; with an index, all that it names."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        try:
+            named = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        except (ValueError, KeyError, AttributeError):
+            raise UserError(f"{key}: {index} cannot be read", "expected JSON with a weight_map; fetch it again") from None
+        absent = [name for name in named if not (folder / name).is_file()]
+        if absent:
+            raise UserError(
+                f"{key}: {folder} lacks {', '.join(absent)}",
+                f"{index.name} names {len(named)} shards; fetch the missing ones",
+            )
+        return [folder / name for name in named]
+    found = sorted(folder.glob("*.safetensors"))
+    if not found and (pickles := sorted([*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")])):
+        raise UserError(
+            f"{key}: {folder} holds only pickled weights ({pickles[0].name})",
+            "expected *.safetensors: a pickle can run code when it is loaded; fetch or save the model as safetensors",
+        )
+    if not found:
+        raise UserError(f"{key}: {folder} holds no weights", "expected *.safetensors")
+    return found
+
+
+def check_shard(shard: Path, key: str) -> None:
+    """A safetensors file is 8 bytes with the header's length, the JSON header, then the data that the header describes."""
+    size = shard.stat().st_size
+    try:
+        with shard.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > min(size - 8, LONGEST_HEADER):
+                raise ValueError("header longer than the file")
+            header = json.loads(file.read(length))
+        expected = (
+            8 + length + max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
+        )
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{key}: {shard} is not a whole safetensors file ({size:,} bytes)", "fetch this file again") from None
+    if size != expected:
+        raise UserError(
+            f"{key}: {shard} has {size:,} bytes", f"expected {expected:,} as its header says; fetch this file again"
+        )

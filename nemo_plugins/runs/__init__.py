@@ -1,0 +1,50 @@
+"""Running a stage: its command line, its folder, its errors. Imports neither torch nor NeMo."""
+
+from nemo_plugins.runs.chain import import_teacher
+from nemo_plugins.runs.children import end_with_parent
+from nemo_plugins.runs.errors import Stopped, UserError
+from nemo_plugins.runs.fingerprint import fingerprint
+from nemo_plugins.runs.folder import Run, put_in_place, rank
+from nemo_plugins.runs.output import console, say
+from nemo_plugins.runs.paths import (
+    architecture,
+    command,
+    earlier,
+    find,
+    hf_dtype,
+    local_weights,
+    newest_checkpoint,
+    resolve,
+    run_root,
+    student,
+    student_sizes,
+    teacher,
+)
+from nemo_plugins.runs.recipe import recipe
+
+__all__ = [
+    "Run",
+    "Stopped",
+    "UserError",
+    "architecture",
+    "command",
+    "console",
+    "earlier",
+    "find",
+    "fingerprint",
+    "hf_dtype",
+    "import_teacher",
+    "local_weights",
+    "newest_checkpoint",
+    "put_in_place",
+    "rank",
+    "recipe",
+    "resolve",
+    "run_root",
+    "say",
+    "student",
+    "student_sizes",
+    "teacher",
+]
+
+end_with_parent()

@@ -1,0 +1,87 @@
+"""The stages of a chain, one process after the other. A finished one says so by itself and costs a second."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from nemo_plugins.configs.schema import Recipe
+from nemo_plugins.configs.store import REPOSITORY
+from nemo_plugins.runs import output, paths
+
+METRICS = ("loss_before", "loss_after", "kd_loss_first", "kd_loss_last", "loss_first", "loss_last", "val_loss")
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+
+def run(folder: Path, stages: list[tuple[str, Path, list[str]]]) -> None:
+    """Run stages as (name below `folder`, recipe file, overrides), then print what each took and came to.
+
+    Raises:
+        SystemExit: with the exit code of the first stage that fails; the stages after it are not started.
+    """
+    for number, (name, recipe, overrides) in enumerate(stages, 1):
+        output.say(f"[{number}/{len(stages)}] {name}")
+        code = _process([sys.executable, str(recipe), *overrides])
+        if code:
+            output.error(f"{name} ended with exit code {code}; the same command goes on from there")
+            raise SystemExit(code)
+    table(folder, [name for name, _, _ in stages])
+
+
+def import_teacher(cfg: Recipe) -> None:
+    """Import the teacher's Hugging Face folder into the run where no checkpoint of it is there or named.
+
+    The candidates of a run share one teacher, so it goes into the outermost run.
+
+    Raises:
+        SystemExit: with the conversion's exit code where it fails.
+    """
+    if cfg.teacher.path or paths.find(cfg, "convert-import"):
+        return
+    own = [word for word in sys.argv[1:] if word.startswith(("+model=", "model.", "run.root=", "run.seed="))]
+    overrides = [
+        *own,
+        "convert.to=nemo",
+        f"run.name={str(cfg.run.name).split('/')[0]}",
+        f"platform.kind={cfg.platform.kind.value}",
+    ]
+    output.say(f"no teacher in this run yet: python recipes/convert.py {shlex.join(overrides)}")
+    code = _process([sys.executable, str(REPOSITORY / "recipes" / "convert.py"), *overrides])
+    if code:
+        raise SystemExit(code)
+
+
+def _process(command: list[str]) -> int:
+    """Run a stage with this process's terminal; a signal to the chain goes to the stage. Returns its exit code."""
+    stage = subprocess.Popen(command, start_new_session=True)  # Ctrl-C reaches it once, through us
+
+    def forward(number: int, _frame) -> None:
+        if stage.poll() is None:
+            stage.send_signal(number)
+
+    before = {number: signal.signal(number, forward) for number in SIGNALS}
+    try:
+        code = stage.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return 128 - code if code < 0 else code
+
+
+def table(folder: Path, names: list[str]) -> None:
+    """Seconds and headline metrics of each stage, from the summaries."""
+    from rich.table import Table
+
+    made = Table(title=str(folder), title_justify="left")
+    for column in ("stage", "took", "result"):
+        made.add_column(column, overflow="fold")
+    for name in names:
+        summary = json.loads((folder / name / "summary.json").read_text())
+        metrics = summary["metrics"]
+        shown = [f"{key} {metrics[key]:.4f}" for key in METRICS if isinstance(metrics.get(key), (int, float))]
+        made.add_row(name, output.duration(summary["seconds"]), "  ".join(shown))
+    output.console().print(made)

@@ -1,0 +1,108 @@
+"""What a recipe prints: its plan, its progress, what it wrote, and errors. What libraries say goes to the stage's `log.txt`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from nemo_plugins.runs.folder import rank
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from nemo_plugins.planning.plan import Plan
+
+STREAMS = {1: "stdout", 2: "stderr"}
+_terminal: dict[int, TextIO] = {}  # where our own lines go while a library's go to the log
+METRICS_SHOWN = 8
+
+
+def stream(number: int) -> TextIO:
+    """The terminal's stdout (1) or stderr (2), also within `quiet`."""
+    return _terminal.get(number) or getattr(sys, STREAMS[number])
+
+
+def quiet(log: Path) -> None:
+    """Send both output streams to `log`, those of C++ code and of child processes too; `say`, `error` and consoles stay."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for number, name in STREAMS.items():
+        getattr(sys, name).flush()
+        _terminal[number] = os.fdopen(os.dup(number), "w", encoding="utf-8", buffering=1)
+        os.dup2(file, number)
+    os.close(file)
+
+
+def loud() -> None:
+    """Give both streams back to the terminal."""
+    for number in list(_terminal):
+        getattr(sys, STREAMS[number]).flush()
+        terminal = _terminal.pop(number)
+        terminal.flush()
+        os.dup2(terminal.fileno(), number)
+        terminal.close()
+
+
+def console(number: int = 1) -> Console:
+    """A rich console on the terminal; 120 columns where the output is a file."""
+    from rich.console import Console
+
+    file = stream(number)
+    return Console(file=file, width=None if file.isatty() else 120)
+
+
+def error(text: str) -> None:
+    """One message on stderr, from rank 0 alone."""
+    if rank() == 0:
+        print(text, file=stream(2), flush=True)
+
+
+def say(text: str) -> None:
+    """One line on stdout, from rank 0 alone."""
+    if rank() == 0:
+        print(text, file=stream(1), flush=True)
+
+
+def plan(made: Plan) -> None:
+    """The plan's tables, then its warnings and what is not on this machine."""
+    from rich.table import Table
+    from rich.text import Text
+
+    screen = console()
+    screen.print(Text(made.title, style="bold"))
+    for part in made.tables:
+        screen.print(Text(part.title, style="bold"))
+        table = Table(show_header=bool(part.columns))
+        for number, column in enumerate(part.columns or [""] * max(map(len, part.rows))):
+            table.add_column(column, overflow="fold", justify="left" if number == 0 else "right" if part.numbers else "left")
+        for row in part.rows:
+            table.add_row(*(Text(str(cell)) for cell in row))
+        screen.print(table)
+    for text in [*made.warnings, *(missing.text for missing in made.missing)]:
+        screen.print(Text.assemble(("warning: ", "yellow"), text.replace("\n", "\n         ")), soft_wrap=True)
+    screen.print(Text("dry run: nothing was written"))
+
+
+def finished(folder: Path, summary: dict[str, Any], commands: list[str]) -> None:
+    """What a stage wrote, how long it took, its numbers, and how to go on."""
+    from rich.panel import Panel
+    from rich.text import Text
+
+    lines = [f"{name:<12} {folder / path}" for name, path in {**summary["outputs"], "summary": "summary.json"}.items()]
+    numbers = [(name, value) for name, value in summary["metrics"].items() if isinstance(value, (int, float))]
+    lines += [f"{name:<12} {value:.6g}" for name, value in numbers[:METRICS_SHOWN]]
+    lines += [f"{'next' if not number else '':<12} {command}" for number, command in enumerate(commands)]
+    title = f"{summary['stage']}: done in {duration(summary['seconds'])}"
+    console().print(Panel(Text("\n".join(lines)), title=title, title_align="left"))
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `3 min 5 s`, `2 h 10 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

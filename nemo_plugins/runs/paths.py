@@ -1,0 +1,162 @@
+"""Where things are: files that a configuration names, models' weights, and what an earlier stage of a run left.
+
+A relative path that starts with `assets/` means the repository's, any other the current directory's, so that a recipe finds
+what ships with it from anywhere and a user's own files where the shell completes them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import fields
+from pathlib import Path
+
+from nemo_plugins.configs.schema import ModelConfig, Recipe, SizesConfig
+from nemo_plugins.configs.store import REPOSITORY, options
+from nemo_plugins.models.architecture import Architecture
+from nemo_plugins.runs.errors import UserError
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+CHECKPOINTS = ("distill", "prune", "pretrain", "convert-import")  # stages that leave one, latest in a chain first
+
+
+def resolve(path: str | Path) -> Path:
+    """The path that a configuration means; it need not exist."""
+    path = Path(path).expanduser()
+    if not path.is_absolute() and path.parts[:1] == ("assets",):
+        return REPOSITORY / path
+    return path
+
+
+def architecture(model: ModelConfig) -> Architecture:
+    """Sizes of the teacher."""
+    return Architecture.from_config(model)
+
+
+def student_sizes(cfg: Recipe) -> dict[str, int | None]:
+    """Sizes of the student by name, None where the teacher's stays; with `drop_layers` the layers that are left."""
+    if cfg.prune.drop_layers:
+        return {"num_layers": cfg.model.num_layers - len(cfg.prune.drop_layers)}
+    return {field.name: getattr(cfg.prune, field.name) for field in fields(SizesConfig)}
+
+
+def hf_dtype(folder: str | Path) -> str:
+    """Type of the weights of a Hugging Face folder as its `config.json` says it; `float32` where it does not say."""
+    config = json.loads((Path(folder) / "config.json").read_text())
+    return config.get("torch_dtype") or config.get("dtype") or "float32"
+
+
+def is_hub_id(path: str) -> bool:
+    """Whether it could name a model on the hub; `assets/…` never does."""
+    return bool(HUB_ID.fullmatch(path)) and not path.startswith("assets/")
+
+
+def local_weights(path: str) -> Path | None:
+    """The Hugging Face folder of a model: a local one, or a hub id's snapshot in the hub's cache; None: neither is here."""
+    folder = resolve(path)
+    if folder.is_dir():
+        return folder
+    if not is_hub_id(path):
+        return None
+    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub") / f"models--{path.replace('/', '--')}"
+    reference = cache / "refs" / "main"
+    if not reference.is_file():
+        return None
+    snapshot = cache / "snapshots" / reference.read_text().strip()
+    return snapshot if snapshot.is_dir() else None
+
+
+def weights_missing(key: str, path: str) -> str:
+    """What to say where `local_weights` finds nothing."""
+    if not is_hub_id(path):
+        return f"{key}: no folder {path}\nexpected a Hugging Face folder with config.json and *.safetensors"
+    name = path.split("/")[1]
+    return (
+        f"{key}: the weights of {path} are not on this machine\n"
+        f"fetch them where there is internet (the token, where the model wants one, from HF_TOKEN):\n"
+        f"  huggingface-cli download {path} --local-dir {name}\nthen give {key}={name}"
+    )
+
+
+def run_root(cfg: Recipe) -> Path:
+    """`<run.root>/<run.name>`."""
+    return Path(cfg.run.root).expanduser() / str(cfg.run.name)
+
+
+def command(cfg: Recipe, recipe: str, *overrides: str) -> str:
+    """The line that runs another recipe of the same run."""
+    words = ["python", f"recipes/{recipe}.py"]
+    known = cfg.model.name in options("model")
+    words += [f"+model={cfg.model.name}"] if known else ["+model=from_hf", f"model.path={cfg.model.path}"]
+    if cfg.experiment.name:
+        words.append(f"experiment={cfg.experiment.name}")
+    if cfg.run.name != default_name(cfg.model.name, cfg.experiment.name):
+        words.append(f"run.name={cfg.run.name}")
+    if cfg.run.root != "runs":
+        words.append(f"run.root={cfg.run.root}")
+    return " ".join([*words, *overrides])
+
+
+def default_name(model: str, experiment: str | None) -> str:
+    """Name of a run that is not given one."""
+    return f"{model}-{experiment}" if experiment else model
+
+
+def find(cfg: Recipe, stage: str) -> Path | None:
+    """Folder of a finished stage: in this run, else in the one that it lies in (candidates share their parent's teacher)."""
+    root, name = Path(cfg.run.root).expanduser(), Path(str(cfg.run.name))
+    for level in (name, *name.parents):
+        folder = root / level / stage
+        if level != Path(".") and (folder / "summary.json").is_file():
+            return folder
+    return None
+
+
+def earlier(cfg: Recipe, stage: str, output: str = "checkpoint") -> Path:
+    """What an earlier stage of the same run left, `<run>/<stage>/<output>`.
+
+    Raises:
+        UserError: the stage has not finished; the message holds the command that runs it.
+    """
+    folder = find(cfg, stage)
+    if folder and (folder / output).exists():
+        return folder / output
+    recipe, _, direction = stage.partition("-")
+    extra = {"import": ["convert.to=nemo"], "export": ["convert.to=hf"]}.get(direction, [])
+    raise UserError(
+        f"{run_root(cfg) / stage / output} is not there",
+        f"expected what a finished {stage} leaves; run it first:",
+        f"  {command(cfg, recipe, *extra)}",
+    )
+
+
+def teacher(cfg: Recipe) -> Path:
+    """The teacher's NeMo checkpoint: `teacher.path`, else what the run's `convert-import` left. UserError: neither is here."""
+    return _given("teacher.path", cfg.teacher.path) if cfg.teacher.path else earlier(cfg, "convert-import")
+
+
+def student(cfg: Recipe) -> Path:
+    """The student: `student.path`, else what the run's `prune` left. Raises UserError where neither is here."""
+    return _given("student.path", cfg.student.path) if cfg.student.path else earlier(cfg, "prune")
+
+
+def newest_checkpoint(cfg: Recipe) -> Path:
+    """The NeMo checkpoint that the run's latest finished stage left. Raises UserError where none has."""
+    for stage in CHECKPOINTS:
+        folder = find(cfg, stage)
+        if folder and (folder / "checkpoint").exists():
+            return folder / "checkpoint"
+    raise UserError(
+        f"no stage of {run_root(cfg)} has left a checkpoint",
+        f"looked for {', '.join(CHECKPOINTS)}",
+        f"run one first, e.g. {command(cfg, 'prune')}\nor name a checkpoint: convert.source=<folder>",
+    )
+
+
+def _given(key: str, path: str) -> Path:
+    folder = resolve(path)
+    if not folder.is_dir():
+        raise UserError(f"{key}: no folder {path}", "expected a NeMo checkpoint")
+    return folder

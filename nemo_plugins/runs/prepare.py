@@ -1,0 +1,126 @@
+"""From the configuration that Hydra composed to the one that a stage runs with: nothing left to derive."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from nemo_plugins.configs.schema import Family, Recipe, SizesConfig
+from nemo_plugins.configs.store import CONF, options, register
+from nemo_plugins.models.architecture import Architecture
+from nemo_plugins.runs import hydra_errors, paths
+from nemo_plugins.runs.errors import UserError
+
+SIZES = tuple(field.name for field in dataclasses.fields(SizesConfig))
+RUN_NAME = re.compile(r"[\w.,=+-]+(/[\w.,=+-]+)*")
+
+
+def compose(recipe: str, overrides: list[str]) -> Recipe:
+    """The configuration of a command line, in this process: what the stages of a chain are planned with.
+
+    Raises:
+        UserError: as `prepare`.
+        hydra.errors.HydraException: an override that fits nothing.
+    """
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    if GlobalHydra.instance().is_initialized():
+        return prepare(compose(config_name=recipe, overrides=overrides))
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return prepare(compose(config_name=recipe, overrides=overrides))
+
+
+def prepare(composed: DictConfig) -> Recipe:
+    """Resolve `from_hf`, the interpolations, the run's name and the recommended student.
+
+    Raises:
+        UserError: no model, an experiment for another model, a folder that is not there, a name that is no folder.
+        omegaconf.errors.OmegaConfBaseException: a value is of a wrong type or refers to nothing.
+    """
+    if OmegaConf.is_missing(composed, "model"):
+        models = ", ".join(options("model"))
+        raise UserError("no model: expected +model=<name>", f"models: {models}", "e.g. +model=tiny_pl")
+    composed = composed.copy()
+    _check_keys(composed, "")
+    if OmegaConf.is_missing(composed.model, "name"):
+        _read_hf(composed.model)
+    _check_experiment(composed)
+    cfg: Recipe = OmegaConf.to_object(composed)
+    cfg.run.name = cfg.run.name or paths.default_name(cfg.model.name, cfg.experiment.name)
+    for key in ("name", "stage"):
+        value = getattr(cfg.run, key)
+        if value is not None and (not RUN_NAME.fullmatch(value) or ".." in value.split("/")):
+            raise UserError(
+                f"run.{key}={value} cannot be a folder below run.root",
+                "expected letters, digits and _ . , = + -, or a/b",
+            )
+    if not names_a_student(cfg):
+        for key in SIZES:
+            setattr(cfg.prune, key, getattr(cfg.model.recommended.student, key))
+    return cfg
+
+
+def names_a_student(cfg: Recipe) -> bool:
+    """Whether `prune` says what the student looks like."""
+    return cfg.prune.drop_layers is not None or any(getattr(cfg.prune, key) is not None for key in SIZES)
+
+
+def _check_keys(node: DictConfig, prefix: str) -> None:
+    """`+key=` opens the typed nodes of a configuration: what it added is a misspelling all the same."""
+    schema = OmegaConf.get_type(node)
+    known = {field.name for field in dataclasses.fields(schema)} if dataclasses.is_dataclass(schema) else None
+    for key in node:
+        if known is not None and key not in known:
+            raise UserError(hydra_errors.no_such_key(f"{prefix}{key}"))
+        if not OmegaConf.is_missing(node, key) and not OmegaConf.is_interpolation(node, key) and OmegaConf.is_dict(node[key]):
+            _check_keys(node[key], f"{prefix}{key}.")
+
+
+def _read_hf(model: DictConfig) -> None:
+    """Fill a model that only has a path from its `config.json`."""
+    if not model.path:
+        raise UserError(
+            "+model=from_hf needs model.path", "expected a local Hugging Face folder, e.g. model.path=models/my_teacher"
+        )
+    folder = paths.local_weights(model.path)
+    if folder is None:
+        raise UserError(paths.weights_missing("model.path", model.path))
+    file = folder / "config.json"
+    try:
+        config = json.loads(file.read_text())
+        architecture = Architecture.from_hf(config)
+    except FileNotFoundError:
+        raise UserError(f"model.path: {file} is not there", "expected a Hugging Face folder") from None
+    except ValueError as error:
+        raise UserError(
+            f"model.path: cannot use {file}: {error}", "expected the config.json of a Mistral or Llama model"
+        ) from None
+    model.name = re.sub(r"[^\w.-]", "_", Path(model.path.rstrip("/")).name)
+    model.family = Family(config["model_type"])
+    for key, value in architecture.as_dict().items():
+        if key != "gated":
+            model[key] = value
+    scaling = config.get("rope_scaling") or config.get("rope_parameters")
+    if scaling and scaling.get("rope_type", scaling.get("type", "default")) != "default":
+        model.rope_scaling = scaling
+    model.sliding_window = config.get("sliding_window")
+    model.init_std = config.get("initializer_range", 0.02)
+    recommended = model.recommended
+    longest = architecture.context_length
+    recommended.seq_length = min(recommended.seq_length, longest)
+    recommended.calibration_seq_length = min(recommended.calibration_seq_length, longest)
+
+
+def _check_experiment(composed: DictConfig) -> None:
+    models, name = list(composed.experiment.models), composed.model.name
+    if models and name not in models:
+        raise UserError(
+            f"experiment={composed.experiment.name} is for {', '.join(models)}, not for {name}",
+            f"use +model={models[0]}, or leave the experiment and name sizes",
+        )

@@ -1,0 +1,199 @@
+"""The decorator that makes a function a recipe: Hydra's command line, validation, one run folder, exit codes.
+
+@runs.recipe("prune", plan=prune_plan.plan, reads=("model", "teacher", "prune"))
+def main(cfg: Recipe, run: runs.Run) -> None: ...
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import hydra
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from nemo_plugins.configs.schema import Recipe
+from nemo_plugins.configs.store import CONF, register
+from nemo_plugins.runs import hydra_errors, multirun, output, usage, workers
+from nemo_plugins.runs.errors import DONE, FAILED, RESUMABLE, WRONG_INPUT, Stopped, UserError
+from nemo_plugins.runs.folder import Run, rank
+from nemo_plugins.runs.prepare import prepare
+
+if TYPE_CHECKING:
+    from nemo_plugins.planning.plan import Plan
+
+Main = Callable[[Recipe, Run], None]
+
+
+def recipe(
+    name: str,
+    *,
+    plan: Callable[[Recipe], Plan],
+    reads: tuple[str, ...] = (),
+    stage: Callable[[Recipe], str] | None = None,
+    resumable: bool = False,
+    chain: bool = False,
+    before: Callable[[Recipe], None] | None = None,
+) -> Callable[[Main], Callable[[], None]]:
+    """Make `main(cfg, run)` a command.
+
+    Args:
+        name: of the recipe: `recipes/<name>.py` and `conf/<name>.yaml`.
+        plan: validates a configuration and says what it would do; raises UserError.
+        reads: dotted sections whose values decide what comes out; another value of one is another run.
+        stage: the stage's folder where it is not `name`; `run.stage` comes before both.
+        resumable: whether a stage that is stopped goes on where it was: exit code 75.
+        before: called once, before any worker starts, where this is a plain call rather than one process of a job.
+        chain: the recipe runs other recipes: its folder is the run's own, without configuration and summary.
+    """
+
+    def decorate(main: Main) -> Callable[[], None]:
+        @functools.wraps(main)
+        def command() -> None:
+            sys.exit(_command(job, name, main.__globals__.get("__doc__") or ""))
+
+        def job(composed: DictConfig) -> int:
+            cfg = prepare(composed)
+            folder = None if chain else cfg.run.stage or (stage(cfg) if stage else name)
+            return _stage(main, plan, cfg, Run(cfg, name, folder, reads), resumable, before)
+
+        return command
+
+    return decorate
+
+
+def _command(job: Callable[[DictConfig], int], name: str, docstring: str) -> int:
+    """The process: parse, compose, run; every end of it as an exit code."""
+    arguments = sys.argv[1:]
+    if "--help" in arguments or "-h" in arguments:
+        output.say(usage.text(name, docstring))
+        return DONE
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        if multirun.asked_for(arguments):
+            return multirun.run(arguments)
+        return _compose_and_run(job, name)
+    except UserError as error:
+        output.error(f"{name}: {error}")
+        return WRONG_INPUT
+    except KeyboardInterrupt:
+        output.error(f"{name}: stopped before it began; the same command starts it")
+        return RESUMABLE
+    except (HydraException, OmegaConfBaseException) as error:
+        output.error(f"{name}: {hydra_errors.explain(error)}")
+        return WRONG_INPUT
+
+
+def _compose_and_run(job: Callable[[DictConfig], int], name: str) -> int:
+    register()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them and exiting with 1
+    ended: list[int] = []
+    failed: list[BaseException] = []
+
+    def task(composed: DictConfig) -> None:
+        # Hydra passes on nothing that its task returns, and wraps what it raises
+        try:
+            ended.append(job(composed))
+        except Exception as error:
+            failed.append(error)
+
+    _hide_plugins()
+    hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
+    if failed:
+        raise failed[0]
+    return ended[0] if ended else DONE  # --cfg, --info and tab completion run no task
+
+
+def _hide_plugins() -> None:
+    """Hide third parties' Hydra plugins: NeMo's multistorageclient has one that takes a second to import and is not used."""
+    installed = sys.modules.get("hydra_plugins")
+    sys.modules["hydra_plugins"] = None  # an import of it now fails, which Hydra takes for "none installed"
+    try:
+        Plugins.instance()
+    finally:
+        del sys.modules["hydra_plugins"]
+        if installed:
+            sys.modules["hydra_plugins"] = installed
+
+
+def _stage(
+    main: Main,
+    plan: Callable[[Recipe], Plan],
+    cfg: Recipe,
+    run: Run,
+    resumable: bool,
+    before: Callable[[Recipe], None] | None,
+) -> int:
+    """One stage in its folder."""
+    made = plan(cfg)
+    if cfg.dry_run:
+        try:
+            run.check()
+        except UserError as refused:
+            made.warnings.append(str(refused))
+        if rank() == 0:
+            output.plan(made)
+        return DONE
+    is_chain = run.stage is None
+    if made.missing and not (run.finished and not cfg.force):
+        raise UserError(*(missing.text for missing in made.missing))
+    if not is_chain and not cfg.force:
+        run.check()
+        if run.finished:
+            output.say(f"{run.folder} is finished with this configuration: nothing to do (force=true does it again)")
+            return DONE
+    for warning in made.warnings:
+        output.error(f"warning: {warning}")
+    if before and workers.world() is None:
+        before(cfg)
+    if not is_chain and workers.needed(cfg.platform):
+        if cfg.force:
+            run.put_aside()
+        return workers.start(cfg.platform, [*sys.argv, "force=false"])
+    return _work(main, cfg, run, resumable)
+
+
+def _work(main: Main, cfg: Recipe, run: Run, resumable: bool) -> int:
+    """Run the stage in this process."""
+    try:
+        run.begin()
+        if run.stage:
+            output.quiet(run.folder / ("log.txt" if run.is_writer else f"log-rank{rank()}.txt"))
+        main(cfg, run)
+        if run.stage and run.is_writer and not run.finished:
+            raise RuntimeError(f"the recipe returned without run.finish(): {run.folder} has no summary.json")
+        return DONE
+    except UserError:
+        raise
+    except (Stopped, KeyboardInterrupt) as stop:
+        return _stopped(run, stop, resumable)
+    except SystemExit as left:
+        return left.code if isinstance(left.code, int) else FAILED if left.code else DONE
+    except Exception:
+        output.loud()
+        traceback.print_exc()
+        return FAILED
+    finally:
+        output.loud()
+        run.close()
+
+
+def _stopped(run: Run, stop: BaseException, resumable: bool) -> int:
+    why = str(stop) or type(stop).__name__
+    if isinstance(stop, Stopped) or resumable:
+        output.error(f"{run.folder}: stopped ({why}); the same command goes on with it")
+        return RESUMABLE
+    output.error(f"{run.folder}: stopped ({why}); this stage starts from its beginning when asked for again")
+    return FAILED
+
+
+def _stop(number: int, _frame) -> None:
+    raise KeyboardInterrupt(signal.Signals(number).name)

@@ -1,0 +1,110 @@
+"""The model files against the public figures of their models."""
+
+import json
+
+import pytest
+
+from nemo_plugins.configs import options
+from nemo_plugins.planning import checks
+from nemo_plugins.runs import UserError, architecture
+from nemo_plugins.runs.prepare import compose
+
+PARAMETERS = {
+    "bielik11b": 11_168_796_672,
+    "bielik7b": 7_477_727_232,
+    "mistral7b": 7_248_023_552,
+    "mistral_nemo12b": 12_247_782_400,
+    "llama31_8b": 8_030_261_248,
+    "tiny_pl": 9_965_824,
+}
+MODELS = [name for name in options("model") if name != "from_hf"]
+
+
+def test_every_model_file_is_held_against_a_figure():
+    assert set(MODELS) == set(PARAMETERS)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_parameters(name):
+    cfg = compose("prune", [f"+model={name}"])
+    assert cfg.model.name == name
+    assert cfg.model.source
+    assert architecture(cfg.model).parameters() == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_recommended_student_is_about_a_third_smaller_and_can_be_pruned_to(name):
+    cfg = compose("prune", [f"+model={name}"])
+    student = checks.student(cfg)
+    assert 0.62 < student.parameters() / PARAMETERS[name] < 0.72
+    assert student.ffn_hidden_size % 256 == 0
+    assert cfg.prune.ffn_hidden_size == student.ffn_hidden_size  # the resolved configuration says what it will do
+
+
+def test_a_named_size_leaves_the_rest_to_the_teacher():
+    cfg = compose("prune", ["+model=bielik11b", "prune.num_layers=44"])
+    assert checks.student(cfg) == architecture(cfg.model).with_sizes(num_layers=44)
+    dropped = compose("prune", ["+model=bielik11b", "prune.drop_layers=[3,4]"])
+    assert checks.student(dropped) == architecture(cfg.model).with_sizes(num_layers=48)
+
+
+def test_what_a_model_recommends_reaches_the_stages():
+    cfg = compose("distill", ["+model=tiny_pl"])
+    assert cfg.distill.max_steps == cfg.pretrain.max_steps == cfg.model.recommended.max_steps
+    assert cfg.distill.data == cfg.prune.calibration.data == cfg.model.recommended.train_data
+    assert compose("distill", ["+model=tiny_pl", "data.train=[mine.txt]"]).distill.data == ["mine.txt"]
+
+
+def test_llama_keeps_its_rope_scaling():
+    cfg = compose("convert", ["+model=llama31_8b"])
+    assert cfg.model.family.value == "llama"
+    assert cfg.model.rope_scaling["factor"] == 8.0
+
+
+def hf_folder(folder, **changes):
+    config = {
+        "model_type": "llama",
+        "num_hidden_layers": 4,
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "vocab_size": 512,
+        "max_position_embeddings": 1024,
+        "tie_word_embeddings": True,
+    }
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config | changes))
+    return folder
+
+
+def test_from_hf_takes_the_sizes_from_the_folder(tmp_path):
+    folder = hf_folder(tmp_path / "mine", rope_scaling={"rope_type": "llama3", "factor": 4.0})
+    cfg = compose("prune", ["+model=from_hf", f"model.path={folder}", "prune.num_layers=3"])
+    assert (cfg.model.name, cfg.model.family.value, cfg.run.name) == ("mine", "llama", "mine")
+    assert (cfg.model.head_dim, cfg.model.tied_embeddings, cfg.model.rope_scaling["factor"]) == (32, True, 4.0)
+    assert cfg.distill.seq_length == 1024  # not beyond its context
+    assert checks.student(cfg).num_layers == 3
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [("nowhere", "no folder nowhere"), ("some/model", "huggingface-cli download some/model"), (None, "model.path")],
+)
+def test_from_hf_without_its_folder(tmp_path, monkeypatch, path, says):
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=says):
+        compose("prune", ["+model=from_hf", *([f"model.path={path}"] if path else [])])
+
+
+def test_from_hf_names_what_is_wrong_in_the_file(tmp_path):
+    folder = hf_folder(tmp_path / "gpt", model_type="gpt2")
+    with pytest.raises(UserError, match="gpt2"):
+        compose("prune", ["+model=from_hf", f"model.path={folder}"])
+
+
+def test_from_hf_recommends_no_student(tmp_path):
+    folder = hf_folder(tmp_path / "mine")
+    with pytest.raises(UserError, match="at least one smaller size"):
+        checks.student(compose("prune", ["+model=from_hf", f"model.path={folder}"]))

@@ -1,0 +1,159 @@
+"""What cannot work is refused, and the message names the key."""
+
+import pytest
+
+from nemo_plugins.planning import checks, distill_plan, pretrain_plan, prune_plan
+from nemo_plugins.planning.convert_plan import plan as convert_plan
+from nemo_plugins.runs import UserError
+from nemo_plugins.runs.prepare import compose
+
+PLANS = {
+    "prune": prune_plan.plan,
+    "distill": distill_plan.plan,
+    "pretrain": pretrain_plan.plan,
+    "convert": convert_plan,
+}
+
+
+@pytest.fixture(autouse=True)
+def _plain_call(monkeypatch, tmp_path):
+    for key in ("WORLD_SIZE", "SLURM_NTASKS", "SLURM_STEP_NUM_TASKS"):
+        monkeypatch.delenv(key, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def plan(recipe, *overrides, model="tiny_pl"):
+    return PLANS[recipe](compose(recipe, [f"+model={model}", *overrides]))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key", "why"),
+    [
+        ("prune.ffn_hidden_size=700", "prune.ffn_hidden_size=700", "640 or 704"),
+        ("prune.hidden_size=200", "prune.hidden_size=200", "multiple of 64"),
+        ("prune.num_layers=9", "prune.num_layers=9", "teacher's 8"),
+        ("prune.num_layers=0", "prune.num_layers=0", "positive"),
+        ("prune.num_layers=-1", "prune.num_layers=-1", "positive"),
+        ("prune.num_layers=8", "prune", "at least one smaller"),
+        ("prune.num_query_groups=2", "prune.num_query_groups=2", "ModelOpt"),
+        ("prune.num_attention_heads=6", "prune.num_attention_heads=6", "multiple of 4"),
+        ("prune.drop_layers=[0]", "prune.drop_layers", "from 1 to 8"),
+        ("prune.drop_layers=[9]", "prune.drop_layers", "from 1 to 8"),
+        ("prune.drop_layers=[2,2]", "prune.drop_layers", "twice"),
+        ("prune.drop_layers=[]", "prune.drop_layers", "nothing"),
+        ("prune.drop_layers=[1,2,3,4,5,6,7,8]", "prune.drop_layers", "all layers"),
+        ("prune.drop_layers=[2] prune.ffn_hidden_size=768", "prune.drop_layers", "both"),
+        ("platform.tensor_parallel=2 platform.devices=2", "platform.tensor_parallel=2", "pipeline_parallel"),
+        ("platform.context_parallel=2 platform.devices=2", "platform.context_parallel=2", "pipeline_parallel"),
+        ("platform.devices=2", "platform.devices=2", "pipeline_parallel=2"),
+        ("platform.devices=3 platform.pipeline_parallel=3", "platform.pipeline_parallel=3", "8 layers"),
+        ("prune.calibration.seq_length=257", "prune.calibration.seq_length=257", "256"),
+        ("prune.calibration.samples=0", "prune.calibration.samples=0", "at least 1"),
+        ("prune.calibration.micro_batch_size=3", "prune.calibration.samples=64", "multiple"),
+    ],
+)
+def test_prune(overrides, key, why):
+    with pytest.raises(UserError) as error:
+        plan("prune", *overrides.split())
+    assert key in str(error.value) and why in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key", "why"),
+    [
+        ("platform.devices=3", "distill.global_batch_size=16", "expected e.g. 24"),
+        ("distill.global_batch_size=12", "distill.global_batch_size=12", "8 or 16"),
+        ("platform.devices=3 platform.tensor_parallel=2", "platform", "does not divide devices 3"),
+        ("platform.devices=8 platform.tensor_parallel=8", "platform.tensor_parallel=8", "num_query_groups 4"),
+        ("platform.devices=4 platform.pipeline_parallel=4", "platform.pipeline_parallel=4", "student's 6 layers"),
+        ("platform.devices=0", "platform.devices=0", "at least 1"),
+        ("distill.seq_length=1024", "distill.seq_length=1024", "256"),
+        ("distill.warmup_steps=600", "distill.warmup_steps=600", "distill.max_steps=600"),
+        ("distill.min_lr=0.1", "distill.min_lr=0.1", "min_lr <= lr"),
+        ("distill.lr=0 distill.min_lr=0", "distill.lr=0", "above 0"),
+        ("distill.max_steps=0", "distill.max_steps=0", "at least 1"),
+        ("distill.loss.temperature=2", "distill.loss.temperature", "NeMo's own loss"),
+        ("distill.loss.kind=jsd", "distill.loss.kind=jsd", "forward_kl"),
+        ("distill.loss.top_k=10", "distill.loss.top_k=10", "null"),
+        ("distill.loss.alpha=0.5", "distill.loss.alpha", "1.0"),
+        ("data.weights=[1,2]", "data.weights", "1 sources"),
+    ],
+)
+def test_distill(overrides, key, why):
+    with pytest.raises(UserError) as error:
+        plan("distill", *overrides.split())
+    assert key in str(error.value) and why in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "overrides", "key"),
+    [
+        ("pretrain", "pretrain.sizes.num_attention_heads=6", "pretrain.sizes"),
+        ("pretrain", "pretrain.sizes.num_layers=0", "pretrain.sizes.num_layers=0"),
+        ("convert", "convert.to=gguf", "convert.to=gguf"),
+        ("convert", "convert.dtype=int4", "convert.dtype=int4"),
+        ("convert", "platform.devices=2", "platform.devices=2"),
+    ],
+)
+def test_pretrain_and_convert(recipe, overrides, key):
+    with pytest.raises(UserError) as error:
+        plan(recipe, *overrides.split())
+    assert key in str(error.value)
+
+
+def missing(made, kind):
+    return "\n".join(one.text for one in made.missing if one.kind == kind)
+
+
+def test_text_that_is_not_here_is_missing_and_named():
+    assert "no file gone.txt" in missing(plan("distill", "data.train=[gone.txt]"), "data")
+    assert "give data.train" in missing(plan("distill", "data.train=[]"), "data")
+
+
+def test_text_of_another_kind_and_half_a_prefix_are_named(tmp_path):
+    (tmp_path / "text.parquet").write_text("x")
+    (tmp_path / "half.bin").write_text("x")
+    (tmp_path / "empty.txt").touch()
+    said = missing(plan("pretrain", "data.train=[text.parquet,half,empty.txt]"), "data")
+    assert "text.parquet is neither text nor tokens" in said
+    assert "half.idx is missing" in said
+    assert "empty.txt is empty" in said
+
+
+def test_a_gpu_that_is_not_here_is_missing(monkeypatch):
+    monkeypatch.setattr(checks, "has_gpu", lambda: False)
+    assert "platform=gpu" in missing(plan("distill", "platform=gpu"), "device")
+
+
+def test_the_job_must_have_the_processes_asked_for(monkeypatch):
+    assert "neither Slurm nor torchrun" in missing(plan("distill", "platform.nodes=2"), "device")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert "the job has 4 processes" in missing(plan("distill", "platform.devices=2"), "device")
+    assert not missing(plan("distill", "platform.devices=2", "platform.nodes=2", "distill.micro_batch_size=4"), "device")
+
+
+def test_disk_and_memory_are_held_against_the_need(tmp_path):
+    checks.disk(tmp_path / "not" / "yet", 1)
+    with pytest.raises(UserError, match="run.root"):
+        checks.disk(tmp_path, 1e18)
+    with pytest.raises(UserError, match="converting x needs"):
+        checks.host_memory(1e18, "converting x")
+
+
+def test_a_bielik_teacher_that_is_not_here_says_how_to_fetch_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    said = missing(plan("convert", model="bielik11b"), "weights")
+    assert "huggingface-cli download speakleash/Bielik-11B-v3-Base-20250730" in said and "HF_TOKEN" in said
+
+
+def test_the_distillation_is_planned_for_the_student_that_was_pruned(tmp_path):
+    made = plan("distill")
+    assert "6 layers" in made.title
+    from omegaconf import OmegaConf
+
+    folder = tmp_path / "runs" / "tiny_pl" / "prune"
+    (folder / "checkpoint").mkdir(parents=True)
+    (folder / "summary.json").write_text("{}")
+    pruned = compose("prune", ["+model=tiny_pl", "prune.num_layers=7"])
+    OmegaConf.save(OmegaConf.structured(pruned), folder / "config.yaml")
+    assert "7 layers" in plan("distill").title

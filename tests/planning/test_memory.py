@@ -1,0 +1,41 @@
+"""The memory estimates against hand-made sums."""
+
+import pytest
+
+from nemo_plugins.configs import PlatformConfig
+from nemo_plugins.planning import memory
+from nemo_plugins.runs import architecture
+from nemo_plugins.runs.prepare import compose
+
+
+def test_training_state_is_18_bytes_a_parameter_in_bf16_plus_the_teachers_2():
+    cfg = compose("distill", ["+model=bielik11b"])
+    teacher = architecture(cfg.model)
+    student = teacher.with_sizes(num_layers=40, ffn_hidden_size=11264)
+    need = memory.training(student, cfg.distill, PlatformConfig(), 2, teacher)
+    assert need.weights + need.gradients + need.optimizer == 18 * 7_477_727_232
+    assert need.teacher == 2 * 11_168_796_672
+
+
+def test_parallelism_shares_what_it_shares():
+    cfg = compose("distill", ["+model=bielik11b"])
+    student = architecture(cfg.model)
+    alone = memory.training(student, cfg.distill, PlatformConfig(), 2)
+    tensor = memory.training(student, cfg.distill, PlatformConfig(devices=4, tensor_parallel=4), 2)
+    data = memory.training(student, cfg.distill, PlatformConfig(devices=4), 2)
+    assert tensor.total == pytest.approx(alone.total / 4)
+    assert (data.weights, data.gradients, data.optimizer) == (alone.weights, alone.gradients, alone.optimizer / 4)
+
+
+def test_the_papers_chain_fits_its_gpus_as_configured():
+    cfg = compose("distill", ["+model=bielik11b", "experiment=minitron_7b"])
+    teacher = architecture(cfg.model)
+    student = teacher.with_sizes(cfg.prune)
+    need = memory.training(student, cfg.distill, cfg.platform, 2, teacher).total
+    assert need < cfg.platform.gpu_memory_gib * 2**30
+    assert memory.data_parallel(cfg.platform) == 4
+
+
+def test_a_conversion_holds_both_copies():
+    model = architecture(compose("convert", ["+model=bielik11b"]).model)
+    assert memory.conversion(model, 2) == 4 * 11_168_796_672

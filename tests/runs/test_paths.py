@@ -1,0 +1,77 @@
+"""Where a stage finds what an earlier one left."""
+
+import pytest
+
+from nemo_plugins import runs
+from nemo_plugins.configs import REPOSITORY
+from nemo_plugins.runs.prepare import compose
+
+
+def leave(root, *parts, checkpoint=True, done=True):
+    folder = root.joinpath(*parts)
+    (folder / "checkpoint").mkdir(parents=True) if checkpoint else folder.mkdir(parents=True)
+    if done:
+        (folder / "summary.json").write_text("{}")
+    return folder / "checkpoint"
+
+
+def config(root, name="mine", *overrides):
+    return compose("distill", ["+model=tiny_pl", f"run.root={root}", f"run.name={name}", *overrides])
+
+
+def test_a_candidate_looks_at_home_first_and_then_in_its_parent(tmp_path):
+    shared = leave(tmp_path, "mine", "convert-import")
+    parents = leave(tmp_path, "mine", "prune")
+    assert runs.earlier(config(tmp_path, "mine/random"), "prune") == parents
+    own = leave(tmp_path, "mine", "random", "prune")
+    cfg = config(tmp_path, "mine/random")
+    assert runs.student(cfg) == own
+    assert runs.teacher(cfg) == shared
+
+
+def test_what_is_missing_or_unfinished_names_the_command(tmp_path):
+    leave(tmp_path, "mine", "convert-import", done=False)
+    with pytest.raises(runs.UserError) as error:
+        runs.teacher(config(tmp_path))
+    assert f"python recipes/convert.py +model=tiny_pl run.name=mine run.root={tmp_path} convert.to=nemo" in str(error.value)
+
+
+def test_a_given_path_comes_before_the_run(tmp_path):
+    leave(tmp_path, "mine", "prune")
+    (tmp_path / "other").mkdir()
+    assert runs.student(config(tmp_path, "mine", f"student.path={tmp_path}/other")) == tmp_path / "other"
+    with pytest.raises(runs.UserError, match="student.path"):
+        runs.student(config(tmp_path, "mine", "student.path=nowhere"))
+
+
+def test_the_newest_checkpoint_is_the_latest_stage_of_the_chain(tmp_path):
+    leave(tmp_path, "mine", "convert-import")
+    pruned = leave(tmp_path, "mine", "prune")
+    assert runs.newest_checkpoint(config(tmp_path)) == pruned
+    distilled = leave(tmp_path, "mine", "distill")
+    assert runs.newest_checkpoint(config(tmp_path)) == distilled
+    with pytest.raises(runs.UserError, match="convert.source"):
+        runs.newest_checkpoint(config(tmp_path, "empty"))
+
+
+def test_assets_are_the_repositorys_and_the_rest_the_current_directorys(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert runs.resolve("assets/tiny_pl") == REPOSITORY / "assets" / "tiny_pl"
+    assert runs.resolve("text.txt").absolute() == tmp_path / "text.txt"
+
+
+def test_a_hub_model_is_found_in_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    cache = tmp_path / "hub" / "models--org--name"
+    (cache / "snapshots" / "abc").mkdir(parents=True)
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text("abc")
+    assert runs.local_weights("org/name") == cache / "snapshots" / "abc"
+    assert runs.local_weights("org/other") is None
+
+
+@pytest.mark.parametrize("name", ["../up", "/tmp/x", "a//b", "a/../b"])
+def test_a_run_stays_below_its_root(tmp_path, name):
+    with pytest.raises(runs.UserError, match="run.name"):
+        config(tmp_path, f"'{name}'")
