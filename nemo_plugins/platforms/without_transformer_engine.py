@@ -1,0 +1,100 @@
+"""NeMo and ModelOpt without Transformer Engine, on CPU or GPU: Megatron's local layers instead, with the same results.
+
+Nothing here chooses a device. Line numbers are those of NeMo 2.7.3, megatron-core 0.15.3 and ModelOpt 0.37.0.
+"""
+
+from importlib.util import find_spec
+
+import torch
+
+from nemo_plugins.platforms.adjustments import Adjustments
+
+adjustment = Adjustments()
+apply = adjustment.apply
+
+# Transformer Engine fuses each norm into the linear layer after it; Megatron's local layers keep the norm as a module.
+LOCAL_NAMES = {
+    "self_attention.linear_qkv.layer_norm_weight": "input_layernorm.weight",
+    "mlp.linear_fc1.layer_norm_weight": "pre_mlp_layernorm.weight",
+}
+
+
+@adjustment("modelopt_layers", because="nemo/collections/llm/modelopt/model_utils.py:74 sets Transformer Engine's layer spec")
+def modelopt_layers() -> None:
+    from nemo.collections.llm.gpt.model.base import GPTConfig, local_layer_spec
+    from nemo.collections.llm.modelopt import model_utils
+
+    def set_local_spec(config: GPTConfig) -> GPTConfig:
+        if not isinstance(config, GPTConfig):
+            raise ValueError(f"expected a GPT config, got {type(config).__name__}: Mamba layers need Transformer Engine")
+        config.transformer_layer_spec = local_layer_spec
+        return config
+
+    model_utils._set_gpt_mamba_modelopt_spec = set_local_spec
+
+
+@adjustment("converted_norms", because="nemo/collections/llm/gpt/model/mistral.py:169 maps only the fused norms' names")
+def converted_norms() -> None:
+    from nemo.lightning import io
+
+    apply_transforms = io.apply_transforms
+
+    def local(key: str) -> str:
+        for fused, name in LOCAL_NAMES.items():
+            key = key.replace(fused, name)
+        return key
+
+    def apply_local_transforms(source, target, mapping, transforms=(), **kwargs):
+        mapping = {local(theirs): local(ours) for theirs, ours in mapping.items()}
+        return apply_transforms(source, target, mapping, list(transforms), **kwargs)
+
+    io.apply_transforms = apply_local_transforms
+
+
+@adjustment("norm_type", because="megatron/core/transformer/torch_norm.py:62 leaves out params_dtype")
+def norm_type() -> None:
+    from megatron.core.transformer.torch_norm import WrappedTorchNorm
+
+    build = WrappedTorchNorm.__new__
+
+    def build_in_params_dtype(cls, config, *args, **kwargs):
+        # As Transformer Engine's norms are; NeMo's converters compare the types (nemo/lightning/io/state.py:223).
+        return build(cls, config, *args, **kwargs).to(config.params_dtype)
+
+    WrappedTorchNorm.__new__ = staticmethod(build_in_params_dtype)
+
+
+@adjustment("prunable_norm", because="modelopt/torch/nas/modules/norm.py:94 registers nn.LayerNorm, not nn.RMSNorm")
+def prunable_norm() -> None:
+    from modelopt.torch.nas.modules import _DynamicLayerNorm
+    from modelopt.torch.nas.registry import DMRegistry
+    from modelopt.torch.nas.traced_hp import TracedHp
+
+    if torch.nn.RMSNorm in DMRegistry:
+        return
+
+    @DMRegistry.register({torch.nn.RMSNorm: "nn.RMSNorm"})
+    class _DynamicRMSNorm(_DynamicLayerNorm):
+        """An `nn.RMSNorm` whose number of features can be searched."""
+
+        def _setup(self) -> None:
+            self._register_hparam("num_features", TracedHp(list(range(1, self.normalized_shape[-1] + 1))))
+            self._register_dynamic_attribute("weight", self._cut_to_active_features)
+            self._register_dynamic_attribute("normalized_shape", self._get_normalized_shape)
+
+
+@adjustment("fused_kernels", because="nemo/collections/llm/gpt/model/llama.py:81 asks for a kernel that is not there")
+def fused_kernels() -> None:
+    from megatron.core.transformer.transformer_config import TransformerConfig
+
+    check = TransformerConfig.__post_init__
+    has_softmax = find_spec("scaled_masked_softmax_cuda") is not None and torch.cuda.is_available()  # of Apex
+
+    def check_without_fusions(self: TransformerConfig) -> None:
+        # These choose a kernel, not a result. NeMo writes into a checkpoint what the config was built with, not these.
+        self.apply_rope_fusion = False
+        self.persist_layer_norm = False
+        self.masked_softmax_fusion = self.masked_softmax_fusion and has_softmax
+        check(self)
+
+    TransformerConfig.__post_init__ = check_without_fusions

@@ -1,0 +1,53 @@
+"""Each adjustment is needed: the smallest real use of NeMo that fails without it, and works with all of them."""
+
+import pytest
+from probes import CONVERSIONS, NEEDED_BY, PROBES
+
+from nemo_plugins.platforms import without_cuda, without_transformer_engine
+from nemo_plugins.platforms.adjustments import Adjustments, reword
+
+REGISTERED = [adjustment.name for part in (without_cuda, without_transformer_engine) for adjustment in part.adjustment.all]
+
+
+@pytest.mark.parametrize("probe", [probe for probe in PROBES if probe not in CONVERSIONS])
+def test_nemo_works_with_all_adjustments(errors, probe):
+    assert errors[probe, None] is None
+
+
+@pytest.mark.parametrize("name", REGISTERED)
+def test_something_fails_without_the_adjustment(errors, name):
+    assert errors[NEEDED_BY[name], None] is None
+    error = errors[NEEDED_BY[name], name]
+    assert error is not None, f"{NEEDED_BY[name]} works without {name!r}: remove that adjustment"
+
+
+def test_nothing_is_touched_where_nothing_is_missing(errors):
+    assert errors["nothing_missing", None] is None
+
+
+def test_every_adjustment_says_where_it_is_needed():
+    for part in (without_cuda, without_transformer_engine):
+        for adjustment in part.adjustment.all:
+            assert ".py:" in adjustment.because, adjustment.name
+
+
+def test_an_unknown_name_cannot_be_left_out():
+    with pytest.raises(ValueError, match="expected names among .*'here'.* got \\['nowhere'\\]"):
+        registry = Adjustments()
+        registry("here", because="a.py:1")(lambda: None)
+        registry.apply(without={"nowhere"})
+
+
+def test_reword_changes_one_function_wherever_it_is_named():
+    def place(device="cuda"):
+        return device, "cuda", ("on cuda", lambda: "cuda")
+
+    same = place
+    reword(place, lambda text: "cpu" if text == "cuda" else text)
+    device, constant, (text, inner) = same()
+    assert (device, constant, text, inner()) == ("cuda", "cpu", "on cuda", "cpu")  # a default is not the function's own text
+
+
+def test_reword_refuses_a_function_that_names_no_device():
+    with pytest.raises(RuntimeError, match="install the locked versions"):
+        reword(lambda: "nothing", lambda text: "cpu" if text == "cuda" else text)
