@@ -1,0 +1,94 @@
+"""NeMo's pretraining data module with every end of document, and a held-out set that is the same for every model.
+
+What NeMo lacks: its validation set is sampled and shuffled to a length that depends on the training steps, so two runs of
+different length would be judged on different text. And where PAD is EOS, as in Bielik's tokenizer, Megatron's dataset takes
+each end of a document for padding: the model would see id 0 there and never learn to stop.
+"""
+
+from __future__ import annotations
+
+import torch
+from megatron.core.datasets.gpt_dataset import GPTDataset
+from megatron.core.datasets.indexed_dataset import IndexedDataset
+from nemo.collections.llm import PreTrainingDataModule
+from torch.utils.data import Dataset
+
+
+class WholeTextDataset(GPTDataset):
+    """Megatron's dataset over text that is never padded: no token stands for padding."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._pad_token_id = -1  # gpt_dataset.py:109 takes the tokenizer's
+
+
+class Windows(Dataset):
+    """Consecutive, non-overlapping windows over the tokens of one `.bin/.idx` pair, in their order.
+
+    Args:
+        prefix: path of the pair without its suffix.
+        seq_length: tokens of a window.
+        count: windows to serve; fewer where the text is shorter.
+        mask: give each window its causal attention mask `[1, s, s]`, true where attention is forbidden.
+    """
+
+    def __init__(self, prefix: str, seq_length: int, count: int | None = None, mask: bool = True):
+        self.indexed = IndexedDataset(prefix)
+        lengths = self.indexed.index.sequence_lengths
+        self.starts = torch.cat([torch.zeros(1, dtype=torch.long), torch.as_tensor(lengths).long().cumsum(0)])
+        self.seq_length = seq_length
+        available = (int(self.starts[-1]) - 1) // seq_length
+        self.count = available if count is None else min(count, available)
+        self.mask = torch.ones(1, seq_length, seq_length).tril().logical_not() if mask else None
+
+    def __len__(self) -> int:
+        return self.count
+
+    def tokens(self, start: int, length: int) -> torch.Tensor:
+        """`length` tokens from position `start` of the whole text, across documents, `[length]`."""
+        document = int(torch.searchsorted(self.starts, start, right=True)) - 1
+        offset, parts = start - int(self.starts[document]), []
+        while length > 0:
+            part = torch.from_numpy(self.indexed.get(document, offset=offset).astype("int64"))[:length]
+            parts.append(part)
+            length, document, offset = length - len(part), document + 1, 0
+        return torch.cat(parts)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        window = self.tokens(index * self.seq_length, self.seq_length + 1)
+        item = {
+            "tokens": window[:-1],
+            "labels": window[1:],
+            "loss_mask": torch.ones(self.seq_length),
+            "position_ids": torch.arange(self.seq_length),
+        }
+        return item if self.mask is None else {**item, "attention_mask": self.mask}
+
+
+class TextDataModule(PreTrainingDataModule):
+    """Training text as NeMo samples it (shuffled, its position kept in checkpoints); held-out text as `Windows`.
+
+    Args:
+        train: prefixes, or weights and prefixes in turn, as NeMo's `paths`.
+        heldout: prefix of the held-out text.
+        heldout_batches: global batches of held-out text.
+        **nemo: what `PreTrainingDataModule` takes.
+    """
+
+    def __init__(self, train: list[str], heldout: str, heldout_batches: int, **nemo):
+        paths = {"train": train, "validation": [heldout], "test": [heldout]}
+        super().__init__(paths=paths, split=None, num_workers=0, pin_memory=False, output_log=False, **nemo)
+        self.build_kwargs["blend_per_split"][1:] = [None, None]  # held-out text is not sampled: see `build`
+        self.heldout, self.heldout_batches = heldout, heldout_batches
+
+    def build(self, trainer_max_steps: int, **_limits) -> None:
+        """Train set of `max_steps` global batches; validation and test set are the held-out windows."""
+        from megatron.core.datasets.blended_megatron_dataset_builder import BlendedMegatronDatasetBuilder
+
+        samples = int(trainer_max_steps) * self.data_sampler.global_batch_size
+        self._train_ds, _, _ = BlendedMegatronDatasetBuilder(
+            WholeTextDataset, [samples, None, None], is_built_on_rank=lambda: True, config=self.gpt_dataset_config
+        ).build()
+        count = self.heldout_batches * self.data_sampler.global_batch_size
+        self._validation_ds = Windows(self.heldout, self.seq_length, count, mask=self.create_attention_mask)
+        self._test_ds = self._validation_ds

@@ -1,0 +1,121 @@
+"""From the text or tokens that a configuration names to a data module."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from nemo_plugins import runs
+from nemo_plugins.configs.schema import DataConfig
+from nemo_plugins.data import tokens
+
+
+def cache_folder(root: str) -> Path:
+    """Where tokens of texts are kept between runs, `<run.root>/.tokens`."""
+    return Path(root) / ".tokens"
+
+
+def prepare(paths: list[str], tokenizer, cache: Path, key: str) -> list[tokens.Tokens]:
+    """Tokens of each source: a `.bin/.idx` prefix as it is, a text tokenised into `cache`.
+
+    Raises:
+        runs.UserError: a source is neither, or holds no text.
+    """
+    if not paths:
+        raise runs.UserError(f"{key} names no text", f"set {key}=[<file>] to .jsonl[.gz], .txt[.gz] or a .bin/.idx prefix")
+    made = []
+    for path in map(runs.resolve, paths):
+        if tokens.is_prefix(path):
+            made.append(tokens.existing(path))
+        else:
+            name = path.name.split(".")[0]
+            made.append(tokens.cached(cache, name, tokens.documents(path), tokenizer, runs.fingerprint(path)))
+        if not made[-1].tokens:
+            raise runs.UserError(f"{key}: {path} holds no text", "expected at least one document")
+    return made
+
+
+def exercises(count: int, seed: int, tokenizer, cache: Path) -> tokens.Tokens:
+    """`count` simple Polish exercises as one-turn chats, a document each (`nemo_plugins.data.exercises`)."""
+    from nemo_plugins.data.exercises import chatml
+    from nemo_plugins.data.exercises import exercises as generate
+
+    def texts() -> Iterator[str]:
+        return map(chatml, generate("train", count, seed))
+
+    content = hashlib.sha256("".join(texts()).encode()).hexdigest()
+    return tokens.cached(cache, "exercises", texts(), tokenizer, content)
+
+
+def blend(sources: list[tokens.Tokens], weights: list[float] | None) -> list[str]:
+    """NeMo's `paths`: one prefix alone, several with weights (by tokens where none are given)."""
+    if len(sources) == 1:
+        return [str(sources[0].prefix)]
+    weights = weights or [float(source.tokens) for source in sources]
+    return [part for weight, source in zip(weights, sources, strict=True) for part in (str(weight), str(source.prefix))]
+
+
+def whole_batches(tokens: int, seq_length: int, global_batch_size: int, samples: int) -> int:
+    """Global batches of held-out windows that the text fills, of at most `samples` windows but at least one batch.
+
+    Raises:
+        runs.UserError: not even one.
+    """
+    available = (tokens - 1) // seq_length // global_batch_size
+    if available < 1:
+        raise runs.UserError(
+            f"data.heldout is too short: {tokens} tokens",
+            f"expected at least one global batch, {global_batch_size} x {seq_length} + 1 = "
+            f"{global_batch_size * seq_length + 1} tokens; take a longer text, a smaller batch or a shorter sequence",
+        )
+    return max(1, min(samples // global_batch_size, available))
+
+
+def data_module(
+    data: DataConfig,
+    train_paths: list[str],
+    key: str,
+    tokenizer,
+    cache: Path,
+    *,
+    seed: int,
+    seq_length: int,
+    micro_batch_size: int,
+    global_batch_size: int,
+):
+    """The data module of a stage and the counts of its text.
+
+    Args:
+        train_paths, key: the stage's own text (`distill.data`, …) and the key that named it.
+        tokenizer: NeMo's `AutoTokenizer`.
+        data: `heldout_samples` windows of its held-out text are scored: whole batches, fewer where it is shorter.
+    Returns: (TextDataModule, {"train_tokens", "heldout_tokens", "heldout_tokens_scored", "documents"}).
+    """
+    from nemo_plugins.data.module import TextDataModule
+
+    hf = tokenizer.tokenizer
+    train = prepare(train_paths, hf, cache, key)
+    if data.exercises:
+        train.append(exercises(data.exercises, seed, hf, cache))
+    heldout = prepare(data.heldout, hf, cache, "data.heldout")
+    if len(heldout) > 1:
+        raise runs.UserError("data.heldout names several sources", "expected one file, so that its loss is one number")
+    batches = whole_batches(heldout[0].tokens, seq_length, global_batch_size, data.heldout_samples)
+    module = TextDataModule(
+        blend(train, None if data.exercises else data.weights),
+        str(heldout[0].prefix),
+        batches,
+        tokenizer=tokenizer,
+        seed=seed,
+        index_mapping_dir=str(cache / "index"),
+        seq_length=seq_length,
+        micro_batch_size=micro_batch_size,
+        global_batch_size=global_batch_size,
+    )
+    return module, {
+        "train_tokens": sum(source.tokens for source in train),
+        "heldout_tokens": heldout[0].tokens,
+        "heldout_tokens_scored": batches * global_batch_size * seq_length,
+        "documents": sum(source.documents for source in train),
+    }

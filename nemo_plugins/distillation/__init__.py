@@ -1,0 +1,1 @@
+"""Distillation through `llm.distill`."""

@@ -1,0 +1,140 @@
+"""NeMo's side of a model: its configuration, its tokenizer, its Lightning module.
+
+A checkpoint carries the Hugging Face files that describe the model (tokenizer, chat template, `config.json`, generation
+config) in its tokenizer folder, which NeMo copies from stage to stage; export takes them from there unchanged.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+
+from nemo_plugins.configs.schema import Family, ModelConfig
+from nemo_plugins.models.architecture import Architecture
+
+DESCRIPTION = (  # of a Hugging Face folder: everything but weights and code
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "vocab.json",
+    "merges.txt",
+)
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def copy_description(source: Path, to: Path) -> None:
+    """Copy the files of `DESCRIPTION` that `source` has; the weights stay where they are."""
+    to.mkdir(parents=True, exist_ok=True)
+    for name in DESCRIPTION:
+        if (source / name).is_file():
+            shutil.copy(source / name, to / name)
+
+
+def tokenizer(source: Path, description: Path):
+    """NeMo's tokenizer over a copy of the description files in `description`, a folder that NeMo copies into checkpoints."""
+    from nemo.collections.common.tokenizers import AutoTokenizer
+
+    copy_description(source, description)
+    return AutoTokenizer(str(description), use_fast=True, trust_remote_code=False)
+
+
+def config(model: ModelConfig, architecture: Architecture, dtype: torch.dtype, generation_config=None):
+    """NeMo's configuration of a Mistral or Llama model.
+
+    Set here because NeMo's importers lose it: context length (they take the sliding window's), head_dim of a width-pruned
+    model, vocabulary with padding rows, tied embeddings.
+    """
+    from nemo.collections import llm
+    from nemo.collections.llm.gpt.model.llama import Llama31Config
+
+    values = dict(
+        num_layers=architecture.num_layers,
+        hidden_size=architecture.hidden_size,
+        ffn_hidden_size=architecture.ffn_hidden_size,
+        num_attention_heads=architecture.num_attention_heads,
+        num_query_groups=architecture.num_query_groups,
+        kv_channels=architecture.head_dim,
+        vocab_size=architecture.vocab_size,
+        make_vocab_size_divisible_by=1,
+        share_embeddings_and_output_weights=architecture.tied_embeddings,
+        seq_length=model.context_length,
+        rotary_base=model.rope_base,
+        layernorm_epsilon=model.norm_eps,
+        init_method_std=model.init_std,
+        bf16=dtype is torch.bfloat16,
+        fp16=dtype is torch.float16,
+        params_dtype=dtype,
+        generation_config=generation_config,
+    )
+    if model.family is Family.mistral:
+        # No window: sequences stay within it (planning/checks.py), and Megatron's local attention cannot reload one.
+        return llm.MistralConfig7B(**values, window_size=None, cp_comm_type=None)
+    if scaling := model.rope_scaling:
+        return Llama31Config(
+            **values,
+            scale_factor=scaling["factor"],
+            low_freq_factor=scaling["low_freq_factor"],
+            high_freq_factor=scaling["high_freq_factor"],
+            old_context_len=scaling["original_max_position_embeddings"],
+        )
+    return llm.LlamaConfig(**values)
+
+
+def module(model: ModelConfig, architecture: Architecture, dtype: torch.dtype, nemo_tokenizer, generation_config=None):
+    """NeMo's Lightning module with random weights, not yet allocated."""
+    from nemo.collections import llm
+
+    kind = llm.MistralModel if model.family is Family.mistral else llm.LlamaModel
+    return kind(config(model, architecture, dtype, generation_config), tokenizer=nemo_tokenizer)
+
+
+def description_of(checkpoint: Path) -> Path:
+    """The folder with the Hugging Face description files inside a NeMo checkpoint.
+
+    Raises:
+        FileNotFoundError: the checkpoint was not made by this project or lost its tokenizer.
+    """
+    found = sorted((checkpoint / "context").rglob("tokenizer_config.json"))
+    if not found:
+        raise FileNotFoundError(f"no tokenizer in {checkpoint / 'context'}")
+    return found[0].parent
+
+
+def checkpoint_tokenizer(checkpoint: Path):
+    """NeMo's tokenizer of a checkpoint."""
+    from nemo.collections.common.tokenizers import AutoTokenizer
+
+    return AutoTokenizer(str(description_of(checkpoint)), use_fast=True, trust_remote_code=False)
+
+
+def stored_dtype(checkpoint: Path) -> torch.dtype:
+    """Type in which a checkpoint keeps its embeddings (norms stay fp32 without Transformer Engine, so they do not tell)."""
+    from megatron.core import dist_checkpointing
+
+    metadata = dist_checkpointing.load_tensors_metadata(str(checkpoint / "weights"))
+    return next(tensor.dtype for key, tensor in metadata.items() if key.endswith("word_embeddings.weight"))
+
+
+def hf_config(description: Path, nemo_config, dtype: torch.dtype) -> dict:
+    """`config.json` of an exported model: the teacher's own, with the sizes that this checkpoint has."""
+    values = json.loads((description / "config.json").read_text())
+    values.pop("torch_dtype", None)
+    values.update(
+        num_hidden_layers=nemo_config.num_layers,
+        hidden_size=nemo_config.hidden_size,
+        intermediate_size=nemo_config.ffn_hidden_size,
+        num_attention_heads=nemo_config.num_attention_heads,
+        num_key_value_heads=nemo_config.num_query_groups,
+        head_dim=nemo_config.kv_channels,
+        dtype=str(dtype).removeprefix("torch."),
+    )
+    return values

@@ -1,0 +1,1 @@
+"""Minitron pruning through `llm.prune`."""

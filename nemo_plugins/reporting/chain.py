@@ -1,0 +1,99 @@
+"""What a finished chain came to: held-out losses of its models in a table, a picture and `report.json`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from nemo_plugins import runs
+from nemo_plugins.runs.folder import write as write_whole
+
+# model → (stage that measured it, metric, baseline?)
+MODELS = {
+    "teacher": ("prune", "loss_before", False),
+    "pruned": ("prune", "loss_after", False),
+    "distilled": ("distill", "val_loss", False),
+    "pruned at random": ("random/prune", "loss_after", True),
+    "pruned at random, distilled": ("random/distill", "val_loss", True),
+    "from scratch, same tokens": ("scratch/pretrain", "val_loss", True),
+}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One thing that the paper leads one to expect, and whether this run shows it."""
+
+    text: str
+    holds: bool
+
+
+def read(folder: Path) -> dict[str, dict[str, Any]]:
+    """Summaries of the run's finished stages by their folder below it."""
+    found = sorted(folder.glob("*/summary.json")) + sorted(folder.glob("*/*/summary.json"))
+    return {str(path.parent.relative_to(folder)): json.loads(path.read_text()) for path in found}
+
+
+def losses(summaries: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """Held-out loss of each model that the run has, nats a token."""
+    return {name: summaries[stage]["metrics"][metric] for name, (stage, metric, _) in MODELS.items() if stage in summaries}
+
+
+def recovered(values: dict[str, float]) -> float | None:
+    """Share of the loss that pruning cost which distillation won back: (pruned − distilled) / (pruned − teacher)."""
+    if not {"teacher", "pruned", "distilled"} <= values.keys() or values["pruned"] <= values["teacher"]:
+        return None
+    return (values["pruned"] - values["distilled"]) / (values["pruned"] - values["teacher"])
+
+
+def claims(values: dict[str, float]) -> list[Claim]:
+    """The paper's order, as far as the run has the models for it."""
+    pairs = (
+        ("teacher", "pruned", "pruning costs"),
+        ("distilled", "pruned", "distillation wins back"),
+        ("distilled", "from scratch, same tokens", "distilling beats training the same size from scratch"),
+        ("distilled", "pruned at random, distilled", "importance beats chance, both distilled as long"),
+    )
+    return [Claim(text, values[low] < values[high]) for low, high, text in pairs if {low, high} <= values.keys()]
+
+
+def write(folder: Path) -> None:
+    """Print and draw what the run at `folder` came to; writes `report.json` and `plots/losses.png`."""
+    from nemo_plugins.reporting import plots
+
+    summaries = read(folder)
+    values = losses(summaries)
+    if not values:
+        return
+    share, shown = recovered(values), claims(values)
+    report = {"heldout_loss": values, "recovered": share, "claims": [asdict(claim) for claim in shown]}
+    write_whole(folder / "report.json", json.dumps(report, indent=2) + "\n")
+    baselines = [name for name, (_, _, is_baseline) in MODELS.items() if is_baseline]
+    plots.losses(folder / "plots" / "losses.png", values, baselines, f"{folder.name}: held-out loss")
+
+    console = runs.console()
+    table = Table(title="loss on held-out text", title_justify="left")
+    table.add_column("model")
+    table.add_column("loss", justify="right")
+    table.add_column("parameters", justify="right")
+    for name, loss in values.items():
+        table.add_row(name, f"{loss:.4f}", f"{parameters(summaries, name):,}")
+    console.print(table)
+    if share is not None:
+        console.print(f"Distillation won back {share:.1%} of what pruning cost.")
+    for claim in shown:
+        console.print(f"{'yes' if claim.holds else 'NO '}  {claim.text}")
+    if "convert-export" in summaries:
+        student = folder / "convert-export" / summaries["convert-export"]["outputs"]["hf"]
+        console.print(f"The student as a Hugging Face folder: {student}", soft_wrap=True)
+    console.print(f"Picture: {folder / 'plots' / 'losses.png'}", soft_wrap=True)
+
+
+def parameters(summaries: dict[str, dict[str, Any]], name: str) -> int:
+    """Parameters of a model of the run, both embedding matrices counted."""
+    if name.startswith("from scratch"):
+        return summaries["scratch/pretrain"]["model"]["parameters"]
+    return summaries["prune"]["teacher" if name == "teacher" else "student"]["parameters"]

@@ -1,0 +1,64 @@
+"""The pictures of a run. matplotlib without a display; one function a picture, each writes one PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
+KEPT, DROPPED, BASELINE = "#1f6f8b", "#c8553d", "#9aa0a6"
+
+
+def _write(figure, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}")
+    figure.savefig(partial, dpi=150, bbox_inches="tight", format="png")
+    pyplot.close(figure)
+    return partial.replace(path)
+
+
+def layers(path: Path, scores: Sequence[float], kept: Iterable[int], criterion: str) -> Path:
+    """Block Influence of each layer (from 0), the dropped ones marked."""
+    kept = set(kept)
+    figure, axes = pyplot.subplots(figsize=(max(5, 0.22 * len(scores)), 3.2))
+    for state, colour, chosen in (("kept", KEPT, True), ("dropped", DROPPED, False)):
+        which = [layer for layer in range(len(scores)) if (layer in kept) is chosen]
+        axes.bar(which, [scores[layer] for layer in which], color=colour, label=f"{state} ({len(which)})")
+    axes.set(xlabel="layer", ylabel="1 − cos(input, output)" if criterion == "importance" else "random score")
+    axes.set_title("Block Influence of the teacher's layers" if criterion == "importance" else "random baseline", loc="left")
+    axes.legend(frameon=False)
+    return _write(figure, path)
+
+
+def training(path: Path, lines: Iterable[Mapping[str, float]], title: str) -> Path:
+    """Training loss by step and held-out loss at each validation, side by side: they need not be the same loss."""
+    lines = list(lines)
+    figure, panels = pyplot.subplots(1, 2, figsize=(9, 3.2))
+    for axes, key, label, marker in zip(
+        panels, ("loss", "val_loss"), ("training loss", "held-out loss"), ("", "o"), strict=True
+    ):
+        points = [(line["step"], line[key]) for line in lines if line.get(key) is not None]
+        if points:
+            axes.plot(*zip(*points, strict=True), color=KEPT, marker=marker)
+        axes.set(xlabel="step", ylabel=label)
+    figure.suptitle(title, x=0.02, ha="left")
+    figure.tight_layout()
+    return _write(figure, path)
+
+
+def losses(path: Path, values: Mapping[str, float], baselines: Iterable[str], title: str) -> Path:
+    """Held-out loss of each model as a bar, the baselines in grey."""
+    baselines = set(baselines)
+    figure, axes = pyplot.subplots(figsize=(7, 0.5 * len(values) + 1.2))
+    names = list(values)
+    axes.barh(names, [values[name] for name in names], color=[BASELINE if name in baselines else KEPT for name in names])
+    for place, name in enumerate(names):
+        axes.text(values[name], place, f" {values[name]:.3f}", va="center")
+    axes.invert_yaxis()
+    axes.set(xlabel="loss on held-out text (lower is better)", xlim=(0.9 * min(values.values()), 1.06 * max(values.values())))
+    axes.set_title(title, loc="left")
+    return _write(figure, path)

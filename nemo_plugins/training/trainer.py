@@ -1,0 +1,115 @@
+"""The one trainer of every stage that learns: NeMo's Lightning trainer and Megatron strategy from a configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from megatron.core.distributed import DistributedDataParallelConfig
+from megatron.core.optimizer import OptimizerConfig
+from nemo import lightning as nl
+
+from nemo_plugins.configs.schema import PlatformConfig, Precision, TrainConfig
+from nemo_plugins.platforms import Platform
+
+
+def precision(platform: PlatformConfig, here: Platform) -> Precision:
+    """What was asked for; else fp32 on a CPU, where small models are checked to the last digit, and bf16 on a GPU."""
+    return platform.precision or (Precision.fp32 if here.accelerator == "cpu" else Precision.bf16)
+
+
+def dtype(name: Precision) -> torch.dtype:
+    """Type of the working weights."""
+    return torch.bfloat16 if name is Precision.bf16 else torch.float32
+
+
+def sharded_optimizer(here: Platform) -> bool:
+    """Whether Megatron's distributed optimizer is used: on GPUs with Transformer Engine.
+
+    Over torch's own AdamW it cannot save its state (megatron/core/optimizer/distrib_optimizer.py:1646).
+    """
+    return here.accelerator == "gpu" and here.has_transformer_engine
+
+
+def mixed_precision(name: Precision) -> nl.MegatronMixedPrecision:
+    """NeMo's precision plugin: fp32, or bf16 weights with fp32 master weights and fp32 gradient reduction."""
+    kind = dtype(name)
+    return nl.MegatronMixedPrecision(
+        precision="bf16-mixed" if name is Precision.bf16 else "32",
+        params_dtype=kind,
+        pipeline_dtype=kind,
+        autocast_enabled=False,
+        grad_reduce_in_fp32=True,
+    )
+
+
+def build(platform: PlatformConfig, here: Platform, train: TrainConfig, heldout_batches: int, loggers: list) -> nl.Trainer:
+    """A trainer for `train.max_steps` steps with validation on `heldout_batches` global batches.
+
+    Callbacks are added to `trainer.callbacks` afterwards: what the constructor is given, NeMo writes into each checkpoint.
+    """
+    name = precision(platform, here)
+    strategy = nl.MegatronStrategy(
+        tensor_model_parallel_size=platform.tensor_parallel,
+        pipeline_model_parallel_size=platform.pipeline_parallel,
+        context_parallel_size=platform.context_parallel,
+        sequence_parallel=here.has_transformer_engine and platform.tensor_parallel > 1,  # torch's norm knows nothing of it
+        pipeline_dtype=dtype(name) if platform.pipeline_parallel > 1 else None,
+        ckpt_async_save=False,  # ModelOpt's distillation blocks asynchronous saves, and a save that returned is whole
+        replace_progress_bar=False,
+        ddp=DistributedDataParallelConfig(
+            use_distributed_optimizer=sharded_optimizer(here),
+            overlap_grad_reduce=sharded_optimizer(here),
+            overlap_param_gather=sharded_optimizer(here),
+            check_for_nan_in_grad=True,
+            grad_reduce_in_fp32=True,
+        ),
+    )
+    return nl.Trainer(
+        devices=platform.devices,
+        num_nodes=platform.nodes,
+        accelerator=here.accelerator,
+        strategy=strategy,
+        plugins=mixed_precision(name),
+        max_steps=train.max_steps,
+        val_check_interval=min(train.validate_every, train.max_steps),
+        limit_val_batches=heldout_batches,
+        num_sanity_val_steps=0,
+        log_every_n_steps=train.log_every,
+        use_distributed_sampler=False,
+        enable_checkpointing=False,  # ours is added as a callback
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        logger=loggers or False,
+    )
+
+
+def optimizer(platform: PlatformConfig, here: Platform, train: TrainConfig) -> nl.MegatronOptimizerModule:
+    """AdamW with linear warm-up and cosine decay from `lr` to `min_lr` over `max_steps`."""
+    name = precision(platform, here)
+    config = OptimizerConfig(
+        optimizer="adam",  # Megatron's "adam" decouples weight decay: AdamW
+        lr=train.lr,
+        min_lr=train.min_lr,
+        weight_decay=train.weight_decay,
+        adam_beta1=train.adam_beta1,
+        adam_beta2=train.adam_beta2,
+        clip_grad=train.clip_grad,
+        bf16=name is Precision.bf16,
+        params_dtype=dtype(name),
+        use_distributed_optimizer=sharded_optimizer(here),
+    )
+    schedule = nl.lr_scheduler.CosineAnnealingScheduler(
+        max_steps=train.max_steps, warmup_steps=train.warmup_steps, constant_steps=0, min_lr=train.min_lr
+    )
+    return nl.MegatronOptimizerModule(config=config, lr_scheduler=schedule)
+
+
+def resume(checkpoint: Path | None) -> nl.AutoResume:
+    """Continue from `checkpoint` with everything it holds, or start as NeMo would."""
+    if checkpoint is None:
+        return nl.AutoResume()
+    # Without `load_artifacts=False` NeMo looks for the tokenizer in a folder that it only knows under `resume_if_exists`
+    # (nemo/lightning/resume.py:138); the tokenizer is handed over anyway.
+    untouched = nl.RestoreConfig(path=str(checkpoint), load_artifacts=False)
+    return nl.AutoResume(resume_from_path=str(checkpoint), restore_config=untouched)
