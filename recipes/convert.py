@@ -1,0 +1,25 @@
+"""Convert between Hugging Face and NeMo: the teacher in (convert.to=nemo), a student out (convert.to=hf).
+
+Run on a laptop    python recipes/convert.py +model=tiny_pl
+See first          python recipes/convert.py +model=bielik11b dry_run=true
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a plain checkout works, too
+
+from nemo_plugins import runs
+from nemo_plugins.configs import Recipe
+from nemo_plugins.planning import convert_plan
+
+
+@runs.recipe("convert", plan=convert_plan.plan, reads=("model", "convert"), stage=convert_plan.stage)
+def main(cfg: Recipe, run: runs.Run) -> None:
+    from nemo_plugins.models import conversion  # heavy imports after validation
+
+    conversion.run(cfg, run)
+
+
+if __name__ == "__main__":
+    main()

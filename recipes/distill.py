@@ -1,0 +1,27 @@
+"""Distil a teacher into its pruned student with NeMo: forward KL on the logits, the teacher frozen.
+
+Run on a laptop    python recipes/distill.py +model=tiny_pl
+See first          python recipes/distill.py +model=bielik11b dry_run=true
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a plain checkout works, too
+
+from nemo_plugins import runs
+from nemo_plugins.configs import Recipe
+from nemo_plugins.planning import distill_plan
+
+READS = ("model", "teacher", "student", "data", "distill", "platform.precision")
+
+
+@runs.recipe("distill", plan=distill_plan.plan, reads=READS, resumable=True, before=runs.import_teacher)
+def main(cfg: Recipe, run: runs.Run) -> None:
+    from nemo_plugins.distillation import distill  # heavy imports after validation
+
+    distill.run(cfg, run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""A short chain on the bundled model, driven by the command line as a user would."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+# fp32 on the CPU, a handful of steps: what is tested is exact, not good
+SHORT = (
+    "data.heldout_samples=32",
+    "prune.calibration.samples=8",
+    "distill.max_steps=6",
+    "distill.seq_length=64",
+    "distill.micro_batch_size=4",
+    "distill.global_batch_size=8",
+    "distill.warmup_steps=1",
+    "distill.checkpoint_every=2",
+    "distill.validate_every=3",
+)
+
+
+@dataclass(frozen=True)
+class Laptop:
+    """A run root with a finished short chain in it."""
+
+    root: Path
+
+    @property
+    def run(self) -> Path:
+        return self.root / "tiny_pl-laptop"
+
+    def recipe(self, name: str, *overrides: str, **popen) -> subprocess.CompletedProcess:
+        """Run a recipe of the same experiment and run root as a user would."""
+        return subprocess.run(self.command(name, *overrides), capture_output=True, text=True, **popen)
+
+    def command(self, name: str, *overrides: str) -> list[str]:
+        start = [sys.executable, str(REPOSITORY / "recipes" / f"{name}.py"), "+model=tiny_pl", "experiment=laptop"]
+        return [*start, f"run.root={self.root}", *SHORT, *overrides]
+
+    def summary(self, stage: str) -> dict:
+        return json.loads((self.run / stage / "summary.json").read_text())
+
+    def losses(self, stage: str, key: str = "loss") -> list[float]:
+        """Logged values of a stage, by step."""
+        lines = map(json.loads, (self.run / stage / "metrics.jsonl").read_text().splitlines())
+        return [line[key] for line in lines if key in line]
+
+
+def ok(done: subprocess.CompletedProcess) -> subprocess.CompletedProcess:
+    assert done.returncode == 0, f"{' '.join(done.args)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    return done

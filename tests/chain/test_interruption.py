@@ -1,0 +1,77 @@
+"""A distillation that is killed goes on from its last checkpoint and ends with the same bits."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+import torch
+from laptop import ok
+
+
+def weights(checkpoint):
+    """Every stored tensor of a NeMo checkpoint by name, optimizer state included."""
+    from torch.distributed.checkpoint import FileSystemReader, load
+    from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+
+    reader = FileSystemReader(checkpoint / "weights")
+    stored = reader.read_metadata().state_dict_metadata
+    state = {
+        k: torch.empty(m.size, dtype=m.properties.dtype) for k, m in stored.items() if isinstance(m, TensorStorageMetadata)
+    }
+    load(state, storage_reader=reader, no_dist=True)
+    return state
+
+
+@pytest.fixture(scope="module")
+def killed(laptop):
+    """`distill` again under another run name: killed after its first checkpoint with every process, then started again."""
+    overrides = ("run.name=tiny_pl-laptop/killed",)
+    folder = laptop.run / "killed" / "distill"
+    stage = subprocess.Popen(
+        laptop.command("distill", *overrides, f"student.path={laptop.run / 'prune' / 'checkpoint'}"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 600
+    while not (folder / "steps" / "step=0000002").exists():
+        assert stage.poll() is None and time.monotonic() < deadline, (folder / "log.txt").read_text()[-3000:]
+        time.sleep(0.05)
+    os.kill(stage.pid, signal.SIGKILL)
+    stage.wait()
+    reached = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    again = ok(laptop.recipe("distill", *overrides, f"student.path={laptop.run / 'prune' / 'checkpoint'}"))
+    return folder, reached, again
+
+
+def test_it_was_killed_in_the_middle(killed):
+    assert max(killed[1]) < 6
+
+
+def test_weights_and_optimizer_are_bit_equal(laptop, killed):
+    straight, resumed = (weights(folder / "steps" / "step=0000006") for folder in (laptop.run / "distill", killed[0]))
+    assert straight.keys() == resumed.keys() and any("exp_avg_sq" in name for name in straight)
+    differ = [name for name in straight if not torch.equal(straight[name], resumed[name])]
+    assert not differ
+
+
+def test_the_loss_curve_does_not_show_it(laptop, killed):
+    for key in ("loss", "lr", "grad_norm", "val_loss"):
+        assert laptop.losses("distill", key) == laptop.losses("killed/distill", key)
+
+
+def test_it_leaves_no_process_behind(killed):
+    """The manager that saving a checkpoint spawns must end with the stage, killed or not."""
+    folder = str(killed[0].parent)
+    for process in os.listdir("/proc"):
+        if process.isdigit():
+            try:
+                command = open(f"/proc/{process}/environ", "rb").read() + open(f"/proc/{process}/cmdline", "rb").read()
+            except (FileNotFoundError, PermissionError, ProcessLookupError):
+                continue
+            if b"spawn_main" in command:
+                cwd = os.readlink(f"/proc/{process}/fd/1") if os.path.exists(f"/proc/{process}/fd/1") else ""
+                assert folder not in cwd, f"process {process} still runs"

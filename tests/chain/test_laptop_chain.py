@@ -1,0 +1,119 @@
+"""What the laptop's chain leaves: a student that loads and writes, the teacher's own rows, a first loss that can be checked."""
+
+import json
+
+import torch
+from safetensors.torch import load_file
+from torch.nn.functional import kl_div
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from nemo_plugins.data.module import Windows
+from nemo_plugins.reporting import chain
+
+STAGES = ("convert-import", "prune", "distill", "convert-export", "random/prune", "random/distill", "scratch/pretrain")
+
+
+def tensors(folder):
+    return {key: value for file in sorted(folder.glob("*.safetensors")) for key, value in load_file(file).items()}
+
+
+def test_every_stage_leaves_a_whole_run_folder(laptop):
+    for stage in STAGES:
+        summary = laptop.summary(stage)
+        assert summary["status"] == "done" and summary["seconds"] > 0 and summary["versions"]["nemo-toolkit"] == "2.7.3"
+        assert all((laptop.run / stage / path).exists() for path in summary["outputs"].values()), stage
+        assert not list((laptop.run / stage).rglob("*.partial"))
+    assert (laptop.run / "prune" / "plots" / "layers.png").stat().st_size > 5000
+    assert (laptop.run / "distill" / "plots" / "loss.png").stat().st_size > 5000
+
+
+def test_it_prints_and_draws_what_came_of_it(laptop):
+    said = (laptop.root / "said.txt").read_text()
+    report = json.loads((laptop.run / "report.json").read_text())
+    assert set(report["heldout_loss"]) == set(chain.MODELS)
+    assert all(f"{loss:.4f}" in said for loss in report["heldout_loss"].values())
+    assert report["recovered"] == chain.recovered(report["heldout_loss"])
+    assert (laptop.run / "plots" / "losses.png").stat().st_size > 5000
+    assert "Traceback" not in said and "Warning" not in said
+
+
+def test_a_finished_chain_does_nothing(laptop):
+    summaries = [laptop.run / stage / "summary.json" for stage in STAGES]
+    before = [path.stat().st_mtime_ns for path in summaries]
+    again = laptop.recipe("minitron")
+    assert again.returncode == 0 and again.stdout.count("nothing to do") == len(STAGES)
+    assert before == [path.stat().st_mtime_ns for path in summaries]
+
+
+def test_the_student_loads_in_transformers_and_writes(exported):
+    folder = exported["distilled"]
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
+    assert (model.config.num_hidden_layers, model.config.intermediate_size, model.config.head_dim) == (6, 768, 32)
+    chat = tokenizer.apply_chat_template([{"role": "user", "content": "Stolicą Polski jest"}], add_generation_prompt=True)
+    written = model.generate(torch.tensor([chat]), max_new_tokens=8, do_sample=False)
+    assert written.shape[1] > len(chat) and tokenizer.decode(written[0, len(chat) :])
+
+
+def test_what_the_student_keeps_is_exactly_the_teachers(laptop, exported):
+    teacher, pruned, kept = tensors(exported["teacher"]), tensors(exported["pruned"]), laptop.summary("prune")["kept_layers"]
+    assert len(kept) == 6 and kept == sorted(set(kept))
+    assert torch.equal(teacher["lm_head.weight"], pruned["lm_head.weight"])
+    for place, layer in enumerate(kept):
+        old, new = f"model.layers.{layer}.", f"model.layers.{place}."
+        for name in ("input_layernorm", "post_attention_layernorm", "self_attn.q_proj", "self_attn.k_proj", "self_attn.o_proj"):
+            assert torch.equal(teacher[f"{old}{name}.weight"], pruned[f"{new}{name}.weight"]), (layer, name)
+        rows = {tuple(row.tolist()): index for index, row in enumerate(teacher[f"{old}mlp.gate_proj.weight"])}
+        neurons = [rows[tuple(row.tolist())] for row in pruned[f"{new}mlp.gate_proj.weight"]]
+        assert len(set(neurons)) == 768
+        assert torch.equal(teacher[f"{old}mlp.up_proj.weight"][neurons], pruned[f"{new}mlp.up_proj.weight"])
+        assert torch.equal(teacher[f"{old}mlp.down_proj.weight"][:, neurons], pruned[f"{new}mlp.down_proj.weight"])
+
+
+def test_the_first_loss_is_the_kl_divergence_that_transformers_computes(laptop, exported):
+    """NeMo's first distillation loss against KL(teacher ‖ student) of the two exports on the same eight samples, in fp32."""
+    teacher, student = (
+        AutoModelForCausalLM.from_pretrained(exported[name], torch_dtype=torch.float32) for name in ("teacher", "pruned")
+    )
+    batch = torch.stack([first_batch(laptop, index) for index in range(8)])
+    with torch.no_grad():
+        want, got = teacher(batch).logits.log_softmax(-1), student(batch).logits.log_softmax(-1)
+    divergence = kl_div(got, want, log_target=True, reduction="none").sum(-1).mean().item()
+    assert abs(divergence - laptop.summary("distill")["metrics"]["kd_loss_first"]) < 1e-5
+
+
+def first_batch(laptop, index: int) -> torch.Tensor:
+    """Sample `index` of the training data as Megatron serves it, `[s]`."""
+    from nemo_plugins.data import text
+    from nemo_plugins.models import nemo
+    from nemo_plugins.runs.prepare import compose
+
+    cfg = compose("distill", laptop.command("distill")[2:])
+    module, _ = text.data_module(
+        cfg.data,
+        cfg.distill.data,
+        "distill.data",
+        nemo.checkpoint_tokenizer(laptop.run / "prune" / "checkpoint"),
+        text.cache_folder(cfg.run.root),
+        seed=cfg.run.seed,
+        seq_length=cfg.distill.seq_length,
+        micro_batch_size=cfg.distill.micro_batch_size,
+        global_batch_size=cfg.distill.global_batch_size,
+    )
+    module.build(trainer_max_steps=cfg.distill.max_steps)
+    return module._train_ds[index]["tokens"]
+
+
+def test_heldout_losses_are_those_of_transformers(laptop, exported):
+    """The losses that pruning (in bf16) and distillation (in fp32) report, against the exported models on the same windows."""
+    prefix = next((laptop.root / ".tokens").glob("heldout-*/tokens.bin")).with_suffix("")
+    metrics = {stage: laptop.summary(stage)["metrics"] for stage in ("prune", "distill")}
+    for name, seq_length, reported, tolerance in (
+        ("teacher", 256, metrics["prune"]["loss_before"], 2e-3),
+        ("pruned", 256, metrics["prune"]["loss_after"], 2e-3),
+        ("distilled", 64, metrics["distill"]["val_loss"], 1e-5),
+    ):
+        windows = [Windows(str(prefix), seq_length, 32)[index] for index in range(32)]
+        tokens, labels = (torch.stack([window[key] for window in windows]) for key in ("tokens", "labels"))
+        with torch.no_grad():
+            logits = AutoModelForCausalLM.from_pretrained(exported[name], torch_dtype=torch.float32)(tokens).logits
+        assert abs(torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten()) - reported) < tolerance, name

@@ -1,0 +1,136 @@
+"""The recipes through the command line that a user types, as far as it goes before NeMo."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+RECIPES = ("convert", "prune", "distill", "pretrain", "minitron")
+LIMIT = 2.0  # seconds that a mistake may cost
+
+
+@pytest.fixture
+def call(tmp_path):
+    """Run a recipe in an empty directory; `quick` gives it three tries to be so, a busy machine being what it is."""
+
+    def run(recipe: str, *arguments: str, quick: bool = True) -> subprocess.CompletedProcess:
+        job = ("RANK", "WORLD_SIZE", "SLURM_", "PYTHONDONTWRITEBYTECODE")  # without bytecode each start compiles for a second
+        env = {k: v for k, v in os.environ.items() if not k.startswith(job)} | {
+            "HF_HOME": str(tmp_path / "hf"),
+            "COLUMNS": "160",
+        }
+        command = [sys.executable, str(REPOSITORY / "recipes" / f"{recipe}.py"), *arguments]
+        for _ in range(3):
+            start = time.monotonic()
+            done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+            if time.monotonic() - start < LIMIT or not quick:
+                break
+        else:
+            pytest.fail(f"{' '.join(command)} took more than {LIMIT} s three times")
+        assert not list(tmp_path.iterdir()), "a recipe that does not run must write nothing"
+        return done
+
+    return run
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_help_says_what_there_is(call, recipe):
+    done = call(recipe, "--help")
+    assert done.returncode == 0
+    for word in ("+model=", "bielik11b", "tiny_pl", "experiment", "laptop", "dry_run=true", "exit codes"):
+        assert word in done.stdout
+    assert f"python recipes/{recipe}.py +model=" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("", "models: bielik11b, bielik7b"),
+        ("model=tiny_pl", "+model=<name>"),
+        ("+model=tiny_p", "did you mean +model=tiny_pl?"),
+        ("+model=tiny_pl prune.num_layer=6", "did you mean prune.num_layers?"),
+        ("+model=tiny_pl prune.calibration.sample=6", "did you mean prune.calibration.samples?"),
+        ("+model=tiny_pl +prune.num_layerz=6", "did you mean prune.num_layers?"),
+        ("+model=tiny_pl num_layers=6", "there is no such key"),
+        ("+model=tiny_pl prune.num_layers=six", "prune.num_layers"),
+        ("+model=tiny_pl platform=cpuu", "did you mean platform=cpu?"),
+        ("+model=tiny_pl platform.kind=tpu", "expected one of [auto, cpu, gpu]"),
+        ("+model=tiny_pl experiment=laptops", "did you mean experiment=laptop?"),
+        ("+model=bielik11b experiment=laptop", "is for tiny_pl"),
+        ("+model=tiny_pl prune.num_layers=[", "prune.num_layers"),
+        ("+model=tiny_pl prune.num_layers=9", "prune.num_layers=9"),
+        ("+model=tiny_pl run.name=${nothing}", "nothing"),
+        ("+model=bielik11b data.train=[a.txt]", "no file a.txt"),
+    ],
+)
+def test_a_mistake_is_one_message_and_exit_code_2(call, arguments, says):
+    done = call("prune", *arguments.split())
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert done.stderr.startswith("prune: ")
+    assert "Traceback" not in done.stderr and "HYDRA_FULL_ERROR" not in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("recipe", "says"),
+    [
+        ("convert", ["huggingface-cli download", "convert-import/checkpoint"]),
+        ("prune", ["7,477,727,232", "7,346,130,944", "-33.05%", "prune/checkpoint"]),
+        ("distill", ["65,536,000,000", "teacher", "optimizer"]),
+        ("pretrain", ["11,168,796,672", "gradients"]),
+    ],
+)
+def test_dry_run_prints_the_plan_where_nothing_is_here(call, recipe, says):
+    done = call(recipe, "+model=bielik11b", "distill.global_batch_size=1000", "dry_run=true")
+    assert done.returncode == 0, done.stderr
+    for words in [*says, "warning", "dry run: nothing was written"]:
+        assert words in done.stdout
+
+
+def test_dry_run_of_the_papers_chain_lists_every_stage(call):
+    done = call("minitron", "+model=bielik11b", "experiment=minitron_7b", "dry_run=true", quick=False)
+    assert done.returncode == 0, done.stderr
+    for words in ("convert-import", "prune", "distill", "convert-export", "7,477,727,232", "recipes/distill.py"):
+        assert words in done.stdout
+    assert "run it first" not in done.stdout  # what the chain itself will make is not missing
+
+
+def test_a_mistake_in_a_stage_of_the_chain_is_found_before_the_first_starts(call):
+    done = call("minitron", "+model=tiny_pl", "experiment=laptop", "distill.seq_length=4096", quick=False)
+    assert done.returncode == 2
+    assert "stage distill: distill.seq_length=4096" in done.stderr
+
+
+def test_a_chain_needs_an_experiment_with_stages(call):
+    done = call("minitron", "+model=tiny_pl")
+    assert done.returncode == 2 and "laptop" in done.stderr
+
+
+def test_cfg_job_prints_the_configuration(call):
+    done = call("prune", "+model=tiny_pl", "--cfg", "job")
+    assert done.returncode == 0 and "num_query_groups: 4" in done.stdout
+
+
+def test_tab_completion_knows_the_models(call, tmp_path):
+    env = {**os.environ, "COMP_LINE": "prune.py +model=tin", "COMP_POINT": "19"}
+    command = [sys.executable, str(REPOSITORY / "recipes" / "prune.py"), "-sc", "query=bash"]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)
+    assert "+model=tiny_pl" in done.stdout.split()
+
+
+def test_nothing_heavy_is_imported_before_validation(tmp_path):
+    script = (
+        "import sys, runpy\n"
+        f"sys.argv = [{str(REPOSITORY / 'recipes' / 'prune.py')!r}, '+model=bielik11b', 'dry_run=true']\n"
+        "try:\n    runpy.run_path(sys.argv[0], run_name='__main__')\nexcept SystemExit as end:\n"
+        "    assert end.code == 0, end.code\n"
+        "heavy = {'torch', 'nemo', 'megatron', 'transformers', 'numpy', 'lightning', 'multistorageclient'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,48 @@
+"""What the chain's report says, from numbers that are known."""
+
+import json
+
+import pytest
+
+from nemo_plugins.reporting import chain, plots
+
+VALUES = {
+    "teacher": 2.0,
+    "pruned": 4.0,
+    "distilled": 2.5,
+    "pruned at random": 5.0,
+    "pruned at random, distilled": 2.4,
+    "from scratch, same tokens": 3.0,
+}
+
+
+def test_recovery_is_the_share_of_the_gap():
+    assert chain.recovered(VALUES) == pytest.approx(0.75)
+    assert chain.recovered({"teacher": 2.0, "pruned": 1.9, "distilled": 1.8}) is None
+    assert chain.recovered({"teacher": 2.0}) is None
+
+
+def test_a_claim_that_does_not_hold_is_said_so():
+    held = {claim.text: claim.holds for claim in chain.claims(VALUES)}
+    assert held.pop("importance beats chance, both distilled as long") is False
+    assert len(held) == 3 and all(held.values())
+
+
+def test_write_prints_every_model_and_draws(tmp_path, capsys):
+    for name, (stage, metric, _) in chain.MODELS.items():
+        folder = tmp_path / stage
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / "summary.json"
+        summary = json.loads(file.read_text()) if file.exists() else {"metrics": {}}
+        summary["metrics"][metric] = VALUES[name]
+        summary |= {key: {"parameters": 7} for key in ("teacher", "student", "model")}
+        file.write_text(json.dumps(summary))
+    chain.write(tmp_path)
+    said = capsys.readouterr().out
+    assert all(name in said for name in VALUES) and "75.0%" in said and "NO   importance" in said
+    assert json.loads((tmp_path / "report.json").read_text())["heldout_loss"] == VALUES
+    assert (tmp_path / "plots" / "losses.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_layers_marks_kept_and_dropped(tmp_path):
+    assert plots.layers(tmp_path / "layers.png", [0.5, 0.1, 0.3], [0, 2], "importance").stat().st_size > 5000
