@@ -8,9 +8,8 @@ from omegaconf import OmegaConf
 
 from nemo_plugins.configs.schema import PruneConfig, Recipe
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.planning import checks, memory, tables
+from nemo_plugins.planning import checks, training_plan
 from nemo_plugins.planning.plan import Plan
-from nemo_plugins.planning.pretrain_plan import schedule
 from nemo_plugins.runs import paths
 
 
@@ -25,24 +24,8 @@ def plan(cfg: Recipe) -> Plan:
     made.need("teacher", lambda: checks.teacher(cfg))
     made.need("earlier", lambda: paths.student(cfg))
 
-    on_gpu = checks.on_gpu(cfg)
-    width = checks.bytes_per_value(cfg)
-    folder = paths.run_root(cfg) / (cfg.run.stage or "distill")
-    files = {
-        f"steps ({distill.keep_checkpoints} kept)": (distill.keep_checkpoints + 1)
-        * memory.checkpoint(student, width, optimizer=True),
-        "checkpoint": memory.checkpoint(student, width, optimizer=False),
-    }
-    made.need("disk", lambda: checks.disk(folder, sum(files.values())))
-    need = memory.training(student, distill, cfg.platform, width, teacher)
-    made.tables += [
-        tables.sizes(teacher, student),
-        schedule(distill, student, teacher),
-        tables.memory(made, need, cfg.platform, on_gpu),
-        tables.writes(folder, files),
-    ]
-    tokens = distill.max_steps * distill.global_batch_size * distill.seq_length
-    made.sizes = f"{distill.max_steps:,} steps, {tokens:,} tokens"
+    training_plan.add(made, cfg, "distill", distill, student, teacher)
+    made.sizes = f"{distill.max_steps:,} steps, {training_plan.tokens(distill):,} tokens"
     return made
 
 

@@ -41,6 +41,8 @@ def layer_activations(model: Architecture, tokens: int, bytes_per_value: int) ->
     """Bytes that one layer keeps for its backward pass.
 
     Both norms' inputs and outputs, q, k, v, the attention's output; gate, up, the activated gate and the product in the FFN.
+    Not counted: the norms' and the attention's fp32 statistics, 8 + 4 · heads bytes a token, and what a norm that is not one
+    kernel keeps besides (Hugging Face's: a copy of its input's size).
     """
     heads = (2 * model.num_attention_heads + 2 * model.num_query_groups) * model.head_dim
     return tokens * bytes_per_value * (4 * model.hidden_size + heads + 4 * model.ffn_hidden_size)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from nemo_plugins.configs.schema import Recipe, TrainConfig
+from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.planning import checks, memory, tables
-from nemo_plugins.planning.plan import Plan, Table
+from nemo_plugins.planning import checks, training_plan
+from nemo_plugins.planning.plan import Plan
 from nemo_plugins.runs import paths
 from nemo_plugins.runs.errors import UserError
 
@@ -29,45 +29,9 @@ def plan(cfg: Recipe) -> Plan:
     checks.training(made, pretrain, "pretrain", cfg)
     made.need("weights", lambda: _tokenizer(cfg))
 
-    on_gpu = checks.on_gpu(cfg)
-    width = checks.bytes_per_value(cfg)
-    folder = paths.run_root(cfg) / (cfg.run.stage or "pretrain")
-    files = {
-        f"steps ({pretrain.keep_checkpoints} kept)": (pretrain.keep_checkpoints + 1)
-        * memory.checkpoint(model, width, optimizer=True),
-        "checkpoint": memory.checkpoint(model, width, optimizer=False),
-    }
-    made.need("disk", lambda: checks.disk(folder, sum(files.values())))
-    made.tables += [
-        tables.sizes(model, None, ("model", "")),
-        schedule(pretrain, model),
-        tables.memory(made, memory.training(model, pretrain, cfg.platform, width), cfg.platform, on_gpu),
-        tables.writes(folder, files),
-    ]
-    tokens = pretrain.max_steps * pretrain.global_batch_size * pretrain.seq_length
-    made.sizes = f"{model.parameters():,} parameters; {pretrain.max_steps:,} steps, {tokens:,} tokens"
+    training_plan.add(made, cfg, "pretrain", pretrain, model)
+    made.sizes = f"{model.parameters():,} parameters; {pretrain.max_steps:,} steps, {training_plan.tokens(pretrain):,} tokens"
     return made
-
-
-def schedule(train: TrainConfig, model: Architecture, teacher: Architecture | None = None) -> Table:
-    """Steps, tokens, learning rate and arithmetic of a training."""
-    tokens = train.max_steps * train.global_batch_size * train.seq_length
-    flops = 3 * model.flops_per_token(train.seq_length) + (teacher.flops_per_token(train.seq_length) if teacher else 0)
-    return Table(
-        "Training",
-        [
-            ("steps", f"{train.max_steps:,} ({train.warmup_steps:,} of warm-up)"),
-            (
-                "batch",
-                f"{train.global_batch_size:,} sequences of {train.seq_length:,} tokens, {train.micro_batch_size} at a time",
-            ),
-            ("tokens", f"{tokens:,}"),
-            ("learning rate", f"{train.lr:g} to {train.min_lr:g}, cosine"),
-            ("arithmetic", f"{flops * tokens:.3g} FLOP"),
-            ("checkpoint", f"every {train.checkpoint_every:,} steps, {train.keep_checkpoints} kept"),
-            ("text", ", ".join(train.data) or "not named"),
-        ],
-    )
 
 
 def _tokenizer(cfg: Recipe) -> None:

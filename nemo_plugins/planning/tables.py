@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nemo_plugins.configs.schema import PlatformConfig
+from nemo_plugins.configs.schema import BudgetConfig, PlatformConfig
 from nemo_plugins.models.architecture import Architecture
+from nemo_plugins.planning import budget as budgets
+from nemo_plugins.planning.devices import Device
 from nemo_plugins.planning.memory import Memory, data_parallel
 from nemo_plugins.planning.plan import Plan, Table, count, gib
 
@@ -39,13 +41,37 @@ def sizes(teacher: Architecture, student: Architecture | None, names: tuple[str,
     return Table("Sizes", rows, ["", *names, "change"])
 
 
-def memory(plan: Plan, need: Memory, platform: PlatformConfig, on_gpu: bool) -> Table:
-    """A process's memory by what it is for; more than a GPU has becomes a warning of the plan."""
+def budget(plan: Plan, asked: BudgetConfig, teacher: Architecture, student: Architecture) -> list[Table]:
+    """What a budget allows and what teacher and student cost; no table where none is given."""
+    if not budgets.is_given(asked):
+        return []
+    if asked.device and asked.context > teacher.context_length:
+        plan.warnings.append(
+            f"prune.budget.context={asked.context}: the model's own context is {teacher.context_length}; the cache is "
+            "counted as asked"
+        )
+    rows = [
+        (limit.what, *(limit.text(number) for number in (limit.allowed, limit.cost(teacher), limit.cost(student))))
+        for limit in budgets.limits(asked)
+    ]
+    return [Table("Budget", rows, ["", "allowed", "teacher", "student"])]
+
+
+def memory(plan: Plan, need: Memory, platform: PlatformConfig, on_gpu: bool, gpu: tuple[str, Device] | None = None) -> Table:
+    """A process's memory by what it is for; more than a GPU has becomes a warning of the plan.
+
+    Args:
+        gpu: key and value that name the GPU, and the GPU; default: one of `platform.gpu_memory_gib`.
+    """
     rows = [(key, gib(value)) for key, value in vars(need).items() if value]
     rows.append(("total", gib(need.total)))
-    if on_gpu and need.total > platform.gpu_memory_gib * 2**30:
+    asked, most = f"platform.gpu_memory_gib={platform.gpu_memory_gib:g}", platform.gpu_memory_gib * 2**30
+    if gpu:
+        asked, most = f"{gpu[0]} has {gib(gpu[1].memory_bytes)}", gpu[1].memory_bytes
+        rows.append((f"one {gpu[1].name} has", gib(most)))
+    if on_gpu and need.total > most:
         plan.warnings.append(
-            f"about {gib(need.total)} on each GPU, platform.gpu_memory_gib={platform.gpu_memory_gib:g}: "
+            f"about {gib(need.total)} on each GPU, {asked}: "
             "raise platform.tensor_parallel or platform.pipeline_parallel, or lower the micro batch or the sequence"
         )
     layout = f"tensor {platform.tensor_parallel}, pipeline {platform.pipeline_parallel}, context {platform.context_parallel}"

@@ -67,6 +67,17 @@ def say(text: str) -> None:
 
 def plan(made: Plan) -> None:
     """The plan's tables, then its warnings and what is not on this machine."""
+    from rich.text import Text
+
+    tables(made)
+    screen = console()
+    for text in [*made.warnings, *(missing.text for missing in made.missing)]:
+        screen.print(Text.assemble(("warning: ", "yellow"), text.replace("\n", "\n         ")), soft_wrap=True)
+    screen.print(Text("dry run: nothing was written"))
+
+
+def tables(made: Plan) -> None:
+    """A plan's title and tables."""
     from rich.table import Table
     from rich.text import Text
 
@@ -80,9 +91,6 @@ def plan(made: Plan) -> None:
         for row in part.rows:
             table.add_row(*(Text(str(cell)) for cell in row))
         screen.print(table)
-    for text in [*made.warnings, *(missing.text for missing in made.missing)]:
-        screen.print(Text.assemble(("warning: ", "yellow"), text.replace("\n", "\n         ")), soft_wrap=True)
-    screen.print(Text("dry run: nothing was written"))
 
 
 def finished(folder: Path, summary: dict[str, Any], commands: list[str]) -> None:

@@ -37,12 +37,15 @@ def compose(recipe: str, overrides: list[str]) -> Recipe:
 
 
 def prepare(composed: DictConfig) -> Recipe:
-    """Resolve `from_hf`, the interpolations, the run's name and the recommended student.
+    """Resolve `from_hf`, the interpolations, the run's name and the student: of a budget, or the recommended one.
 
     Raises:
-        UserError: no model, an experiment for another model, a folder that is not there, a name that is no folder.
+        UserError: no model, an experiment for another model, a folder that is not there, a name that is no folder, a budget
+            beside sizes or one that no student meets.
         omegaconf.errors.OmegaConfBaseException: a value is of a wrong type or refers to nothing.
     """
+    from nemo_plugins.planning import budget  # here, for the planning modules import this package's errors
+
     if OmegaConf.is_missing(composed, "model"):
         models = ", ".join(options("model"))
         raise UserError("no model: expected +model=<name>", f"models: {models}", "e.g. +model=tiny_pl")
@@ -60,7 +63,21 @@ def prepare(composed: DictConfig) -> Recipe:
                 f"run.{key}={value} cannot be a folder below run.root",
                 "expected letters, digits and _ . , = + -, or a/b",
             )
-    if not names_a_student(cfg):
+    if budget.is_given(cfg.prune.budget):
+        named = [key for key in (*SIZES, "drop_layers") if getattr(cfg.prune, key) is not None]
+        if named:
+            given = next(key for key in budget.LIMITS if getattr(cfg.prune.budget, key) is not None)
+            raise UserError(
+                f"prune.budget.{given} and prune.{named[0]} are both given",
+                "expected either: a budget chooses the sizes",
+                "bounds for its choice: prune.budget.frozen and prune.budget.grid",
+            )
+        teacher = Architecture.from_config(cfg.model)
+        student = budget.choose(teacher, cfg.prune.budget)
+        for key in SIZES:
+            if getattr(student, key) != getattr(teacher, key):
+                setattr(cfg.prune, key, getattr(student, key))
+    elif not names_a_student(cfg):
         for key in SIZES:
             setattr(cfg.prune, key, getattr(cfg.model.recommended.student, key))
     return cfg

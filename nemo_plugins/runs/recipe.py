@@ -6,6 +6,7 @@ def main(cfg: Recipe, run: runs.Run) -> None: ...
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import signal
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from nemo_plugins.planning.plan import Plan
 
 Main = Callable[[Recipe, Run], None]
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 def recipe(
@@ -42,6 +44,7 @@ def recipe(
     resumable: bool = False,
     chain: bool = False,
     before: Callable[[Recipe], None] | None = None,
+    alone: Callable[[Recipe], bool] = lambda cfg: False,
 ) -> Callable[[Main], Callable[[], None]]:
     """Make `main(cfg, run)` a command.
 
@@ -52,6 +55,7 @@ def recipe(
         stage: the stage's folder where it is not `name`; `run.stage` comes before both.
         resumable: whether a stage that is stopped goes on where it was: exit code 75.
         before: called once, before any worker starts, where this is a plain call rather than one process of a job.
+        alone: whether it works in this process alone: `platform` is what it reckons or starts others with.
         chain: the recipe runs other recipes: its folder is the run's own, without configuration and summary.
     """
 
@@ -63,7 +67,7 @@ def recipe(
         def job(composed: DictConfig) -> int:
             cfg = prepare(composed)
             folder = None if chain else cfg.run.stage or (stage(cfg) if stage else name)
-            return _stage(main, plan, cfg, Run(cfg, name, folder, reads), resumable, before)
+            return _stage(main, plan, cfg, Run(cfg, name, folder, reads), resumable, before, alone(cfg))
 
         return command
 
@@ -131,6 +135,7 @@ def _stage(
     run: Run,
     resumable: bool,
     before: Callable[[Recipe], None] | None,
+    alone: bool,
 ) -> int:
     """One stage in its folder."""
     made = plan(cfg)
@@ -154,7 +159,7 @@ def _stage(
         output.error(f"warning: {warning}")
     if before and workers.world() is None:
         before(cfg)
-    if not is_chain and workers.needed(cfg.platform):
+    if not is_chain and not alone and workers.needed(cfg.platform):
         if cfg.force:
             run.put_aside()
         return workers.start(cfg.platform, [*sys.argv, "force=false"])
@@ -173,17 +178,27 @@ def _work(main: Main, cfg: Recipe, run: Run, resumable: bool) -> int:
         return DONE
     except UserError:
         raise
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            return _failed()
+        raise UserError(
+            f"{run.folder}: no room left on the disk ({error})", "make room; the same command goes on, what was whole stays"
+        ) from None
     except (Stopped, KeyboardInterrupt) as stop:
         return _stopped(run, stop, resumable)
     except SystemExit as left:
         return left.code if isinstance(left.code, int) else FAILED if left.code else DONE
     except Exception:
-        output.loud()
-        traceback.print_exc()
-        return FAILED
+        return _failed()
     finally:
         output.loud()
         run.close()
+
+
+def _failed() -> int:
+    output.loud()
+    traceback.print_exc()
+    return FAILED
 
 
 def _stopped(run: Run, stop: BaseException, resumable: bool) -> int:

@@ -23,9 +23,27 @@ KEYS = {
     "prune": {
         "prune.num_layers=N, prune.ffn_hidden_size=N, prune.hidden_size=N": "the student (default: the recommended one)",
         "prune.drop_layers=[3,4]": "drop just these layers, counted from 1",
-        "prune.criterion=importance|random": "measured importance, or the random baseline",
+        "prune.budget.parameters=N, .weights_gb=X, .device=NAME, .decode_ms=X": "instead of sizes: what the student may cost",
+        "prune.budget.count=all|paper, .format=NAME, .context=N": "what counts; the weights' format (bf16); tokens of cache",
+        "prune.budget.frozen=[NAME], .grid.ffn_hidden_size=[N]": "sizes that stay (hidden_size, num_attention_heads); choices",
+        "prune.criterion=importance|loss|loss_run|random|last_layers": "which layers go; the last two are baselines",
+        "prune.aggregation.sequence=mean|l2|variance, .samples=…": "how activations become importance (mean, l2: the paper's)",
+        "prune.scores=FILE": "scores that another run left (default: those of the same teacher and calibration, if any)",
         "prune.calibration.samples=N, .seq_length=N, .data=[FILE]": "the text that importance is measured on",
         "teacher.path=DIR": "NeMo checkpoint or Hugging Face folder (default: the run's convert-import, else model.path)",
+    },
+    "plan": {
+        "prune.num_layers=N, prune.budget.…=": "the student, as of prune (default: the recommended one)",
+        "platform.devices=N, platform.nodes=N, platform.tensor_parallel=N": "what the distillation would run on",
+        "plan.gpu=NAME, plan.gpus=N, plan.mfu=X": "what trains, a file of conf/device/ (h100); its share of the peak (0.4)",
+        "plan.device=NAME, plan.format=NAME, plan.context=N": "what serves (rtx4090), the weights' format, tokens (8192)",
+    },
+    "search": {
+        "search.candidates=grid|paper": "what fits the budget, or the paper's ten (experiments exp_001 to exp_010)",
+        "prune.budget.…=, prune.criterion=…": "as of prune; no budget: the parameters of the recommended student",
+        "search.slack=X, search.limit=N, search.only=[NAME]": "how much smaller than the largest; how many; just these",
+        "search.distill_steps=N, search.keep=N": "a short distillation of the best (0: none; 3 of them)",
+        "search.part=I, search.parts=N": "a share of a job array (default: Slurm's); then once without, to rank all",
     },
     "distill": {
         "distill.max_steps=N, distill.lr=X, distill.min_lr=X, distill.warmup_steps=N": "schedule",
@@ -47,7 +65,18 @@ EXAMPLES = {
     "prune": (
         "+model=bielik11b dry_run=true",
         "+model=tiny_pl prune.num_layers=6",
+        "+model=bielik11b prune.budget.device=rtx4090 dry_run=true",
         "+model=tiny_pl --multirun prune.ffn_hidden_size=512,768",
+    ),
+    "plan": (
+        "+model=bielik11b",
+        "+model=bielik11b prune.budget.parameters=7.35e9 prune.budget.count=paper plan.gpu=h200 plan.gpus=16",
+        "+model=bielik11b experiment=minitron_7b plan.device=laptop16 plan.format=q4_k_m dry_run=true",
+    ),
+    "search": (
+        "+model=tiny_pl search.distill_steps=20",
+        "+model=bielik11b search.candidates=paper dry_run=true",
+        "+model=bielik11b prune.budget.device=rtx4090 prune.budget.frozen=[] dry_run=true",
     ),
     "distill": ("+model=tiny_pl", "+model=tiny_pl distill.max_steps=50 run.name=short"),
     "pretrain": ("+model=tiny_pl debug=fast",),

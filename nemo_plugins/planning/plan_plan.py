@@ -1,0 +1,153 @@
+"""The tables of `recipes/plan.py`: what a student costs to make and to serve, beside what the paper states."""
+
+from __future__ import annotations
+
+from nemo_plugins.configs.schema import Format, Recipe
+from nemo_plugins.planning import checks, decode, devices, estimate, tables, training_plan
+from nemo_plugins.planning.budget import gigabytes
+from nemo_plugins.planning.estimate import MFUS, PAPER, SEQ_LENGTHS, TRAINING_PASSES, Estimate
+from nemo_plugins.planning.plan import Plan, Table
+
+
+def plan(cfg: Recipe) -> Plan:
+    """Validate what a plan needs: sizes, parallelism, schedule and assumptions. Raises UserError naming the key."""
+    made_of = estimate.make(cfg)
+    teacher, student = made_of.teacher, made_of.student
+    made = Plan(f"plan {cfg.model.name}: {teacher.parameters():,} to {student.parameters():,} parameters")
+    checks.distillation_loss(cfg.distill)
+    checks.platform(made, cfg.platform, {"teacher": teacher, "student": student})
+    checks.training(made, cfg.distill, "distill", cfg)
+    made.missing.clear()  # a plan needs neither text nor weights nor GPUs on this machine
+    on_gpu = checks.on_gpu(cfg)
+    made.tables += [
+        tables.sizes(teacher, student),
+        *tables.budget(made, cfg.prune.budget, teacher, student),
+        training_plan.schedule(cfg.distill, student, teacher),
+        cost(made_of),
+        tables.memory(
+            made, made_of.memory, cfg.platform, on_gpu, (f"plan.gpu={cfg.plan.gpu}", made_of.gpu) if on_gpu else None
+        ),
+    ]
+    if estimate.Paper.is_same(teacher, PAPER.teacher):
+        made.tables += papers_hours(made_of)
+    made.tables += [disk(made_of), serving(made_of), speed(made_of)]
+    made.warnings += _does_not_fit(made_of, cfg)
+    made.sizes = f"{made_of.gpu_hours:,.0f} GPU-hours"
+    return made
+
+
+def cost(made_of: Estimate) -> Table:
+    """Arithmetic and hours of the distillation."""
+    length = made_of.train.seq_length
+    student = TRAINING_PASSES * made_of.student.flops_per_token(length)
+    return Table(
+        "Distillation, estimated",
+        [
+            ("student, forward and backward", f"{student:.4g} FLOP a token"),
+            ("teacher, forward", f"{made_of.teacher.flops_per_token(length):.4g} FLOP a token"),
+            ("GPU (plan.gpu)", f"{made_of.gpu.name}, {made_of.gpu.peak_tflops:g} TFLOPS at MFU {made_of.mfu:g}"),
+            ("GPU-hours", f"{made_of.gpu_hours:,.4g}" if made_of.gpu_hours < 100 else f"{made_of.gpu_hours:,.0f}"),
+            (f"days on {made_of.gpus:,} GPU{'s' * (made_of.gpus > 1)}", f"{made_of.days:,.3g}"),
+        ],
+    )
+
+
+def papers_hours(made_of: Estimate) -> list[Table]:
+    """Hours of the paper's samples on the paper's GPUs by what it does not state, and which of them are the paper's."""
+    gpu, (least, most) = devices.load(PAPER.gpu, "gpu"), PAPER.hours
+    rows, within = [], []
+    for length in SEQ_LENGTHS:
+        row = [f"{length:,} tokens, {PAPER.samples * length / 1e9:,.1f} B in all"]
+        for mfu in MFUS:
+            hours = made_of.hours(length, mfu, gpu, PAPER.gpus, PAPER.samples)
+            inside = least <= hours <= most
+            row.append(f"{hours:.1f} h{' *' * inside}")
+            within += [f"{length:,} tokens at MFU {mfu:g}"] * inside
+        rows.append(tuple(row))
+    implied = []
+    for mfu in MFUS:
+        lengths = [made_of.seq_length_of(hours, mfu, gpu, PAPER.gpus, PAPER.samples) for hours in PAPER.hours]
+        low, high = (length * PAPER.samples / 1e9 for length in lengths)
+        implied.append((f"MFU {mfu:g}", f"{lengths[0]:,.0f} to {lengths[1]:,.0f}", f"{low:.1f} to {high:.1f} B"))
+    return [
+        Table(
+            f"The paper's {PAPER.steps:,} steps, {PAPER.samples:,} samples, on {PAPER.gpus} {gpu.name}; its sequence length is "
+            f"not stated. * lies in its {least:g} to {most:g} h",
+            rows,
+            ["sequence", *(f"MFU {mfu:g}" for mfu in MFUS)],
+        ),
+        Table(
+            f"What {least:g} to {most:g} h imply; of the above {'; '.join(within) or 'nothing'} reaches them",
+            implied,
+            ["", "tokens a sample", "tokens in all"],
+        ),
+    ]
+
+
+def disk(made_of: Estimate) -> Table:
+    """Space for the whole chain."""
+    rows = [(name, gigabytes(size)) for name, size in made_of.disk.items()]
+    return Table("Disk", [*rows, ("total", gigabytes(sum(made_of.disk.values())))])
+
+
+def serving(made_of: Estimate) -> Table:
+    """Whether teacher and student fit the device, in every format; the one that was asked for is marked."""
+    rows = []
+    for format in Format:
+        teacher, student = (made_of.served(model, format) for model in (made_of.teacher, made_of.student))
+        faster = f"{decode.speed_up(made_of.teacher, made_of.student, format, made_of.context) - 1:+.1%}"
+        rows.append(
+            (
+                f"{format}{' (plan.format)' * (format is made_of.format)}",
+                *(gigabytes(one.weights) for one in (teacher, student)),
+                *("fits" if one.fits else "no" for one in (teacher, student)),
+                *(f"{one.milliseconds:.2f}" for one in (teacher, student)),
+                faster,
+            )
+        )
+    caches = (gigabytes(decode.cache_bytes(model, made_of.context)) for model in (made_of.teacher, made_of.student))
+    rows.append((f"+ cache of {made_of.context:,} tokens, 2 bytes", *caches, "", "", "", "", ""))
+    return Table(
+        f"Weights on {made_of.device.name} (plan.device), {gigabytes(made_of.device.usable_bytes)} usable; least ms a token",
+        rows,
+        ["", "teacher", "student", "teacher fits", "student fits", "teacher ms", "student ms", "faster"],
+    )
+
+
+def speed(made_of: Estimate) -> Table:
+    """Predicted time of a token beside what the paper measured."""
+    models = (made_of.teacher, made_of.student)
+
+    def bound(device: devices.Device, format: Format, context: int) -> tuple[str, str, str]:
+        times = [decode.milliseconds(model, device, format, context) for model in models]
+        return (*(f"{time:.3g} ms, {1e3 / time:,.1f} tokens/s" for time in times), f"{times[0] / times[1] - 1:+.1%}")
+
+    rows = [
+        (
+            f"bound: {made_of.device.name}, {made_of.format}, {made_of.context:,} tokens",
+            *bound(made_of.device, made_of.format, made_of.context),
+        )
+    ]
+    if estimate.Paper.is_same(models[0], PAPER.teacher) and estimate.Paper.is_same(models[1], PAPER.student):
+        device = devices.load(PAPER.device, "device")
+        rate = PAPER.tokens_per_second
+        measured = [f"{time:.2f} ms, {each:.2f} tokens/s" for time, each in zip(PAPER.milliseconds, rate, strict=True)]
+        rows.append((f"bound: {device.name}, bf16, no context", *bound(device, Format.bf16, 0)))
+        rows.append((f"quoted, measured by the paper: {device.name}, bf16", *measured, f"{rate[1] / rate[0] - 1:+.1%}"))
+    return Table("Speed of one stream: bound by the bytes that a token moves", rows, ["", "teacher", "student", "faster"])
+
+
+def _does_not_fit(made_of: Estimate, cfg: Recipe) -> list[str]:
+    warnings = []
+    for name, model in (("teacher", made_of.teacher), ("student", made_of.student)):
+        served = made_of.served(model, made_of.format)
+        if not served.fits:
+            others = [format.value for format in Format if made_of.served(model, format).fits]
+            warnings.append(
+                f"the {name} does not fit plan.device={cfg.plan.device} in plan.format={made_of.format}: weights "
+                f"{gigabytes(served.weights)} and cache {gigabytes(served.cache)} of {gigabytes(made_of.device.usable_bytes)} "
+                f"usable; it fits in {', '.join(others) or 'no format'}"
+            )
+    if made_of.context > made_of.teacher.context_length:
+        warnings.append(f"plan.context={made_of.context}: the model's own context is {made_of.teacher.context_length}")
+    return warnings

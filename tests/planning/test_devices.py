@@ -1,0 +1,51 @@
+"""The devices that ship, and what is said of one that does not."""
+
+import pytest
+
+from nemo_plugins.configs import options
+from nemo_plugins.planning import devices
+from nemo_plugins.runs import UserError
+
+
+@pytest.mark.parametrize("name", options("device"))
+def test_every_device_loads_and_names_its_source(name):
+    device = devices.load(name, "plan.device")
+    assert device.source and 0 < device.usable_bytes < device.memory_bytes
+    # a vendor's arithmetic and bandwidth in one unit: a GPU does 100 to 400 operations for each byte that it reads
+    assert 5 < device.flops_per_second / device.bytes_per_second < 500
+
+
+def test_units():
+    device = devices.load("rtx4090", "plan.device")
+    assert device.memory_bytes == 24 * 2**30
+    assert device.bytes_per_second == 1008e9
+    assert device.flops_per_second == 165.2e12
+
+
+@pytest.mark.parametrize("name", ["rtx4080", "../platform/gpu", ""])
+def test_an_unknown_device_lists_those_there_are(name):
+    with pytest.raises(UserError, match=r"plan.device=.*\n.*h100, h200, laptop16, rtx4090, rtxpro6000"):
+        devices.load(name, "plan.device")
+
+
+def write(folder, text):
+    (folder / "device").mkdir()
+    (folder / "device" / "mine.yaml").write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("usable: 0.9", "usable: 1.9"), "usable at most 1"),
+        (("memory_gib: 24", "memory_gib: 0"), "memory_gib"),
+        (("memory_gib: 24", "memory_gb: 24"), "memory_gb"),
+        (("peak_tflops: 165.2", "peak_tflops: many"), "peak_tflops"),
+    ],
+)
+def test_a_device_file_of_ones_own_is_checked(tmp_path, monkeypatch, change, says):
+    text = (devices.CONF / "device" / "rtx4090.yaml").read_text()
+    write(tmp_path, text.replace(*change))
+    monkeypatch.setattr(devices, "CONF", tmp_path)
+    monkeypatch.setattr(devices, "options", lambda group: ["mine"])
+    with pytest.raises(UserError, match=says):
+        devices.load("mine", "plan.device")
