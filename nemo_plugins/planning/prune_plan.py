@@ -6,6 +6,7 @@ from nemo_plugins.configs.schema import Criterion, Recipe
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.planning import checks, memory, tables
 from nemo_plugins.planning.plan import Plan, Table
+from nemo_plugins.pruning import score_file
 from nemo_plugins.runs import paths
 from nemo_plugins.runs.errors import UserError
 
@@ -36,6 +37,13 @@ def plan(cfg: Recipe) -> Plan:
             f"prune.calibration.samples={calibration.samples} is not a multiple of prune.calibration.micro_batch_size="
             f"{calibration.micro_batch_size}"
         )
+    if calibration.subsets < 1 or calibration.loss_samples < 0:
+        raise UserError(
+            f"prune.calibration.subsets={calibration.subsets}, .loss_samples={calibration.loss_samples}",
+            "expected at least 1 subset and at least 0 samples",
+        )
+    if cfg.prune.scores:
+        made.need("data", lambda: _scores(cfg, teacher))
     checks.fits_context("prune.calibration.seq_length", calibration.seq_length, cfg.model)
     checks.data(made, calibration.data, "prune.calibration.data", "data.train")
     checks.data(made, cfg.data.heldout, "data.heldout", "data.heldout")
@@ -48,6 +56,7 @@ def plan(cfg: Recipe) -> Plan:
     tokens = calibration.samples * calibration.seq_length
     made.tables += [
         tables.sizes(teacher, student),
+        *tables.budget(made, cfg.prune.budget, teacher, student),
         Table(
             "Calibration",
             [
@@ -72,6 +81,14 @@ def plan(cfg: Recipe) -> Plan:
         )
     made.sizes = f"{student.parameters():,} of {teacher.parameters():,} parameters; {tokens:,} calibration tokens"
     return made
+
+
+def _scores(cfg: Recipe, teacher: Architecture) -> None:
+    """As much of `score_file.check` as needs no torch: the rest is held against the teacher once it is there."""
+    path = paths.resolve(cfg.prune.scores)
+    differ = score_file.read_header(path).differences(teacher.as_dict())
+    if differ:
+        raise UserError(f"prune.scores: {path} holds scores of another teacher:", *(f"  {line}" for line in differ))
 
 
 def _taken(cfg: Recipe, teacher: Architecture, student: Architecture) -> str:

@@ -1,179 +1,132 @@
 """Prune a teacher through NeMo's `llm.prune`, and say what was kept and what it cost.
 
-What NeMo lacks: `llm.prune` tells neither which layers and channels it kept nor the loss before and after. Both are read here
-at the one place where it calls ModelOpt; the pruning itself is NeMo's, unchanged.
+What NeMo lacks: `llm.prune` measures anew for every student, knows one criterion of depth, and tells neither which layers and
+channels it kept nor the loss before and after. Here ModelOpt is handed scores that were measured once (`bench.py`); what it
+does with them is its own, unchanged.
 """
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
-
-import torch
-from safetensors.torch import save_file
 
 from nemo_plugins import platforms, runs
 from nemo_plugins.configs.schema import Criterion, Recipe
-from nemo_plugins.data import text
-from nemo_plugins.models import nemo
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.reporting import plots
-from nemo_plugins.training.heldout import HeldoutLoss
+from nemo_plugins.pruning import bench as benches
+from nemo_plugins.pruning import explain, removal, score_file, subnet
+from nemo_plugins.pruning.bench import Bench
+from nemo_plugins.reporting import prune_report
+
+KEPT, DROPPED = 2.0, 1.0  # scores of layers once it is decided: ModelOpt keeps the highest and wants them positive
 
 
-class Watch:
-    """What is seen while `llm.prune` runs: losses before and after, scores by name, layers from 1."""
+class Outcome:
+    """What is known once `llm.prune` is done: held-out loss before and after, layers kept, from 0."""
 
     def __init__(self) -> None:
         self.loss_before = self.loss_after = float("nan")
-        self.activations: list[dict[str, torch.Tensor]] = []
-        self.layer_scores: dict[int, float] = {}
+        self.kept: list[int] = []
 
 
 @contextmanager
-def watched(heldout, criterion: Criterion, seed: int, log: Path):
-    """Within it, `llm.prune` measures the held-out loss before and after and leaves its scores in the yielded `Watch`.
-
-    Args:
-        heldout: data module whose validation set is scored.
-        log: folder for NeMo's log, which `llm.prune` would write to the current directory.
-        criterion: `random` puts random scores in place of the measured ones, the baseline to beat.
-    """
-    from modelopt.torch.nas.plugins.megatron import _DynamicMCoreLanguageModel as Dynamic
+def scored(bench: Bench, student: Architecture) -> Iterator[Outcome]:
+    """Within it, `llm.prune` measures the held-out loss before and after and takes its scores from the bench."""
+    from modelopt.torch.prune.plugins.mcore_minitron import MCoreMinitronSearcher
     from nemo.collections.llm import api
-    from nemo.lightning.callback_group import CallbackGroup
 
-    CallbackGroup.get_instance()._callbacks.clear()  # NeMo's telemetry takes a second validation in a process for an error
-    watch, prune, scores = Watch(), api.prune_language_model, Dynamic.get_activations_and_layer_scores
-    logger = api.NeMoLogger
+    outcome, prune, setup = Outcome(), api.prune_language_model, api.setup_trainer_and_restore_model_with_modelopt_spec
+    load = MCoreMinitronSearcher.load_search_checkpoint
 
-    def loss(model, trainer) -> float:
-        trainer.limit_val_batches = heldout.heldout_batches
-        trainer.callbacks.append(measured := HeldoutLoss())
-        api.validate(model, data=heldout, trainer=trainer, tokenizer="model")
-        trainer.callbacks.remove(measured)
-        return measured.mean()
+    def setup_in_precision(*args, **kwargs):
+        with benches.in_precision(bench.precision):
+            return setup(*args, **kwargs)
 
     def prune_watched(model, pruning_config, data, trainer):
-        calibration_batches = trainer.limit_val_batches
-        watch.loss_before = loss(model, trainer)
-        trainer.limit_val_batches = calibration_batches
+        bench.loaded(model, trainer)
+        outcome.loss_before = bench.heldout_loss()
         prune(model, pruning_config, data, trainer)
-        watch.loss_after = loss(model, trainer)
+        outcome.loss_after = bench.heldout_loss()
         return model
 
-    def scores_watched(model):
-        if criterion is Criterion.random:
-            model.set_activations_and_layer_scores(*randomised(*scores(model), seed))
-        watch.activations, watch.layer_scores = scores(model)
-        return watch.activations, watch.layer_scores
+    def hand_over(searcher) -> bool:
+        outcome.kept = bench.choose_layers(student)
+        if bench.cfg.prune.calibration.loss_samples and bench.cfg.prune.criterion in (Criterion.importance, Criterion.loss):
+            bench.need_removals(removal.runs_of(1, bench.teacher.num_layers))  # to see whether the criteria agree
+        if any(getattr(student, size) != getattr(bench.teacher, size) for size in subnet.SIZES):
+            bench.rank_width()
+        for layer in bench.dynamic.decoder.layers:
+            layer._scores = KEPT if layer.layer_number - 1 in outcome.kept else DROPPED
+        searcher.activations_per_rank, searcher.layer_scores = bench.dynamic.get_activations_and_layer_scores()
+        return True
 
-    api.prune_language_model, Dynamic.get_activations_and_layer_scores = prune_watched, scores_watched
-    api.NeMoLogger = partial(logger, explicit_log_dir=str(log), update_logger_directory=False)
+    api.prune_language_model, api.setup_trainer_and_restore_model_with_modelopt_spec = prune_watched, setup_in_precision
+    MCoreMinitronSearcher.load_search_checkpoint = hand_over
     try:
-        yield watch
+        yield outcome
     finally:
-        api.prune_language_model, Dynamic.get_activations_and_layer_scores = prune, scores
-        api.NeMoLogger = logger
-
-
-def randomised(activations, layer_scores, seed: int):
-    """Random scores of the same names and shapes."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def draw(values):
-        if isinstance(values, dict):  # hidden channels: one score vector for each norm
-            return {name: draw(inner) for name, inner in values.items()}
-        return torch.rand(values.shape, generator=generator).to(values)
-
-    drawn = [{name: draw(values) for name, values in part.items()} for part in activations]
-    return drawn, {layer: float(torch.rand((), generator=generator)) + 1e-3 for layer in sorted(layer_scores)}
-
-
-def kept_layers(watch: Watch, architecture: Architecture, student: Architecture, drop_layers: list[int] | None) -> list[int]:
-    """Layers of the teacher that the student keeps, from 0, in their order: those with the highest scores."""
-    if drop_layers:
-        return [layer for layer in range(architecture.num_layers) if layer + 1 not in drop_layers]
-    ranked = sorted(watch.layer_scores.items(), key=lambda item: item[1], reverse=True)
-    return sorted(layer - 1 for layer, _ in ranked[: student.num_layers])
-
-
-def save_scores(watch: Watch, path: Path) -> None:
-    """Scores as safetensors: `layers` (Block Influence summed over micro-batches), one vector a module as ModelOpt has them.
-
-    FFN vectors are the squared L2 over samples of the mean |activation| over the sequence.
-    """
-    tensors = {"layers": torch.tensor([score for _, score in sorted(watch.layer_scores.items())])}
-    for rank, part in enumerate(watch.activations):
-        for name, values in part.items():
-            if isinstance(values, torch.Tensor):
-                tensors[f"pp{rank}.{name}"] = values.detach().float().cpu().contiguous()
-    save_file(tensors, path)
+        api.prune_language_model, api.setup_trainer_and_restore_model_with_modelopt_spec = prune, setup
+        MCoreMinitronSearcher.load_search_checkpoint = load
 
 
 def run(cfg: Recipe, run: runs.Run) -> None:
-    """Prune the teacher of the run to the sizes asked for and write checkpoint, scores and summary."""
+    """Prune the teacher of the run to the sizes asked for and write checkpoint, scores, report and summary.
+
+    Raises:
+        runs.UserError: scores of another teacher, a calibration text shorter than one sequence.
+    """
     platforms.prepare()
     from nemo.collections import llm
     from nemo.collections.llm.modelopt import PruningConfig
 
-    teacher_path = run.input(runs.teacher(cfg))
-    teacher, sizes = runs.architecture(cfg.model), runs.student_sizes(cfg)
-    student = teacher.with_sizes(sizes)
+    checkpoint = run.input(runs.teacher(cfg))
+    bench = Bench(cfg, checkpoint, run.is_writer)
+    sizes = runs.student_sizes(cfg)
+    student = bench.teacher.with_sizes(sizes)
     drop_layers = list(cfg.prune.drop_layers or [])
-    tokenizer = nemo.checkpoint_tokenizer(teacher_path)
-    calibration = cfg.prune.calibration
-    make_data = partial(
-        text.data_module,
-        cfg.data,
-        list(calibration.data),
-        "prune.calibration.data",
-        tokenizer,
-        text.cache_folder(cfg.run.root),
-        seed=cfg.run.seed,
-        seq_length=calibration.seq_length,
-        micro_batch_size=calibration.micro_batch_size,
-        global_batch_size=calibration.micro_batch_size,  # `llm.prune` wants them equal
-    )
-    (data, counts), (heldout, _) = make_data(), make_data()  # `llm.prune` makes its own module's held-out set the train set
     targets = {f"target_{name}": size for name, size in sizes.items() if size is not None}
+    if "target_num_attention_heads" in targets:  # ModelOpt wants both; the groups stay (planning/checks.py says why)
+        targets["target_num_query_groups"] = student.num_query_groups
     unfinished = run.folder / "checkpoint.partial"
     if run.is_writer:
         shutil.rmtree(unfinished, ignore_errors=True)
-    with watched(heldout, cfg.prune.criterion, cfg.run.seed, run.folder / "nemo") as watch:
+    with scored(bench, student) as outcome, benches.nemo_log(run.folder / "nemo"):
         llm.prune(
-            nemo_checkpoint=str(teacher_path),
+            nemo_checkpoint=str(checkpoint),
             save_path=str(unfinished),
             pruning_config=PruningConfig(drop_layers=drop_layers) if drop_layers else PruningConfig(**targets),
-            data=data,
+            data=bench.data,
             devices=cfg.platform.devices,
             num_nodes=cfg.platform.nodes,
             pp_size=cfg.platform.pipeline_parallel,
-            num_train_samples=calibration.samples,
+            num_train_samples=cfg.prune.calibration.samples,
         )
     if not run.is_writer:
         return
-    kept = kept_layers(watch, teacher, student, drop_layers)
+    kept = [n for n in range(bench.teacher.num_layers) if n + 1 not in drop_layers] if drop_layers else outcome.kept
     runs.put_in_place(unfinished, run.folder / "checkpoint")
-    outputs = {"checkpoint": run.folder / "checkpoint"}
-    # ModelOpt sums over the micro-batches that it saw
-    batches = calibration.samples // calibration.micro_batch_size if cfg.prune.criterion is Criterion.importance else 1
-    scores = [score / batches for _, score in sorted(watch.layer_scores.items())]
-    if scores:
-        save_scores(watch, run.folder / "scores.safetensors")
-        outputs["scores"] = run.folder / "scores.safetensors"
-        outputs["plot"] = plots.layers(run.folder / "plots" / "layers.png", scores, kept, cfg.prune.criterion.value)
+    outputs = {"checkpoint": run.folder / "checkpoint"} | save_scores(bench, run.folder)
+    explained = explain.pruning(bench, student, kept, "dropped by hand" if drop_layers else cfg.prune.criterion.value, outcome)
+    outputs |= prune_report.write(run.folder, explained)
     run.finish(
         outputs=outputs,
         next=runs.command(cfg, "distill"),
-        metrics={"loss_before": watch.loss_before, "loss_after": watch.loss_after},
-        teacher={"parameters": teacher.parameters("all"), **asdict(teacher)},
+        metrics={"loss_before": outcome.loss_before, "loss_after": outcome.loss_after},
+        teacher={"parameters": bench.teacher.parameters("all"), **asdict(bench.teacher)},
         student={"parameters": student.parameters("all"), **asdict(student)},
         kept_layers=kept,
-        layer_scores=scores,
-        criterion=cfg.prune.criterion.value,
-        calibration={"samples": 0 if drop_layers else calibration.samples, "seq_length": calibration.seq_length, **counts},
+        layer_scores=explained.layer_scores,
+        criterion=explained.criterion,
+        calibration={**explained.calibration, **bench.counts, "measured_here": bench.measured_here},
     )
+
+
+def save_scores(bench: Bench, folder: Path) -> dict[str, Path]:
+    """The scores that were used, so that the run folder is whole without the store."""
+    if bench.scores is None:
+        return {}
+    score_file.save(folder / "scores.safetensors", bench.scores.tensors, bench.scores.measured)
+    return {"scores": folder / "scores.safetensors"}

@@ -19,6 +19,8 @@ MODELS = {
     "distilled": ("distill", "val_loss", False),
     "pruned at random": ("random/prune", "loss_after", True),
     "pruned at random, distilled": ("random/distill", "val_loss", True),
+    "without its last layers": ("last_layers/prune", "loss_after", True),
+    "without its last layers, distilled": ("last_layers/distill", "val_loss", True),
     "from scratch, same tokens": ("scratch/pretrain", "val_loss", True),
 }
 
@@ -56,6 +58,7 @@ def claims(values: dict[str, float]) -> list[Claim]:
         ("distilled", "pruned", "distillation wins back"),
         ("distilled", "from scratch, same tokens", "distilling beats training the same size from scratch"),
         ("distilled", "pruned at random, distilled", "importance beats chance, both distilled as long"),
+        ("distilled", "without its last layers, distilled", "importance beats dropping the last layers, distilled alike"),
     )
     return [Claim(text, values[low] < values[high]) for low, high, text in pairs if {low, high} <= values.keys()]
 

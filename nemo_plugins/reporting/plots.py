@@ -1,7 +1,11 @@
-"""The pictures of a run. matplotlib without a display; one function a picture, each writes one PNG."""
+"""The pictures of a run. matplotlib without a display; one function a picture, each writes one PNG.
+
+Those of pruning are in `pruning_plots`, those of the candidate search in `search_plots`.
+"""
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -9,8 +13,16 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
+from matplotlib.ticker import MaxNLocator
 
 KEPT, DROPPED, BASELINE = "#1f6f8b", "#c8553d", "#9aa0a6"
+
+# criterion → title, what the score of a layer is; a higher one is kept
+CRITERIA = {
+    "importance": ("Block Influence of the teacher's layers", "1 − cos(input, output)"),
+    "loss": ("what each of the teacher's layers is worth", "loss increase when removed (nats)"),
+    "random": ("random baseline", "random score"),
+}
 
 
 def _write(figure, path: Path) -> Path:
@@ -21,16 +33,33 @@ def _write(figure, path: Path) -> Path:
     return partial.replace(path)
 
 
+def plain(text: str) -> str:
+    """A name as it stands: matplotlib would take what is between two dollar signs for a formula."""
+    return text.replace("$", r"\$")
+
+
 def layers(path: Path, scores: Sequence[float], kept: Iterable[int], criterion: str) -> Path:
-    """Block Influence of each layer (from 0), the dropped ones marked."""
+    """Score of each layer (from 0), the dropped ones marked; log scale where a few dwarf the others.
+
+    Args:
+        criterion: what the scores are, one of `CRITERIA` or in plain words.
+    """
     kept = set(kept)
+    title, label = CRITERIA.get(criterion, (f"the teacher's layers by {criterion}", "score"))
     figure, axes = pyplot.subplots(figsize=(max(5, 0.22 * len(scores)), 3.2))
     for state, colour, chosen in (("kept", KEPT, True), ("dropped", DROPPED, False)):
         which = [layer for layer in range(len(scores)) if (layer in kept) is chosen]
         axes.bar(which, [scores[layer] for layer in which], color=colour, label=f"{state} ({len(which)})")
-    axes.set(xlabel="layer", ylabel="1 − cos(input, output)" if criterion == "importance" else "random score")
-    axes.set_title("Block Influence of the teacher's layers" if criterion == "importance" else "random baseline", loc="left")
-    axes.legend(frameon=False)
+        if not chosen:  # a layer may be dropped because its bar is too small to see
+            for layer in which:
+                axes.axvspan(layer - 0.5, layer + 0.5, color=colour, alpha=0.15, linewidth=0)
+    if scores and min(scores) > 0 and max(scores) > 30 * statistics.median(scores):
+        axes.set_yscale("log")
+        label += ", log scale"
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(xlabel="layer", ylabel=plain(label), xlim=(-0.7, len(scores) - 0.3))
+    axes.set_title(plain(title), loc="left")
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1), fontsize="small")
     return _write(figure, path)
 
 

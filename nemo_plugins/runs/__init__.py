@@ -1,8 +1,8 @@
 """Running a stage: its command line, its folder, its errors. Imports neither torch nor NeMo."""
 
-from nemo_plugins.runs.chain import import_teacher
+from nemo_plugins.runs.chain import import_teacher, process
 from nemo_plugins.runs.children import end_with_parent
-from nemo_plugins.runs.errors import Stopped, UserError
+from nemo_plugins.runs.errors import FAILED, Stopped, UserError
 from nemo_plugins.runs.fingerprint import fingerprint
 from nemo_plugins.runs.folder import Run, put_in_place, rank
 from nemo_plugins.runs.output import console, say
@@ -23,6 +23,7 @@ from nemo_plugins.runs.paths import (
 from nemo_plugins.runs.recipe import recipe
 
 __all__ = [
+    "FAILED",
     "Run",
     "Stopped",
     "UserError",
@@ -36,6 +37,7 @@ __all__ = [
     "import_teacher",
     "local_weights",
     "newest_checkpoint",
+    "process",
     "put_in_place",
     "rank",
     "recipe",

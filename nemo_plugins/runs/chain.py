@@ -25,7 +25,7 @@ def run(folder: Path, stages: list[tuple[str, Path, list[str]]]) -> None:
     """
     for number, (name, recipe, overrides) in enumerate(stages, 1):
         output.say(f"[{number}/{len(stages)}] {name}")
-        code = _process([sys.executable, str(recipe), *overrides])
+        code = process([sys.executable, str(recipe), *overrides])
         if code:
             output.error(f"{name} ended with exit code {code}; the same command goes on from there")
             raise SystemExit(code)
@@ -50,14 +50,15 @@ def import_teacher(cfg: Recipe) -> None:
         f"platform.kind={cfg.platform.kind.value}",
     ]
     output.say(f"no teacher in this run yet: python recipes/convert.py {shlex.join(overrides)}")
-    code = _process([sys.executable, str(REPOSITORY / "recipes" / "convert.py"), *overrides])
+    code = process([sys.executable, str(REPOSITORY / "recipes" / "convert.py"), *overrides])
     if code:
         raise SystemExit(code)
 
 
-def _process(command: list[str]) -> int:
-    """Run a stage with this process's terminal; a signal to the chain goes to the stage. Returns its exit code."""
-    stage = subprocess.Popen(command, start_new_session=True)  # Ctrl-C reaches it once, through us
+def process(command: list[str]) -> int:
+    """Run a stage with this process's terminal; a signal to this process goes to the stage. Returns its exit code."""
+    # a session of its own: Ctrl-C reaches it once, through us
+    stage = subprocess.Popen(command, start_new_session=True, stdout=output.stream(1), stderr=output.stream(2))
 
     def forward(number: int, _frame) -> None:
         if stage.poll() is None:

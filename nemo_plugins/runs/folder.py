@@ -268,14 +268,19 @@ def _job() -> str:
     return "/".join(["job", *(os.environ.get(key, "") for key in keys)])
 
 
-def write(path: Path, text: str) -> None:
-    """Write a file under a temporary name and rename it."""
+def write(path: Path, content: str | bytes) -> None:
+    """Write a file under a temporary name and rename it; a write that fails leaves nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with partial.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def put_in_place(partial: Path, to: Path) -> None:

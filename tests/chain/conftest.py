@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from laptop import REPOSITORY, Laptop, ok
+from laptop import MEASURED, REPOSITORY, Laptop, ok
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +29,10 @@ def exported(laptop) -> dict[str, Path]:
         "pruned": laptop.run / "pruned-hf" / "hf",
         "distilled": laptop.run / "convert-export" / "hf",
     }
+
+
+@pytest.fixture(scope="session")
+def measured_prune(laptop) -> Path:
+    """Run folder of a pruning in fp32 with all that can be measured."""
+    ok(laptop.recipe("prune", "run.name=tiny_pl-laptop/measured", *MEASURED))
+    return laptop.run / "measured" / "prune"

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -11,6 +12,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 SHORT = (
     "data.heldout_samples=32",
     "prune.calibration.samples=8",
+    "prune.calibration.loss_samples=0",
     "distill.max_steps=6",
     "distill.seq_length=64",
     "distill.micro_batch_size=4",
@@ -18,6 +20,13 @@ SHORT = (
     "distill.warmup_steps=1",
     "distill.checkpoint_every=2",
     "distill.validate_every=3",
+)
+# a calibration of four micro-batches whose numbers can be held against another library's
+MEASURED = (
+    "prune.calibration.samples=16",
+    "prune.calibration.micro_batch_size=4",
+    "prune.calibration.loss_samples=8",
+    "platform.precision=fp32",
 )
 
 
@@ -51,3 +60,36 @@ class Laptop:
 def ok(done: subprocess.CompletedProcess) -> subprocess.CompletedProcess:
     assert done.returncode == 0, f"{' '.join(done.args)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return done
+
+
+def train_batch(laptop: Laptop, recipe: str, index: int, *overrides: str, key: str | None = "tokens"):
+    """Sample `index` of a stage's training or calibration text as Megatron serves it: its tokens `[s]`, or all of it."""
+    return _train_set(laptop, recipe, overrides)[index][key] if key else _train_set(laptop, recipe, overrides)[index]
+
+
+@cache
+def _train_set(laptop: Laptop, recipe: str, overrides: tuple[str, ...]):
+    from nemo_plugins.data import text
+    from nemo_plugins.models import nemo
+    from nemo_plugins.runs.prepare import compose
+
+    cfg = compose(recipe, laptop.command(recipe, *overrides)[2:])
+    if recipe == "prune":
+        part = cfg.prune.calibration
+        batch, steps = part.micro_batch_size, part.samples // part.micro_batch_size
+    else:
+        part = getattr(cfg, recipe)
+        batch, steps = part.global_batch_size, part.max_steps
+    module, _ = text.data_module(
+        cfg.data,
+        part.data,
+        f"{recipe}.data",
+        nemo.checkpoint_tokenizer(laptop.run / "convert-import" / "checkpoint"),
+        text.cache_folder(cfg.run.root),
+        seed=cfg.run.seed,
+        seq_length=part.seq_length,
+        micro_batch_size=part.micro_batch_size,
+        global_batch_size=batch,
+    )
+    module.build(trainer_max_steps=steps)
+    return module._train_ds

@@ -3,6 +3,7 @@
 import json
 
 import torch
+from laptop import train_batch
 from safetensors.torch import load_file
 from torch.nn.functional import kl_div
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -30,7 +31,7 @@ def test_every_stage_leaves_a_whole_run_folder(laptop):
 def test_it_prints_and_draws_what_came_of_it(laptop):
     said = (laptop.root / "said.txt").read_text()
     report = json.loads((laptop.run / "report.json").read_text())
-    assert set(report["heldout_loss"]) == set(chain.MODELS)
+    assert set(report["heldout_loss"]) == {name for name in chain.MODELS if "last layers" not in name}
     assert all(f"{loss:.4f}" in said for loss in report["heldout_loss"].values())
     assert report["recovered"] == chain.recovered(report["heldout_loss"])
     assert (laptop.run / "plots" / "losses.png").stat().st_size > 5000
@@ -74,33 +75,11 @@ def test_the_first_loss_is_the_kl_divergence_that_transformers_computes(laptop, 
     teacher, student = (
         AutoModelForCausalLM.from_pretrained(exported[name], torch_dtype=torch.float32) for name in ("teacher", "pruned")
     )
-    batch = torch.stack([first_batch(laptop, index) for index in range(8)])
+    batch = torch.stack([train_batch(laptop, "distill", index) for index in range(8)])
     with torch.no_grad():
         want, got = teacher(batch).logits.log_softmax(-1), student(batch).logits.log_softmax(-1)
     divergence = kl_div(got, want, log_target=True, reduction="none").sum(-1).mean().item()
     assert abs(divergence - laptop.summary("distill")["metrics"]["kd_loss_first"]) < 1e-5
-
-
-def first_batch(laptop, index: int) -> torch.Tensor:
-    """Sample `index` of the training data as Megatron serves it, `[s]`."""
-    from nemo_plugins.data import text
-    from nemo_plugins.models import nemo
-    from nemo_plugins.runs.prepare import compose
-
-    cfg = compose("distill", laptop.command("distill")[2:])
-    module, _ = text.data_module(
-        cfg.data,
-        cfg.distill.data,
-        "distill.data",
-        nemo.checkpoint_tokenizer(laptop.run / "prune" / "checkpoint"),
-        text.cache_folder(cfg.run.root),
-        seed=cfg.run.seed,
-        seq_length=cfg.distill.seq_length,
-        micro_batch_size=cfg.distill.micro_batch_size,
-        global_batch_size=cfg.distill.global_batch_size,
-    )
-    module.build(trainer_max_steps=cfg.distill.max_steps)
-    return module._train_ds[index]["tokens"]
 
 
 def test_heldout_losses_are_those_of_transformers(laptop, exported):

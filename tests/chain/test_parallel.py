@@ -1,7 +1,10 @@
 """Two processes on gloo give what one gives."""
 
+import json
+
 import pytest
-from laptop import ok
+import torch
+from laptop import MEASURED, ok
 from safetensors.torch import load_file
 
 
@@ -16,19 +19,23 @@ def test_distillation(laptop, layout):
         assert one == pytest.approx(two, rel=tolerance), key
 
 
-def test_pruning_in_a_pipeline(laptop, exported):
-    ok(laptop.recipe("prune", "run.name=tiny_pl-laptop/pipeline", "platform.devices=2", "platform.pipeline_parallel=2"))
-    one, two = laptop.summary("prune"), laptop.summary("pipeline/prune")
-    assert one["kept_layers"] == two["kept_layers"]
-    assert one["layer_scores"] == pytest.approx(two["layer_scores"], rel=1e-3)
+def test_pruning_in_a_pipeline(laptop, measured_prune, tmp_path):
+    """Measured and pruned by two stages in a run root of their own, where no scores are kept yet."""
+    teacher = f"teacher.path={laptop.run / 'convert-import' / 'checkpoint'}"
+    split = ("platform.devices=2", "platform.pipeline_parallel=2", f"run.root={tmp_path}", "run.name=pipeline")
+    ok(laptop.recipe("prune", *MEASURED, teacher, *split))
+    folders = [measured_prune, tmp_path / "pipeline" / "prune"]
+    one, two = (json.loads((folder / "summary.json").read_text()) for folder in folders)
+    assert two["calibration"]["measured_here"] and one["kept_layers"] == two["kept_layers"]
     for metric in ("loss_before", "loss_after"):
-        assert one["metrics"][metric] == pytest.approx(two["metrics"][metric], rel=1e-3)
-    ok(
-        laptop.recipe(
-            "convert", "convert.to=hf", f"convert.source={laptop.run / 'pipeline/prune/checkpoint'}", "run.stage=pp-hf"
-        )
-    )
-    checkpoint = laptop.run / "pipeline" / "prune" / "checkpoint"
-    ok(laptop.recipe("convert", "convert.to=hf", f"convert.source={checkpoint}", "run.stage=pipeline-hf"))
-    one, two = (load_file(folder / "model.safetensors") for folder in (exported["pruned"], laptop.run / "pipeline-hf" / "hf"))
-    assert all(one[name].equal(two[name]) for name in one)
+        assert one["metrics"][metric] == pytest.approx(two["metrics"][metric], rel=1e-6)
+    one, two = (load_file(folder / "scores.safetensors") for folder in folders)
+    assert set(one) == set(two)
+    for name in one:
+        assert torch.allclose(one[name], two[name], rtol=1e-5, atol=1e-9), name
+    exports = []
+    for place, folder in enumerate(folders):
+        stage = (f"run.stage=pipeline-{place}", f"convert.source={folder / 'checkpoint'}")
+        ok(laptop.recipe("convert", "convert.to=hf", *stage))
+        exports.append(load_file(laptop.run / f"pipeline-{place}" / "hf" / "model.safetensors"))
+    assert all(exports[0][name].equal(exports[1][name]) for name in exports[0])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-RECIPES = ("convert", "prune", "distill", "pretrain", "minitron")
+RECIPES = ("plan", "convert", "prune", "search", "distill", "pretrain", "minitron")
 LIMIT = 2.0  # seconds that a mistake may cost
 
 
@@ -65,6 +65,10 @@ def test_help_says_what_there_is(call, recipe):
         ("+model=tiny_pl prune.num_layers=9", "prune.num_layers=9"),
         ("+model=tiny_pl run.name=${nothing}", "nothing"),
         ("+model=bielik11b data.train=[a.txt]", "no file a.txt"),
+        ("+model=tiny_pl prune.budget.parameters=7e6 prune.num_layers=6", "prune.budget.parameters and prune.num_layers"),
+        ("+model=tiny_pl prune.budget.decode_ms=1", "prune.budget.decode_ms=1 without a device"),
+        ("+model=tiny_pl prune.budget.parameter=7e6", "did you mean prune.budget.parameters?"),
+        ("+model=tiny_pl prune.budget.format=q4", "prune.budget.format"),
     ],
 )
 def test_a_mistake_is_one_message_and_exit_code_2(call, arguments, says):
@@ -90,6 +94,17 @@ def test_dry_run_prints_the_plan_where_nothing_is_here(call, recipe, says):
     assert done.returncode == 0, done.stderr
     for words in [*says, "warning", "dry run: nothing was written"]:
         assert words in done.stdout
+
+
+def test_a_plan_of_the_papers_student_says_the_figures_without_a_gpu_or_weights(call):
+    done = call(
+        "plan", "+model=bielik11b", "platform.devices=8", "platform.nodes=2", "platform.tensor_parallel=4", "dry_run=true"
+    )
+    assert done.returncode == 0, done.stderr
+    for words in ("7,477,727,232", "7,346,130,944", "-33.05%", "-33.44%", "GPU-hours", "+50.2%", "81.41 tokens/s", "+49.6%",
+                  "quoted", "q4_k_m", "H200", "does not fit plan.device=rtx4090", "dry run: nothing was written"):  # fmt: skip
+        assert words in done.stdout
+    assert "are not on this machine" not in done.stdout  # a plan wants neither weights nor text
 
 
 def test_dry_run_of_the_papers_chain_lists_every_stage(call):
@@ -123,13 +138,16 @@ def test_tab_completion_knows_the_models(call, tmp_path):
     assert "+model=tiny_pl" in done.stdout.split()
 
 
-def test_nothing_heavy_is_imported_before_validation(tmp_path):
+@pytest.mark.parametrize("command", [("prune", "+model=bielik11b", "dry_run=true"), ("plan", "+model=bielik11b")])
+def test_nothing_heavy_is_imported_before_validation(tmp_path, command):
+    recipe, *arguments = command
     script = (
         "import sys, runpy\n"
-        f"sys.argv = [{str(REPOSITORY / 'recipes' / 'prune.py')!r}, '+model=bielik11b', 'dry_run=true']\n"
+        f"sys.argv = {[str(REPOSITORY / 'recipes' / f'{recipe}.py'), *arguments]!r}\n"
         "try:\n    runpy.run_path(sys.argv[0], run_name='__main__')\nexcept SystemExit as end:\n"
         "    assert end.code == 0, end.code\n"
-        "heavy = {'torch', 'nemo', 'megatron', 'transformers', 'numpy', 'lightning', 'multistorageclient'} & set(sys.modules)\n"
+        "heavy = {'torch', 'nemo', 'megatron', 'transformers', 'numpy', 'lightning', 'multistorageclient', 'matplotlib'}\n"
+        "heavy &= set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60)

@@ -1,0 +1,62 @@
+"""Losses without layers: measured once, kept after each, and the model whole again afterwards."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from nemo_plugins.pruning import removal
+from nemo_plugins.pruning.removal import Removals
+
+
+class Layer(torch.nn.Module):
+    """A layer as Megatron's: hidden states and context in, the same out."""
+
+    def __init__(self, number: int):
+        super().__init__()
+        self.layer_number = number
+
+    def forward(self, hidden_states, attention_mask=None, context=None):
+        return hidden_states * (1 + self.layer_number), context
+
+
+@pytest.fixture
+def model():
+    return SimpleNamespace(decoder=SimpleNamespace(layers=[Layer(number) for number in (1, 2, 3)]))
+
+
+def product(model) -> float:
+    hidden = torch.ones(())
+    for layer in model.decoder.layers:
+        hidden, _ = layer(hidden_states=hidden, attention_mask=None)
+    return hidden.item()
+
+
+def test_a_layer_that_is_out_hands_on_its_input(model):
+    assert product(model) == 24
+    with removal.without(model, [0, 2]):
+        assert product(model) == 3
+    assert product(model) == 24
+    with pytest.raises(RuntimeError), removal.without(model, [1]):
+        raise RuntimeError
+    assert product(model) == 24
+
+
+def test_what_is_measured_is_not_measured_again_and_survives_a_stop(model, tmp_path):
+    calls = []
+
+    def loss() -> float:
+        calls.append(product(model))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return calls[-1]
+
+    runs, path = removal.runs_of(1, 3), tmp_path / "removals.json"
+    with pytest.raises(KeyboardInterrupt):
+        removal.measure(model, loss, runs, path, is_writer=True)
+    assert Removals.load(path).losses == {(0, 0): 12}
+    made = removal.measure(model, loss, runs, path, is_writer=True)
+    assert calls == [24, 12, 8, 8, 6]  # the whole model and the first layer once
+    assert made.of_layers() == [12 - 24, 8 - 24, 6 - 24] and made.baseline == 24
+    assert Removals.load(path) == made
+    assert Removals(1.0, {(0, 0): 2.0, (2, 2): 3.0}).of_layers() is None
