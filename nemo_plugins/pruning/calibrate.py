@@ -40,6 +40,7 @@ def measure(model, trainer, forward: Callable[[], None], measured: Measured) -> 
         measured: what the scores will say of themselves.
     """
     dynamic = dynamic_model(model)
+    forget(dynamic)
     collector = Collector(dynamic, measured.samples // measured.micro_batch_size // measured.subsets)
     trainer.callbacks.append(collector)
     was_training = model.training
@@ -49,6 +50,13 @@ def measure(model, trainer, forward: Callable[[], None], measured: Measured) -> 
     model.train(was_training)
     trainer.callbacks.remove(collector)
     return Scores(_gather(collector.tensors()), measured)
+
+
+def forget(dynamic) -> None:
+    """Empty ModelOpt's sums: its hooks add up whatever has run since the conversion, a held-out loss too."""
+    dynamic._activations = {}
+    for layer in dynamic.decoder.layers:
+        layer._scores, layer.mlp._activations, layer.self_attention._activations = 0.0, None, None
 
 
 class Collector(Callback):

@@ -3,7 +3,9 @@
 import json
 
 import pytest
+import torch
 from laptop import MEASURED, ok
+from safetensors.torch import load_file
 
 BOTH = ("layers6-ffn768", "layers7-ffn704-heads4")
 SEARCH = (*MEASURED, f"search.only=[{','.join(BOTH)}]", "prune.budget.frozen=[hidden_size]", "search.keep=1")
@@ -56,3 +58,13 @@ def test_a_part_takes_what_another_search_of_the_run_has_measured(laptop, search
     done = ok(laptop.recipe("search", *SEARCH, "search.part=1", "search.parts=2"))
     assert "held-out loss 3" not in done.stdout.split("rank")[0]
     assert laptop.summary("search-part-1-of-2")["candidates"].keys() == {*BOTH}
+
+
+def test_what_ran_before_the_calibration_does_not_count(laptop, measured_prune, tmp_path):
+    """A search measures its teacher's held-out loss first; its scores are those of a pruning all the same."""
+    teacher = f"teacher.path={laptop.run / 'convert-import' / 'checkpoint'}"
+    ok(laptop.recipe("search", *SEARCH, teacher, f"run.root={tmp_path}", "run.name=alone"))
+    [own] = (tmp_path / ".scores").glob("*.safetensors")
+    one, other = load_file(own), load_file(measured_prune / "scores.safetensors")
+    assert set(one) == set(other)
+    assert all(torch.allclose(one[name], other[name], rtol=1e-5, atol=1e-9) for name in one)
