@@ -1,6 +1,8 @@
 """Distil a teacher into its pruned student with NeMo: forward KL on the logits, the teacher frozen.
 
 Run on a laptop    python recipes/distill.py +model=tiny_pl
+Teacher once       python recipes/distill.py +model=tiny_pl teacher.mode=record distill.loss.top_k=64
+  then from files  python recipes/distill.py +model=tiny_pl teacher.mode=cached distill.loss.top_k=64
 See first          python recipes/distill.py +model=bielik11b dry_run=true
 """
 
@@ -10,17 +12,22 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a plain checkout works, too
 
 from nemo_plugins import runs
-from nemo_plugins.configs import Recipe
+from nemo_plugins.configs import Recipe, TeacherMode
 from nemo_plugins.planning import distill_plan
 
 READS = ("model", "teacher", "student", "data", "distill", "platform.precision")
 
 
-@runs.recipe("distill", plan=distill_plan.plan, reads=READS, resumable=True, before=runs.import_teacher)
+@runs.recipe(
+    "distill", plan=distill_plan.plan, reads=READS, stage=distill_plan.stage, resumable=True, before=runs.import_teacher
+)
 def main(cfg: Recipe, run: runs.Run) -> None:
-    from nemo_plugins.distillation import distill  # heavy imports after validation
+    from nemo_plugins.platforms import prepare  # heavy imports after validation
 
-    distill.run(cfg, run)
+    prepare()
+    from nemo_plugins.distillation import distill, record
+
+    (record if cfg.teacher.mode is TeacherMode.record else distill).run(cfg, run)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,8 @@ from nemo_plugins.configs.schema import (
     SearchConfig,
     SizesConfig,
     StageConfig,
+    TeacherConfig,
+    TeacherMode,
     TrainConfig,
 )
 from nemo_plugins.configs.store import CONF, REPOSITORY, options, register
@@ -66,6 +68,8 @@ __all__ = [
     "SearchConfig",
     "SizesConfig",
     "StageConfig",
+    "TeacherConfig",
+    "TeacherMode",
     "TrainConfig",
     "options",
     "register",

@@ -35,6 +35,38 @@ class Precision(StrEnum):
     bf16 = "bf16"
 
 
+class Divergence(StrEnum):
+    """What the student loses against its teacher (nemo_plugins/distillation/losses.py)."""
+
+    forward_kl = "forward_kl"  # KL(teacher || student)
+    reverse_kl = "reverse_kl"  # KL(student || teacher)
+    jsd = "jsd"  # Jensen-Shannon, half and half
+    skewed_kl = "skewed_kl"  # KL(teacher || skew * teacher + (1 - skew) * student)
+
+
+class TeacherMode(StrEnum):
+    """Where a distillation has its teacher's logits from."""
+
+    live = "live"  # the teacher runs beside the student
+    record = "record"  # the teacher runs alone and its top-k goes to files; nothing is trained
+    cached = "cached"  # from these files
+
+
+class BadStep(StrEnum):
+    """What becomes of a step whose loss or gradient is not finite, or whose loss is a spike."""
+
+    stop = "stop"
+    skip = "skip"
+
+
+class Recompute(StrEnum):
+    """Which activations are computed again in the backward pass instead of kept."""
+
+    none = "none"
+    selective = "selective"  # the attention's
+    full = "full"  # all but each layer's input
+
+
 class Criterion(StrEnum):
     """How pruning decides which layers go; width goes by importance except under `random`."""
 
@@ -147,6 +179,7 @@ class PlatformConfig:
     pipeline_parallel: int = 1
     context_parallel: int = 1
     precision: Precision | None = None  # default: fp32 on CPU, bf16 on GPU
+    recompute: Recompute = Recompute.none
     gpu_memory_gib: float = 80.0  # of one GPU, for the plan
     node_memory_gib: float = 1000.0  # of one node, for the plan
     threads: int | None = None  # CPU threads of one process; default: cores / devices
@@ -159,6 +192,7 @@ class DataConfig:
     train: list[str] = field(default_factory=list)
     heldout: list[str] = field(default_factory=list)
     heldout_samples: int = MISSING  # windows of the held-out text that every loss is measured on, from its start
+    heldout_more: dict[str, str] = field(default_factory=dict)  # further held-out texts by name, e.g. {en: …}: watched apart
     weights: list[float] | None = None  # of the train sources; default: by size
     exercises: int = 0  # simple Polish exercises (nemo_plugins.data.exercises) mixed into the training text, as documents
 
@@ -166,6 +200,12 @@ class DataConfig:
 @dataclass
 class PathConfig:
     path: str | None = None  # NeMo checkpoint or Hugging Face folder; default: what the earlier stage of the same run left
+
+
+@dataclass
+class TeacherConfig(PathConfig):
+    mode: TeacherMode = TeacherMode.live
+    record: str | None = None  # folder of a recorded teacher; default: the run's `teacher-record` stage
 
 
 @dataclass
@@ -274,18 +314,24 @@ class TrainConfig:
     clip_grad: float = 1.0
     log_every: int = 1  # steps
     checkpoint_every: int = MISSING
-    keep_checkpoints: int = 2
+    checkpoint_minutes: float | None = 30.0  # also when so long has passed since the last; null: by steps alone
+    keep_checkpoints: int = 2  # the newest ones
+    keep_best: bool = True  # besides them the one with the lowest held-out loss
+    stop_minutes: float = 5.0  # before the end of the Slurm job: checkpoint, then stop to be resumed
     validate_every: int = MISSING
+    bad_step: BadStep = BadStep.stop
+    spike: float | None = None  # a loss above so many times the median of the last 64 steps is a spike; null: none is
 
 
 @dataclass
 class LossConfig:
-    """The distillation loss. This version runs NeMo's own: forward KL at temperature 1 on the whole vocabulary."""
+    """alpha * divergence(temperature) * temperature^2 + (1 - alpha) * cross-entropy. The defaults are the paper's."""
 
-    kind: str = "forward_kl"
+    kind: Divergence = Divergence.forward_kl
     temperature: float = 1.0
-    top_k: int | None = None
+    top_k: int | None = None  # of the teacher's vocabulary; all other tokens are one more outcome. null: every token its own
     alpha: float = 1.0
+    skew: float = 0.1  # the teacher's share of the mixture, skewed_kl only (arXiv 2402.03898's alpha)
 
 
 @dataclass
@@ -301,6 +347,8 @@ class PretrainConfig(TrainConfig):
 @dataclass
 class LoggerConfig:
     tensorboard: bool = True
+    wandb_project: str | None = None  # Weights & Biases; the key comes from WANDB_API_KEY
+    mlflow_uri: str | None = None  # MLflow's tracking server or folder; credentials come from its own environment variables
 
 
 @dataclass
@@ -328,7 +376,7 @@ class Recipe:
     dry_run: bool = False
     force: bool = False
     model: ModelConfig = MISSING
-    teacher: PathConfig = field(default_factory=PathConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
     student: PathConfig = field(default_factory=PathConfig)
     platform: PlatformConfig = field(default_factory=PlatformConfig)
     data: DataConfig = field(default_factory=DataConfig)

@@ -11,7 +11,7 @@ import torch
 from megatron.core.datasets.gpt_dataset import GPTDataset
 from megatron.core.datasets.indexed_dataset import IndexedDataset
 from nemo.collections.llm import PreTrainingDataModule
-from torch.utils.data import Dataset
+from torch.utils.data import ConcatDataset, Dataset
 
 
 class WholeTextDataset(GPTDataset):
@@ -70,16 +70,18 @@ class TextDataModule(PreTrainingDataModule):
 
     Args:
         train: prefixes, or weights and prefixes in turn, as NeMo's `paths`.
-        heldout: prefix of the held-out text.
-        heldout_batches: global batches of held-out text.
+        heldout: prefixes of the held-out texts by name, the main one first, with the global batches of each to serve.
         **nemo: what `PreTrainingDataModule` takes.
     """
 
-    def __init__(self, train: list[str], heldout: str, heldout_batches: int, **nemo):
-        paths = {"train": train, "validation": [heldout], "test": [heldout]}
+    def __init__(self, train: list[str], heldout: dict[str, tuple[str, int]], **nemo):
+        prefixes = [prefix for prefix, _ in heldout.values()]
+        paths = {"train": train, "validation": prefixes[:1], "test": prefixes[:1]}
         super().__init__(paths=paths, split=None, num_workers=0, pin_memory=False, output_log=False, **nemo)
         self.build_kwargs["blend_per_split"][1:] = [None, None]  # held-out text is not sampled: see `build`
-        self.heldout, self.heldout_batches = heldout, heldout_batches
+        self.heldout_prefixes = prefixes
+        self.heldout_sets = {name: batches for name, (_, batches) in heldout.items()}
+        self.heldout_batches = sum(self.heldout_sets.values())
 
     def build(self, trainer_max_steps: int, **_limits) -> None:
         """Train set of `max_steps` global batches; validation and test set are the held-out windows."""
@@ -89,6 +91,9 @@ class TextDataModule(PreTrainingDataModule):
         self._train_ds, _, _ = BlendedMegatronDatasetBuilder(
             WholeTextDataset, [samples, None, None], is_built_on_rank=lambda: True, config=self.gpt_dataset_config
         ).build()
-        count = self.heldout_batches * self.data_sampler.global_batch_size
-        self._validation_ds = Windows(self.heldout, self.seq_length, count, mask=self.create_attention_mask)
+        size = self.data_sampler.global_batch_size
+        self._validation_ds = ConcatDataset(
+            Windows(prefix, self.seq_length, batches * size, mask=self.create_attention_mask)
+            for prefix, batches in zip(self.heldout_prefixes, self.heldout_sets.values(), strict=True)
+        )
         self._test_ds = self._validation_ds

@@ -56,7 +56,7 @@ def blend(sources: list[tokens.Tokens], weights: list[float] | None) -> list[str
     return [part for weight, source in zip(weights, sources, strict=True) for part in (str(weight), str(source.prefix))]
 
 
-def whole_batches(tokens: int, seq_length: int, global_batch_size: int, samples: int) -> int:
+def whole_batches(tokens: int, seq_length: int, global_batch_size: int, samples: int, name: str = "heldout") -> int:
     """Global batches of held-out windows that the text fills, of at most `samples` windows but at least one batch.
 
     Raises:
@@ -65,7 +65,7 @@ def whole_batches(tokens: int, seq_length: int, global_batch_size: int, samples:
     available = (tokens - 1) // seq_length // global_batch_size
     if available < 1:
         raise runs.UserError(
-            f"data.heldout is too short: {tokens} tokens",
+            f"data.{name if name == 'heldout' else f'heldout_more.{name}'} is too short: {tokens} tokens",
             f"expected at least one global batch, {global_batch_size} x {seq_length} + 1 = "
             f"{global_batch_size * seq_length + 1} tokens; take a longer text, a smaller batch or a shorter sequence",
         )
@@ -101,11 +101,16 @@ def data_module(
     heldout = prepare(data.heldout, hf, cache, "data.heldout")
     if len(heldout) > 1:
         raise runs.UserError("data.heldout names several sources", "expected one file, so that its loss is one number")
-    batches = whole_batches(heldout[0].tokens, seq_length, global_batch_size, data.heldout_samples)
+    sets = {"heldout": heldout[0]}
+    for name, path in data.heldout_more.items():
+        [sets[name]] = prepare([path], hf, cache, f"data.heldout_more.{name}")
+    batches = {
+        name: whole_batches(source.tokens, seq_length, global_batch_size, data.heldout_samples, name)
+        for name, source in sets.items()
+    }
     module = TextDataModule(
         blend(train, None if data.exercises else data.weights),
-        str(heldout[0].prefix),
-        batches,
+        {name: (str(source.prefix), batches[name]) for name, source in sets.items()},
         tokenizer=tokenizer,
         seed=seed,
         index_mapping_dir=str(cache / "index"),
@@ -116,6 +121,6 @@ def data_module(
     return module, {
         "train_tokens": sum(source.tokens for source in train),
         "heldout_tokens": heldout[0].tokens,
-        "heldout_tokens_scored": batches * global_batch_size * seq_length,
+        "heldout_tokens_scored": batches["heldout"] * global_batch_size * seq_length,
         "documents": sum(source.documents for source in train),
     }

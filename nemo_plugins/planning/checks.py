@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from nemo_plugins.configs.schema import DistillConfig, Kind, ModelConfig, PlatformConfig, Precision, Recipe, TrainConfig
+from nemo_plugins.configs.schema import Kind, LossConfig, ModelConfig, PlatformConfig, Precision, Recipe, TrainConfig
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.planning import weights
 from nemo_plugins.planning.memory import data_parallel
@@ -161,6 +161,12 @@ def training(plan: Plan, train: TrainConfig, key: str, cfg: Recipe) -> None:
                  "validate_every", "log_every"):  # fmt: skip
         if getattr(train, name) < 1:
             raise UserError(f"{key}.{name}={getattr(train, name)}: expected at least 1")
+    for name in ("checkpoint_minutes", "spike"):
+        least = 1 if name == "spike" else 0
+        if getattr(train, name) is not None and not getattr(train, name) > least:
+            raise UserError(f"{key}.{name}={getattr(train, name):g}: expected more than {least}, or null for none")
+    if train.stop_minutes < 0:
+        raise UserError(f"{key}.stop_minutes={train.stop_minutes:g}: expected 0 or more")
     copies = data_parallel(cfg.platform)
     unit = train.micro_batch_size * copies
     if train.global_batch_size % unit:
@@ -192,6 +198,10 @@ def training(plan: Plan, train: TrainConfig, key: str, cfg: Recipe) -> None:
         raise UserError(f"{key}.lr={train.lr:g}, {key}.min_lr={train.min_lr:g}: expected 0 <= min_lr <= lr and lr above 0")
     data(plan, train.data, f"{key}.data", "data.train")
     data(plan, cfg.data.heldout, "data.heldout", "data.heldout")
+    for name, path in cfg.data.heldout_more.items():
+        data(plan, [path], f"data.heldout_more.{name}", "data.heldout")
+        if not name.isidentifier() or name == "heldout":
+            raise UserError(f"data.heldout_more.{name}: expected a plain name like en, other than heldout")
     if cfg.data.weights is not None and len(cfg.data.weights) != len(train.data):
         raise UserError(f"data.weights has {len(cfg.data.weights)} numbers for the {len(train.data)} sources of {key}.data")
 
@@ -204,16 +214,21 @@ def fits_context(key: str, seq_length: int, model: ModelConfig) -> None:
         raise UserError(f"{key}={seq_length} is longer than the model's sliding window, {model.sliding_window}")
 
 
-def distillation_loss(distill: DistillConfig) -> None:
-    """Only NeMo's own loss is here."""
-    loss = distill.loss
-    for key, wanted in (("kind", "forward_kl"), ("temperature", 1.0), ("top_k", None), ("alpha", 1.0)):
-        value = getattr(loss, key)
-        if value != wanted:
-            raise UserError(
-                f"distill.loss.{key}={value}: expected {'null' if wanted is None else wanted}",
-                "this version distils with NeMo's own loss: forward KL over the whole vocabulary, temperature 1, nothing else",
-            )
+def distillation_loss(loss: LossConfig, vocabulary: int) -> None:
+    """Numbers that the distillation loss can take."""
+    if not 0 < loss.temperature < float("inf"):
+        raise UserError(f"distill.loss.temperature={loss.temperature:g}: expected a number above 0")
+    if loss.top_k is not None and not 1 <= loss.top_k <= vocabulary:
+        raise UserError(
+            f"distill.loss.top_k={loss.top_k}: expected 1 to the vocabulary's {vocabulary:,}, or null for all of it"
+        )
+    if not 0 < loss.alpha <= 1:
+        raise UserError(
+            f"distill.loss.alpha={loss.alpha:g}: expected more than 0 and at most 1",
+            "it is the share of the distillation; at 0 the teacher would run for nothing (recipes/pretrain.py trains without)",
+        )
+    if not 0 < loss.skew < 1:
+        raise UserError(f"distill.loss.skew={loss.skew:g}: expected a number between 0 and 1")
 
 
 def data(plan: Plan, sources: list[str], key: str, shared: str) -> None:

@@ -70,3 +70,9 @@ def load(name: str, key: str) -> Device:
     if wrong or values["usable"] > 1:
         raise UserError(f"{key}={name}: {file}: {', '.join(wrong) or 'usable'}", "expected positive numbers, usable at most 1")
     return Device(**values)
+
+
+def named(gpu: str) -> Device | None:
+    """The device whose file's name is part of what CUDA calls the GPU ("NVIDIA H100 80GB HBM3"), or None."""
+    plain = gpu.lower().replace(" ", "")
+    return next((load(name, "gpu") for name in options("device") if name in plain), None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nemo_plugins.configs.schema import PlatformConfig, TrainConfig
+from nemo_plugins.configs.schema import PlatformConfig, Recompute, TrainConfig
 from nemo_plugins.models.architecture import Architecture
 
 LOGIT_COPIES = 3  # bf16 logits, their fp32 copy and its gradient count as this many fp32 copies, of each model
@@ -55,14 +55,17 @@ def training(
     bytes_per_value: int,
     teacher: Architecture | None = None,
 ) -> Memory:
-    """A GPU's share of a training step, without recomputation; the teacher keeps weights and logits only."""
+    """A GPU's share of a training step; the teacher keeps weights and logits only."""
     model_parallel = platform.tensor_parallel * platform.pipeline_parallel
     share = model.parameters() / model_parallel
     tokens = train.micro_batch_size * train.seq_length // platform.context_parallel
     vocabulary = tokens * model.vocab_size * 4 * LOGIT_COPIES / platform.tensor_parallel
     master = 12 if bytes_per_value == 2 else 8
     # the first of p pipeline stages holds p micro-batches of a p-th of the layers: the whole again
-    layers = model.num_layers * layer_activations(model, tokens, bytes_per_value) / platform.tensor_parallel
+    one = layer_activations(model, tokens, bytes_per_value)
+    layers = model.num_layers * one / platform.tensor_parallel
+    if platform.recompute is Recompute.full:  # each layer's input, and the one that is computed again
+        layers = (model.num_layers * tokens * bytes_per_value * model.hidden_size + one) / platform.tensor_parallel
     return Memory(
         weights=share * bytes_per_value,
         gradients=share * 4,

@@ -14,7 +14,7 @@ def plan(cfg: Recipe) -> Plan:
     made_of = estimate.make(cfg)
     teacher, student = made_of.teacher, made_of.student
     made = Plan(f"plan {cfg.model.name}: {teacher.parameters():,} to {student.parameters():,} parameters")
-    checks.distillation_loss(cfg.distill)
+    checks.distillation_loss(cfg.distill.loss, teacher.vocab_size)
     checks.platform(made, cfg.platform, {"teacher": teacher, "student": student})
     checks.training(made, cfg.distill, "distill", cfg)
     made.missing.clear()  # a plan needs neither text nor weights nor GPUs on this machine

@@ -204,6 +204,14 @@ def random_states() -> None:
     CudaRNGStatesTracker.fork = fork
 
 
+@adjustment("recomputation", because="megatron/core/tensor_parallel/random.py:383 keeps the random state of a CUDA device")
+def recomputation() -> None:
+    from megatron.core.tensor_parallel import random
+
+    random._get_cuda_rng_state = lambda *args, **kwargs: torch.get_rng_state()
+    random._set_cuda_rng_state = lambda state, *args, **kwargs: torch.set_rng_state(state)
+
+
 def _standing_in_for(module: ModuleType, **changes: object) -> ModuleType:
     """A module that has all of `module`'s names, some of them changed, for one file of a library to use in its stead."""
     double = ModuleType(module.__name__)

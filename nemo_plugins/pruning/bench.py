@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -42,7 +43,7 @@ class Bench:
         calibration = cfg.prune.calibration
         make_data = partial(
             text.data_module,
-            cfg.data,
+            replace(cfg.data, heldout_more={}),  # the loss before and after is one number
             list(calibration.data),
             "prune.calibration.data",
             nemo.checkpoint_tokenizer(checkpoint),

@@ -1,6 +1,6 @@
 """The pictures of a run. matplotlib without a display; one function a picture, each writes one PNG.
 
-Those of pruning are in `pruning_plots`, those of the candidate search in `search_plots`.
+Those of pruning are in `pruning_plots`, of a search in `search_plots`, of a training in `training_plots`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ CRITERIA = {
 }
 
 
-def _write(figure, path: Path) -> Path:
+def write_png(figure, path: Path) -> Path:
+    """Write the figure, whole or not at all, and close it; the file's folder is made. Returns `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}")
     figure.savefig(partial, dpi=150, bbox_inches="tight", format="png")
@@ -60,23 +61,7 @@ def layers(path: Path, scores: Sequence[float], kept: Iterable[int], criterion: 
     axes.set(xlabel="layer", ylabel=plain(label), xlim=(-0.7, len(scores) - 0.3))
     axes.set_title(plain(title), loc="left")
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1), fontsize="small")
-    return _write(figure, path)
-
-
-def training(path: Path, lines: Iterable[Mapping[str, float]], title: str) -> Path:
-    """Training loss by step and held-out loss at each validation, side by side: they need not be the same loss."""
-    lines = list(lines)
-    figure, panels = pyplot.subplots(1, 2, figsize=(9, 3.2))
-    for axes, key, label, marker in zip(
-        panels, ("loss", "val_loss"), ("training loss", "held-out loss"), ("", "o"), strict=True
-    ):
-        points = [(line["step"], line[key]) for line in lines if line.get(key) is not None]
-        if points:
-            axes.plot(*zip(*points, strict=True), color=KEPT, marker=marker)
-        axes.set(xlabel="step", ylabel=label)
-    figure.suptitle(title, x=0.02, ha="left")
-    figure.tight_layout()
-    return _write(figure, path)
+    return write_png(figure, path)
 
 
 def losses(path: Path, values: Mapping[str, float], baselines: Iterable[str], title: str) -> Path:
@@ -90,4 +75,4 @@ def losses(path: Path, values: Mapping[str, float], baselines: Iterable[str], ti
     axes.invert_yaxis()
     axes.set(xlabel="loss on held-out text (lower is better)", xlim=(0.9 * min(values.values()), 1.06 * max(values.values())))
     axes.set_title(title, loc="left")
-    return _write(figure, path)
+    return write_png(figure, path)

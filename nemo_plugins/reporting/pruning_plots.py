@@ -10,7 +10,7 @@ from matplotlib import pyplot
 from matplotlib.colors import LogNorm
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, ScalarFormatter
 
-from nemo_plugins.reporting.plots import BASELINE, DROPPED, KEPT, _write, plain
+from nemo_plugins.reporting.plots import BASELINE, DROPPED, KEPT, plain, write_png
 
 LINES = (KEPT, DROPPED, "#7a5195", "#8a8b2d", "#3f4a56")
 MARKERS = "osD^v"
@@ -39,7 +39,7 @@ def removals(path: Path, baseline: float, runs: Mapping[tuple[int, int], float],
     axes.set(xlabel="first layer removed", ylabel="held-out loss (nats a token)")
     axes.set_title("loss after removing neighbouring layers", loc="left")
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1), fontsize="small")
-    return _write(figure, path)
+    return write_png(figure, path)
 
 
 def distribution(path: Path, scores: np.ndarray, kept_share: float, what: str) -> Path:
@@ -87,7 +87,7 @@ def distribution(path: Path, scores: np.ndarray, kept_share: float, what: str) -
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(yscale="log", xlabel="layer", ylabel="importance, log scale", xlim=(-0.8, len(values) - 0.2))
     axes.set_title(plain(what), loc="left")
-    return _write(figure, path)
+    return write_png(figure, path)
 
 
 def heatmap(path: Path, scores: np.ndarray, what: str) -> Path:
@@ -111,7 +111,7 @@ def heatmap(path: Path, scores: np.ndarray, what: str) -> Path:
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel=plain(f"{what} from the most important (%)"), ylabel="layer")
     axes.set_title(plain(f"{what}: how unequal each layer is"), loc="left")
-    return _write(figure, path)
+    return write_png(figure, path)
 
 
 def agreement(path: Path, matrix: np.ndarray, names: Sequence[str]) -> Path:
@@ -133,7 +133,7 @@ def agreement(path: Path, matrix: np.ndarray, names: Sequence[str]) -> Path:
     axes.set_yticks(range(len(labels)), labels)
     figure.colorbar(shown, ax=axes, label="Spearman correlation", fraction=0.046, pad=0.04)
     axes.set_title("do the criteria agree?", loc="left")
-    return _write(figure, path)
+    return write_png(figure, path)
 
 
 def stability(path: Path, samples: Sequence[int], curves: Mapping[str, Sequence[float]]) -> Path:
@@ -158,7 +158,7 @@ def stability(path: Path, samples: Sequence[int], curves: Mapping[str, Sequence[
     axes.set(xlabel="samples, n", ylabel="Spearman correlation")
     axes.set_title("ranking by the first n samples against all the others", loc="left")
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1))
-    return _write(figure, path)
+    return write_png(figure, path)
 
 
 def _layers(count: int) -> str:

@@ -11,7 +11,7 @@ from matplotlib import pyplot
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from nemo_plugins.reporting.plots import BASELINE, DROPPED, KEPT, _write, plain
+from nemo_plugins.reporting.plots import BASELINE, DROPPED, KEPT, plain, write_png
 
 Point = tuple[float, float]
 
@@ -82,7 +82,7 @@ def pareto(
     # a distilled candidate is numbered where it ended, the front's others where they are
     labels = {number: after.get(name, points[name]) for name, number in numbered.items()}
     _label(axes, labels, [*points.values(), *after.values()], lines)
-    return _write(figure, path)
+    return write_png(figure, path)
 
 
 def ranks(path: Path, before: Mapping[str, float], after: Mapping[str, float], correlation: float | None) -> Path:
@@ -100,7 +100,7 @@ def ranks(path: Path, before: Mapping[str, float], after: Mapping[str, float], c
     found = "undefined" if correlation is None else f"{correlation:.2f}"
     axes.set_title(f"does the cheap ranking hold? Spearman {found}, {len(points)} candidates", loc="left")
     _label(axes, points, list(points.values()))
-    return _write(figure, path)
+    return write_png(figure, path)
 
 
 def _unit(largest: int) -> tuple[float, str]:

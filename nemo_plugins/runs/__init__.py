@@ -2,9 +2,9 @@
 
 from nemo_plugins.runs.chain import import_teacher, process
 from nemo_plugins.runs.children import end_with_parent
-from nemo_plugins.runs.errors import FAILED, Stopped, UserError
+from nemo_plugins.runs.errors import FAILED, Failed, Stopped, UserError
 from nemo_plugins.runs.fingerprint import fingerprint
-from nemo_plugins.runs.folder import Run, put_in_place, rank
+from nemo_plugins.runs.folder import Run, peak_memory_bytes, put_in_place, rank
 from nemo_plugins.runs.output import console, say
 from nemo_plugins.runs.paths import (
     architecture,
@@ -14,6 +14,7 @@ from nemo_plugins.runs.paths import (
     hf_dtype,
     local_weights,
     newest_checkpoint,
+    record,
     resolve,
     run_root,
     student,
@@ -24,6 +25,7 @@ from nemo_plugins.runs.recipe import recipe
 
 __all__ = [
     "FAILED",
+    "Failed",
     "Run",
     "Stopped",
     "UserError",
@@ -37,10 +39,12 @@ __all__ = [
     "import_teacher",
     "local_weights",
     "newest_checkpoint",
+    "peak_memory_bytes",
     "process",
     "put_in_place",
     "rank",
     "recipe",
+    "record",
     "resolve",
     "run_root",
     "say",

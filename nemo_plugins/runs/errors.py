@@ -16,5 +16,11 @@ class UserError(Exception):
         return "\n".join(str(part) for part in self.args)
 
 
+class Failed(Exception):
+    """The stage cannot go on, for a reason that can be named: exit code 1, one message, no traceback."""
+
+    __str__ = UserError.__str__
+
+
 class Stopped(Exception):
     """The stage stopped before its end and the same command resumes it: exit code 75."""

@@ -36,6 +36,9 @@ PACKAGES = (
     "numpy",
 )
 NOT_COMPARED = ("model.recommended.", "model.source")  # they act through the sections that they fill
+# what a stage that goes on may be told anew: how often it saves and speaks, and what it does with a bad step
+FREE = {"log_every", "checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "keep_best", "stop_minutes"}
+FREE |= {"bad_step", "spike"}
 WAIT = 120.0  # seconds that the other ranks give rank 0 to begin
 HEARTBEAT = 10.0  # seconds between notes of the time used, which a kill would lose
 
@@ -256,7 +259,9 @@ class Run:
         mine = {
             key: value for key, value in flat.items() if any(key == part or key.startswith(f"{part}.") for part in self.reads)
         }
-        return {key: value for key, value in mine.items() if not key.startswith(NOT_COMPARED)}
+        return {
+            key: value for key, value in mine.items() if not key.startswith(NOT_COMPARED) and key.rpartition(".")[2] not in FREE
+        }
 
     def _ways_out(self) -> tuple[str, ...]:
         return ("force=true moves the folder aside and does the stage again; another run.name= keeps both",)

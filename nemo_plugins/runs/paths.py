@@ -142,6 +142,20 @@ def student(cfg: Recipe) -> Path:
     return _given("student.path", cfg.student.path) if cfg.student.path else earlier(cfg, "prune")
 
 
+def record(cfg: Recipe) -> Path:
+    """Files of a recorded teacher: `teacher.record`, else what the run's `teacher-record` stage left. UserError: neither."""
+    if cfg.teacher.record:
+        return _given("teacher.record", cfg.teacher.record, "the folder of a recorded teacher")
+    folder = find(cfg, "teacher-record")
+    if folder and (folder / "record").is_dir():
+        return folder / "record"
+    raise UserError(
+        f"teacher.mode=cached: {run_root(cfg) / 'teacher-record' / 'record'} is not there",
+        "expected what a finished recording leaves; record the teacher first:",
+        f"  {command(cfg, 'distill', 'teacher.mode=record')} distill.loss.top_k=…",
+    )
+
+
 def newest_checkpoint(cfg: Recipe) -> Path:
     """The NeMo checkpoint that the run's latest finished stage left. Raises UserError where none has."""
     for stage in CHECKPOINTS:
@@ -155,8 +169,8 @@ def newest_checkpoint(cfg: Recipe) -> Path:
     )
 
 
-def _given(key: str, path: str) -> Path:
+def _given(key: str, path: str, what: str = "a NeMo checkpoint") -> Path:
     folder = resolve(path)
     if not folder.is_dir():
-        raise UserError(f"{key}: no folder {path}", "expected a NeMo checkpoint")
+        raise UserError(f"{key}: no folder {path}", f"expected {what}")
     return folder

@@ -24,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.configs.store import CONF, register
 from nemo_plugins.runs import hydra_errors, multirun, output, usage, workers
-from nemo_plugins.runs.errors import DONE, FAILED, RESUMABLE, WRONG_INPUT, Stopped, UserError
+from nemo_plugins.runs.errors import DONE, FAILED, RESUMABLE, WRONG_INPUT, Failed, Stopped, UserError
 from nemo_plugins.runs.folder import Run, rank
 from nemo_plugins.runs.prepare import prepare
 
@@ -80,7 +80,8 @@ def _command(job: Callable[[DictConfig], int], name: str, docstring: str) -> int
     if "--help" in arguments or "-h" in arguments:
         output.say(usage.text(name, docstring))
         return DONE
-    signal.signal(signal.SIGTERM, _stop)
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, _stop)
     try:
         if multirun.asked_for(arguments):
             return multirun.run(arguments)
@@ -186,6 +187,10 @@ def _work(main: Main, cfg: Recipe, run: Run, resumable: bool) -> int:
         ) from None
     except (Stopped, KeyboardInterrupt) as stop:
         return _stopped(run, stop, resumable)
+    except Failed as failed:
+        output.loud()
+        output.error(f"{run.folder}: {failed}")
+        return FAILED
     except SystemExit as left:
         return left.code if isinstance(left.code, int) else FAILED if left.code else DONE
     except Exception:

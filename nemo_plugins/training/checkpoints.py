@@ -9,9 +9,17 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
-from nemo_plugins.runs import put_in_place
+import torch
+from lightning.pytorch.callbacks import Checkpoint
+from torch import distributed
+
+from nemo_plugins import runs
+from nemo_plugins.configs.schema import TrainConfig
+from nemo_plugins.training.stops import Stops
 
 STEP = re.compile(r"step=(\d+)")
 
@@ -43,41 +51,78 @@ def save(trainer, path: Path, weights_only: bool) -> None:
         TrainerContext.from_trainer(trainer).io_dump(partial / "context", yaml_attrs=["model"])
     trainer.strategy.barrier("checkpoint is written")
     if trainer.is_global_zero:
-        put_in_place(partial, path)
+        runs.put_in_place(partial, path)
     trainer.strategy.barrier("checkpoint is in place")
 
 
-def callback(folder: Path, every: int, keep: int, final: Path):
-    """A Lightning callback that saves every `every` steps and at the end, and keeps the newest `keep`.
+def clear(folder: Path) -> None:
+    """Remove what a killed job left half-written or half-removed."""
+    for leftover in (*folder.glob("step=*.partial"), *folder.glob("step=*.discarded")):
+        shutil.rmtree(leftover)
+
+
+def best(folder: Path, validated: Mapping[int, float]) -> int | None:
+    """The step of the checkpoint with the lowest held-out loss, of those measured at their step; the earlier of equals."""
+    measured = [(validated[step], step) for step, _ in complete(folder) if step in validated]
+    return min(measured)[1] if measured else None
+
+
+class StepCheckpoint(Checkpoint):
+    """Saves every `train.checkpoint_every` steps, every `train.checkpoint_minutes`, at the end, and when asked to stop.
 
     Args:
+        folder: gets `step=<step>`; the newest `train.keep_checkpoints` and the best one stay.
         final: gets the weights alone of the last step, before that step's checkpoint: where the latter is, so is the former.
+        stops: says when to stop.
+        validated: step → held-out loss, as measured so far.
+
+    Raises runs.Stopped out of the training once the checkpoint is written.
     """
-    from lightning.pytorch.callbacks import Checkpoint
 
-    class StepCheckpoint(Checkpoint):
-        last_model_path = ""
+    last_model_path = ""  # NeMo asks for it
 
-        # At the start of the next batch rather than at the end of this one: only then has Lightning counted the batch as done
-        # (else a resumed run validates a step late), and the validation that is due has run and is in `metrics.jsonl`.
-        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
-            if trainer.global_step and trainer.global_step % every == 0:
-                self.write(trainer)
+    def __init__(self, train: TrainConfig, folder: Path, final: Path, stops: Stops, validated: Mapping[int, float]):
+        self.train, self.folder, self.final, self.stops, self.validated = train, folder, final, stops, validated
+        self.saved_at = time.monotonic()
 
-        def on_train_end(self, trainer, pl_module) -> None:
+    # At the start of the next batch rather than at the end of this one: only then has Lightning counted the batch as done
+    # (else a resumed run validates a step late), and the validation that is due has run and is in `metrics.jsonl`.
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        stop, late = self.agreed()
+        if trainer.global_step and (trainer.global_step % self.train.checkpoint_every == 0 or stop or late):
             self.write(trainer)
+        if stop:
+            raise runs.Stopped(self.stops.why or "another process of the job was asked to")
 
-        def write(self, trainer) -> None:
-            path = folder / f"step={trainer.global_step:07d}"
-            if path.exists():  # the one that this run resumed from
-                return
-            if trainer.global_step == trainer.max_steps:
-                save(trainer, final, weights_only=True)
-            save(trainer, path, weights_only=False)
-            if trainer.is_global_zero:
-                for _, old in complete(folder)[:-keep]:
-                    discarded = old.with_name(f"{old.name}.discarded")  # a kill in rmtree must not leave half a checkpoint
-                    os.rename(old, discarded)
-                    shutil.rmtree(discarded)
+    def on_train_end(self, trainer, pl_module) -> None:
+        self.write(trainer)
 
-    return StepCheckpoint()
+    def agreed(self) -> tuple[bool, bool]:
+        """Whether any process was asked to stop, and whether rank 0's clock says that a checkpoint is due."""
+        minutes = self.train.checkpoint_minutes
+        late = minutes is not None and time.monotonic() - self.saved_at > 60 * minutes
+        flags = [bool(self.stops.asked()), late and distributed.get_rank() == 0]
+        flags = torch.tensor(flags, dtype=torch.int, device=torch.cuda.current_device())
+        distributed.all_reduce(flags, distributed.ReduceOp.MAX)
+        return tuple(map(bool, flags.tolist()))
+
+    def write(self, trainer) -> None:
+        path = self.folder / f"step={trainer.global_step:07d}"
+        if path.exists():  # the one that this run resumed from
+            return
+        if trainer.global_step == trainer.max_steps:
+            save(trainer, self.final, weights_only=True)
+        save(trainer, path, weights_only=False)
+        self.saved_at = time.monotonic()
+        if trainer.is_global_zero:
+            self.discard()
+
+    def discard(self) -> None:
+        """Remove all but those to keep."""
+        kept = {step for step, _ in complete(self.folder)[-self.train.keep_checkpoints :]}
+        kept |= {best(self.folder, self.validated)} if self.train.keep_best else set()
+        for step, old in complete(self.folder):
+            if step not in kept:
+                discarded = old.with_name(f"{old.name}.discarded")  # a kill in rmtree must not leave half a checkpoint
+                os.rename(old, discarded)
+                shutil.rmtree(discarded)

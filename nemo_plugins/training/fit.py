@@ -2,45 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from nemo_plugins import platforms, runs
 from nemo_plugins.configs.schema import Recipe, TrainConfig
 from nemo_plugins.data import text
-from nemo_plugins.reporting import plots
-from nemo_plugins.training import checkpoints, trainer
+from nemo_plugins.planning import devices
+from nemo_plugins.reporting import training_report
+from nemo_plugins.training import checkpoints, loggers, trainer
+from nemo_plugins.training.guard import Guard
 from nemo_plugins.training.heldout import HeldoutLoss
-from nemo_plugins.training.progress import Metrics
+from nemo_plugins.training.progress import Metrics, Watch
+from nemo_plugins.training.stops import Stops
 
 
 @dataclass
 class Fit:
     """What came of it."""
 
-    checkpoint: Path  # weights alone, whole
+    outputs: dict[str, Path]  # `checkpoint`: the weights alone, whole; `report` and `plots`
     first: dict[str, float]  # metrics of step 1
     last: dict[str, float]  # metrics of the last step
-    val_loss: float  # held-out loss of the weights that were written
+    validated: Mapping[int, float]  # step → held-out loss; the last is that of the weights that were written
+    best: int | None  # step of the checkpoint with the lowest held-out loss
     data: dict[str, int]  # token counts
 
+    def metrics(self) -> dict[str, float | None]:
+        """What every training's summary has."""
+        return {
+            "val_loss": self.validated[max(self.validated)],
+            "best_step": self.best,
+            "tokens_per_second": self.last["tokens_per_second"],
+            "mfu": self.last.get("mfu"),
+        }
 
-def fit(cfg: Recipe, run: runs.Run, train: TrainConfig, key: str, tokenizer, start: Callable) -> Fit:
+
+def fit(
+    cfg: Recipe,
+    run: runs.Run,
+    train: TrainConfig,
+    key: str,
+    tokenizer,
+    start: Callable,
+    flops_per_token: float,
+    watch: Watch | None = None,
+    wrap: Callable | None = None,
+    facts: Mapping[str, str | int] | None = None,
+    paper: tuple[float, float] | None = None,
+) -> Fit:
     """Train for `train.max_steps` steps and leave `<run>/checkpoint` with the weights.
 
     Args:
         train, key: the stage's section of the configuration and its name.
         tokenizer: NeMo's `AutoTokenizer` of the model.
         start: called with `data, trainer, optim, resume, log`; calls NeMo's `llm.train`, `llm.distill`, ….
+        flops_per_token: of a step, for the MFU.
+        watch: what looks at a distillation's logits.
+        wrap: changes the data module before anything reads it.
+        facts: what was trained, for the report; `paper` the first and last loss to hold its curve against.
+
+    Raises:
+        runs.Stopped: it was asked to stop and has written a checkpoint.
+        runs.Failed: a step was not fit for the weights, and `bad_step` is `stop`.
     """
     import lightning.pytorch as pl
-    from lightning.pytorch.loggers import TensorBoardLogger
     from nemo import lightning as nl
 
     here = platforms.prepare()
     pl.seed_everything(cfg.run.seed, verbose=False)
     steps = run.folder / "steps"
+    if run.is_writer:
+        checkpoints.clear(steps)
     resumed = checkpoints.newest(steps)
     run.truncate_metrics(resumed[0] if resumed else 0)
 
@@ -55,24 +89,50 @@ def fit(cfg: Recipe, run: runs.Run, train: TrainConfig, key: str, tokenizer, sta
         micro_batch_size=train.micro_batch_size,
         global_batch_size=train.global_batch_size,
     )
-    loggers = [TensorBoardLogger(save_dir=str(run.folder), name="tensorboard", version="")] if cfg.logger.tensorboard else []
-    made = trainer.build(cfg.platform, here, train, data.heldout_batches, loggers)
-    heldout = HeldoutLoss()
-    metrics = Metrics(run, train.global_batch_size * train.seq_length, train.log_every, key, heldout)
-    validated = [(line["step"], line["val_loss"]) for line in run.read_metrics() if "val_loss" in line]
-    metrics.val_loss = validated[-1] if validated else None
+    if wrap:
+        wrap(data)
+    made = trainer.build(cfg.platform, here, train, data.heldout_batches, loggers.build(cfg, run.folder, key))
+    heldout = HeldoutLoss(data.heldout_sets, watch and watch.take, watch and watch.means)
+    guard = Guard(train.bad_step, train.spike, train.global_batch_size, key)
+    metrics = Metrics(run, train, key, heldout, guard, flops_per_token, peak_flops(cfg), watch)
     final = run.folder / "checkpoint"
-    saving = checkpoints.callback(steps, train.checkpoint_every, train.keep_checkpoints, final)
-    made.callbacks.extend([heldout, metrics, saving])
-
-    start(
-        data=data,
-        trainer=made,
-        optim=trainer.optimizer(cfg.platform, here, train),
-        resume=trainer.resume(resumed[1] if resumed else None),
-        log=nl.NeMoLogger(explicit_log_dir=str(run.folder / "nemo"), update_logger_directory=False),
-    )
+    with Stops(train.stop_minutes) as stops:
+        saving = checkpoints.StepCheckpoint(train, steps, final, stops, metrics.validated)
+        made.callbacks.extend([heldout, guard, metrics, saving])
+        start(
+            data=data,
+            trainer=made,
+            optim=trainer.optimizer(cfg.platform, here, train),
+            resume=trainer.resume(resumed[1] if resumed else None),
+            log=nl.NeMoLogger(explicit_log_dir=str(run.folder / "nemo"), update_logger_directory=False),
+        )
+    outputs = {"checkpoint": final}
     if run.is_writer:
-        plots.training(run.folder / "plots" / "loss.png", run.read_metrics(), f"{cfg.run.name}: {key}")
+        events = [*([f"resumed at step {resumed[0]:,}"] if resumed else []), *guard.events]
+        known = {**(facts or {}), **schedule(train, counts), "precision": trainer.precision(cfg.platform, here).value}
+        told = training_report.Trained(f"{cfg.run.name}: {key}", run.read_metrics(), known, paper, events)
+        outputs |= training_report.write(run.folder, told)
     logged = [line for line in run.read_metrics() if "loss" in line] if run.is_writer else [metrics.last]
-    return Fit(final, logged[0], logged[-1], metrics.val_loss[1], counts)
+    return Fit(outputs, logged[0], logged[-1], metrics.validated, checkpoints.best(steps, metrics.validated), counts)
+
+
+def schedule(train: TrainConfig, counts: Mapping[str, int]) -> dict[str, int | str]:
+    """A training's length and text, for its report."""
+    return {
+        "steps": train.max_steps,
+        "tokens": train.max_steps * train.global_batch_size * train.seq_length,
+        "batch": f"{train.global_batch_size:,} sequences of {train.seq_length:,} tokens",
+        "learning rate": f"{train.lr:g} to {train.min_lr:g}, cosine, {train.warmup_steps:,} steps of warm-up",
+        "tokens of training text": counts["train_tokens"],
+        "tokens of held-out text": counts["heldout_tokens_scored"],
+    }
+
+
+def peak_flops(cfg: Recipe) -> float | None:
+    """Dense bf16 operations a second of all GPUs of the job, from `conf/device/`; None on a CPU or an unknown GPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    device = devices.named(torch.cuda.get_device_name())
+    return device and device.flops_per_second * cfg.platform.devices * cfg.platform.nodes

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from nemo_plugins import platforms, runs
 from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.models import nemo
+from nemo_plugins.planning import training_plan
 from nemo_plugins.training import trainer
 from nemo_plugins.training.fit import fit
 
@@ -22,19 +23,16 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     run.input(folder / "tokenizer.json")
     dtype = trainer.dtype(trainer.precision(cfg.platform, here))
     model = nemo.module(cfg.model, architecture, dtype, tokenizer)
+    trainer.recompute(model.config, cfg.platform.recompute)
 
     def start(**parts) -> None:
         llm.train(model=model, tokenizer=tokenizer, **parts)
 
-    done = fit(cfg, run, cfg.pretrain, "pretrain", tokenizer, start)
+    flops = training_plan.flops_per_token(cfg.pretrain, architecture)
+    done = fit(cfg, run, cfg.pretrain, "pretrain", tokenizer, start, flops, facts={"parameters": architecture.parameters()})
     run.finish(
-        outputs={"checkpoint": done.checkpoint},
-        metrics={
-            "loss_first": done.first["loss"],
-            "loss_last": done.last["loss"],
-            "val_loss": done.val_loss,
-            "tokens_per_second": done.last["tokens_per_second"],
-        },
+        outputs=done.outputs,
+        metrics={"loss_first": done.first["loss"], "loss_last": done.last["loss"], **done.metrics()},
         model={"parameters": architecture.parameters("all"), **asdict(architecture)},
         data=done.data,
     )

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import time
+from typing import Protocol
 
+import torch
 from lightning.pytorch.callbacks import Callback
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from nemo_plugins import runs
+from nemo_plugins.configs.schema import TrainConfig
+from nemo_plugins.training.guard import Guard
 from nemo_plugins.training.heldout import HeldoutLoss
 
-NAMES = {"reduced_train_loss": "loss", "grad_norm": "grad_norm"}  # NeMo's → ours; in a distillation the loss is the KD loss
+NAMES = {"reduced_train_loss": "loss", "grad_norm": "grad_norm"}  # NeMo's → ours: the loss that is trained
+WATCHED = {"kd": "kd_loss"}  # a distillation's; the other names stay
 QUIET_INTERVAL = 20.0  # seconds between lines where the output is not a terminal
+
+
+class Watch(Protocol):
+    """Looks at the logits of the steps that are `due` (nemo_plugins/distillation/watch.py)."""
+
+    due: bool
+
+    def take(self) -> torch.Tensor: ...
+
+    def means(self, sums: torch.Tensor) -> dict[str, float]: ...
 
 
 class Metrics(Callback):
@@ -19,24 +34,34 @@ class Metrics(Callback):
 
     Args:
         run: the run folder that gets them.
-        tokens_per_step: tokens of a global batch.
-        log_every: steps between lines of `metrics.jsonl`; the first step is always written.
+        train: the stage's section of the configuration.
         title: what the bar says.
         heldout: the callback that has the losses of a validation.
+        guard: the callback that knows whether the step was skipped.
+        flops_per_token: of a training step, and `peak_flops` a second of all GPUs together, for the MFU; None: not known.
+        watch: what looks at a distillation's logits.
     """
 
-    def __init__(self, run: runs.Run, tokens_per_step: int, log_every: int, title: str, heldout: HeldoutLoss):
-        self.run, self.tokens_per_step, self.log_every, self.title, self.heldout = (
-            run,
-            tokens_per_step,
-            log_every,
-            title,
-            heldout,
-        )
+    def __init__(
+        self,
+        run: runs.Run,
+        train: TrainConfig,
+        title: str,
+        heldout: HeldoutLoss,
+        guard: Guard,
+        flops_per_token: float,
+        peak_flops: float | None,
+        watch: Watch | None = None,
+    ):
+        self.run, self.train, self.title, self.heldout, self.guard, self.watch = run, train, title, heldout, guard, watch
+        self.tokens_per_step = train.global_batch_size * train.seq_length
+        self.flops_per_token, self.peak_flops = flops_per_token, peak_flops
         self.console = runs.console(2)
         self.bar: Progress | None = None
         self.last: dict[str, float] = {}
-        self.val_loss: tuple[int, float] | None = None  # (step, loss)
+        self.validated: dict[int, float] = {
+            line["step"]: line["val_loss"] for line in run.read_metrics() if line.get("val_loss") is not None
+        }
         self.validated_in = 0.0
 
     def on_train_start(self, trainer, pl_module) -> None:
@@ -48,6 +73,15 @@ class Metrics(Callback):
             self.bar.start()
             self.task = self.bar.add_task(self.title, total=trainer.max_steps, completed=trainer.global_step, state="")
 
+    def is_logged(self, step: int) -> bool:
+        """Whether a step, from 1, gets a line."""
+        return step % self.train.log_every == 0 or step in (1, self.train.max_steps)
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        if self.watch:
+            self.watch.take()
+            self.watch.due = self.is_logged(trainer.global_step + 1)
+
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         now = time.monotonic()
         step, seconds = trainer.global_step, now - self.ticked - self.validated_in
@@ -55,16 +89,30 @@ class Metrics(Callback):
         values = {NAMES[k]: float(v) for k, v in trainer.callback_metrics.items() if k in NAMES}
         values["lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
         values["tokens_per_second"] = self.tokens_per_step / seconds
+        if self.peak_flops:
+            values["mfu"] = values["tokens_per_second"] * self.flops_per_token / self.peak_flops
+        if self.guard.skipped:
+            values["skipped"] = 1
+        if self.is_logged(step) or self.guard.skipped:
+            if self.watch:
+                values |= {WATCHED.get(key, key): value for key, value in self.watch.means(self.watch.take()).items()}
+            values["peak_memory_bytes"] = peak_memory_bytes()
+            self.write(trainer, step, values)
         self.last = values
-        if self.run.is_writer and (step % self.log_every == 0 or step == 1 or step == trainer.max_steps):
-            self.run.log_metrics(step=step, **values)
-        self.show(trainer, step, now, values["loss"])
+        self.show(trainer, step, now, values)
 
-    def show(self, trainer, step: int, now: float, loss: float) -> None:
+    def write(self, trainer, step: int, values: dict[str, float]) -> None:
+        """To `metrics.jsonl` and to whatever loggers the trainer has."""
+        if self.run.is_writer:
+            self.run.log_metrics(step=step, **values)
+            for logger in trainer.loggers:
+                logger.log_metrics(values, step)
+
+    def show(self, trainer, step: int, now: float, values: dict[str, float]) -> None:
         if not self.run.is_writer:
             return
         rate = (step - self.start_step) / (now - self.started)
-        state = f"loss {loss:.4f}  {rate * self.tokens_per_step:,.0f} tokens/s"
+        state = f"loss {values['loss']:.4f}  {rate * self.tokens_per_step:,.0f} tokens/s"
         if self.bar:
             self.bar.update(self.task, completed=step, state=state)
         elif now - self.spoke > QUIET_INTERVAL or step == trainer.max_steps:
@@ -76,10 +124,10 @@ class Metrics(Callback):
         self.validation_started = time.monotonic()
 
     def on_validation_end(self, trainer, pl_module) -> None:
-        self.val_loss = (trainer.global_step, self.heldout.mean())
+        results = self.heldout.results()
+        self.validated[trainer.global_step] = results["val_loss"]
         self.validated_in = time.monotonic() - self.validation_started
-        if self.run.is_writer:
-            self.run.log_metrics(step=trainer.global_step, val_loss=self.val_loss[1])
+        self.write(trainer, trainer.global_step, results)
 
     def on_train_end(self, trainer, pl_module) -> None:
         self.close()
@@ -91,3 +139,8 @@ class Metrics(Callback):
         if self.bar:
             self.bar.stop()
             self.bar = None
+
+
+def peak_memory_bytes() -> int:
+    """The most that this process has held: of its GPU's memory as torch's allocator counts it, else of the host's."""
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else runs.peak_memory_bytes()

@@ -9,7 +9,7 @@ from megatron.core.distributed import DistributedDataParallelConfig
 from megatron.core.optimizer import OptimizerConfig
 from nemo import lightning as nl
 
-from nemo_plugins.configs.schema import PlatformConfig, Precision, TrainConfig
+from nemo_plugins.configs.schema import PlatformConfig, Precision, Recompute, TrainConfig
 from nemo_plugins.platforms import Platform
 
 
@@ -61,7 +61,7 @@ def build(platform: PlatformConfig, here: Platform, train: TrainConfig, heldout_
             use_distributed_optimizer=sharded_optimizer(here),
             overlap_grad_reduce=sharded_optimizer(here),
             overlap_param_gather=sharded_optimizer(here),
-            check_for_nan_in_grad=True,
+            check_for_nan_in_grad=False,  # training/guard.py looks before each update, and may skip it
             grad_reduce_in_fp32=True,
         ),
     )
@@ -82,6 +82,14 @@ def build(platform: PlatformConfig, here: Platform, train: TrainConfig, heldout_
         enable_model_summary=False,
         logger=loggers or False,
     )
+
+
+def recompute(config, which: Recompute) -> None:
+    """Tell a model's configuration which activations to compute again: `full` keeps each layer's input and nothing else."""
+    if which is Recompute.full:
+        config.recompute_granularity, config.recompute_method, config.recompute_num_layers = "full", "uniform", 1
+    if which is Recompute.selective:
+        config.recompute_granularity = "selective"
 
 
 def optimizer(platform: PlatformConfig, here: Platform, train: TrainConfig) -> nl.MegatronOptimizerModule:

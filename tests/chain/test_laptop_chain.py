@@ -25,7 +25,7 @@ def test_every_stage_leaves_a_whole_run_folder(laptop):
         assert all((laptop.run / stage / path).exists() for path in summary["outputs"].values()), stage
         assert not list((laptop.run / stage).rglob("*.partial"))
     assert (laptop.run / "prune" / "plots" / "layers.png").stat().st_size > 5000
-    assert (laptop.run / "distill" / "plots" / "loss.png").stat().st_size > 5000
+    assert (laptop.run / "distill" / "plots" / "curves.png").stat().st_size > 5000
 
 
 def test_it_prints_and_draws_what_came_of_it(laptop):

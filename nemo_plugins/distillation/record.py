@@ -1,0 +1,148 @@
+"""Record the teacher: one pass over the samples that a distillation will read, its top-k of each token to files.
+
+What NeMo lacks: its teacher can only run beside the student, so that ten candidates pay for it ten times.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+from lightning.pytorch.callbacks import Callback
+from megatron.core import parallel_state
+from nemo.utils.model_utils import unwrap_model
+from torch.utils.data import default_collate
+
+from nemo_plugins import platforms, runs
+from nemo_plugins.configs.schema import Recipe
+from nemo_plugins.data import text, tokens
+from nemo_plugins.distillation import records
+from nemo_plugins.distillation.criterion import vocabulary_group
+from nemo_plugins.distillation.losses import topk_record
+from nemo_plugins.models import nemo
+from nemo_plugins.training import trainer
+from nemo_plugins.training.stops import Stops
+
+INTERVAL = 20.0  # seconds between lines of progress
+
+
+def header(cfg: Recipe, teacher: Path, tokenizer) -> records.Recorded:
+    """What a distillation of this configuration asks of a recording.
+
+    Args:
+        teacher: its checkpoint.
+        tokenizer: NeMo's `AutoTokenizer`.
+    """
+    distill, here = cfg.distill, platforms.prepare()
+    sources = [runs.fingerprint(runs.resolve(path)) for path in distill.data]
+    return records.Recorded(
+        teacher=runs.fingerprint(teacher / "weights"),
+        tokenizer=tokens.tokenizer_fingerprint(tokenizer.tokenizer),
+        text=[*sources, *(f"weight {weight:g}" for weight in cfg.data.weights or ())],
+        exercises=cfg.data.exercises,
+        seed=cfg.run.seed,
+        seq_length=distill.seq_length,
+        samples=distill.max_steps * distill.global_batch_size,
+        temperature=distill.loss.temperature,
+        top_k=distill.loss.top_k,
+        vocabulary=cfg.model.vocab_size,
+        precision=trainer.precision(cfg.platform, here).value,
+        versions=records.versions(),
+    )
+
+
+class Recording(Callback):
+    """Runs the teacher over the training samples before a validation begins, when NeMo has loaded it.
+
+    Args:
+        data: the distillation's data module.
+        writer: of the files.
+        rows: samples at a time.
+        temperature: the distillation's.
+        stops: says when to stop.
+    """
+
+    def __init__(self, data, writer: records.Writer, rows: int, temperature: float, stops: Stops):
+        self.data, self.writer, self.rows, self.temperature, self.stops = data, writer, rows, temperature, stops
+
+    def on_validation_start(self, trainer, pl_module) -> None:
+        header = self.writer.recorded
+        model = unwrap_model(pl_module.module)
+        parts, part = parallel_state.get_data_parallel_world_size(), parallel_state.get_data_parallel_rank()
+        missing = self.writer.missing(part, parts)
+        began = spoke = time.monotonic()
+        for place, samples in enumerate(missing):
+            if why := self.stops.asked():
+                raise runs.Stopped(why)
+            made = self.shard(model, samples)
+            if parallel_state.get_tensor_model_parallel_rank() == 0:
+                self.writer.write(samples.start, made)
+            now, done = time.monotonic(), place + 1
+            if runs.rank() == 0 and (now - spoke > INTERVAL or done == len(missing)):
+                spoke, rate = now, done / (now - began)
+                speed = rate * parts * len(samples) * header.seq_length
+                left = (len(missing) - done) / rate / 60
+                runs.console(2).print(f"record: file {done:,}/{len(missing):,}  {speed:,.0f} tokens/s  {left:.1f} min left")
+
+    @torch.no_grad()
+    def shard(self, model, samples: range) -> dict[str, torch.Tensor]:
+        """The teacher's top-k of some samples, `[n, s, …]`, and their tokens `[n, s]`."""
+        header, kept = self.writer.recorded, []
+        for start in range(samples.start, samples.stop, self.rows):
+            items = [self.data._train_ds[i] for i in range(start, min(start + self.rows, samples.stop))]
+            batch = {name: value.cuda() for name, value in default_collate(items).items()}
+            logits = model(batch["tokens"], batch["position_ids"], batch.get("attention_mask"))  # [b, s, v/tp]
+            record = topk_record(logits.transpose(0, 1), header.top_k, temperature=self.temperature, group=vocabulary_group())
+            kept.append((*(value.transpose(0, 1).cpu() for value in record), batch["tokens"].cpu()))
+        return {
+            name: torch.cat(parts)
+            for name, parts in zip(("indices", "logprobs", "tail", "tokens"), zip(*kept, strict=True), strict=True)
+        }
+
+
+def run(cfg: Recipe, run: runs.Run) -> None:
+    """Record the run's teacher into `<run>/record`."""
+    here = platforms.prepare()
+    from nemo import lightning as nl
+    from nemo.collections import llm
+    from nemo.lightning import io
+    from nemo.lightning.ckpt_utils import ckpt_to_context_subdir
+
+    distill, teacher = cfg.distill, run.input(runs.teacher(cfg))
+    tokenizer = nemo.checkpoint_tokenizer(teacher)
+    folder = run.folder / "record"
+    writer = records.Writer(folder, header(cfg, teacher, tokenizer))
+    for warning in writer.warnings:
+        runs.console(2).print(f"warning: the recording began with another version: {warning}")
+    data, counts = text.data_module(
+        cfg.data,
+        list(distill.data),
+        "distill.data",
+        tokenizer,
+        text.cache_folder(cfg.run.root),
+        seed=cfg.run.seed,
+        seq_length=distill.seq_length,
+        micro_batch_size=distill.micro_batch_size,
+        global_batch_size=distill.global_batch_size,
+    )
+    data.build(trainer_max_steps=distill.max_steps)
+    made = trainer.build(cfg.platform, here, distill, 1, [])
+    with Stops(distill.stop_minutes) as stops:
+        made.callbacks.append(Recording(data, writer, distill.micro_batch_size, distill.loss.temperature, stops))
+        llm.validate(
+            io.load_context(ckpt_to_context_subdir(str(teacher)), subpath="model"),
+            data,
+            made,
+            log=nl.NeMoLogger(explicit_log_dir=str(run.folder / "nemo"), update_logger_directory=False),
+            resume=nl.AutoResume(restore_config=nl.RestoreConfig(path=str(teacher))),
+            tokenizer=tokenizer,
+        )
+    told = writer.recorded
+    each = records.bytes_per_token(told.top_k, told.vocabulary)
+    run.finish(
+        outputs={"record": folder},
+        next=runs.command(cfg, "distill", "teacher.mode=cached", f"distill.loss.top_k={told.top_k}"),
+        metrics={"bytes_per_token": each},
+        data={**counts, "tokens": told.samples * told.seq_length},
+    )

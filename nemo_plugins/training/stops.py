@@ -1,0 +1,47 @@
+"""When a training stops before its end: a signal asks for it, or the Slurm job's time is nearly over."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from nemo_plugins import runs
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+END = "SLURM_JOB_END_TIME"  # seconds since 1970; Slurm counts from the job's own start, not from this process's
+
+
+class Stops:
+    """A context in which the first signal asks for a stop after the current step, and a second one stops at once.
+
+    Args:
+        minutes: how long before the end of the Slurm job to stop.
+    """
+
+    def __init__(self, minutes: float):
+        end = os.environ.get(END, "")
+        self.deadline = float(end) - 60 * minutes if end.isdigit() else None
+        self.why: str | None = None
+
+    def asked(self) -> str | None:
+        """Why to stop, or None. Only this process knows: the ranks must agree on it."""
+        if self.why is None and self.deadline is not None and time.time() > self.deadline:
+            self.why = "the job's time is nearly over"
+        return self.why
+
+    def _handle(self, number: int, _frame) -> None:
+        name = signal.Signals(number).name
+        if self.why is not None:
+            raise KeyboardInterrupt(name)
+        self.why = name
+        if runs.rank() == 0:
+            runs.console(2).print(f"{name}: a checkpoint after this step, then it stops; again: at once")
+
+    def __enter__(self) -> Stops:
+        self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *_error) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,53 @@
+"""What a distillation is watched by equals torch's own, whole or with a sharded vocabulary."""
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from torch import distributed
+from torch.nn import functional
+
+from nemo_plugins.distillation.agreement import best, cross_entropy
+
+S, B, V = 5, 3, 12
+
+
+def given():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(S, B, V, generator=generator) * 4
+    logits[0, 0, 3] = logits[0, 0, 9] = 50.0  # a tie between two shards
+    logits[1, 1, -2:] = float("-inf")
+    return logits, torch.randint(0, V - 2, (S, B), generator=generator)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_whole(dtype):
+    logits, labels = given()
+    logits = logits.to(dtype)
+    want = functional.cross_entropy(logits.double().reshape(-1, V), labels.reshape(-1), reduction="none").reshape(S, B)
+    torch.testing.assert_close(cross_entropy(logits, labels).double(), want, rtol=1e-5, atol=1e-5)
+    assert best(logits).equal(logits.argmax(-1)) and best(logits)[0, 0] == 3
+
+
+def shard(rank, world, port, results):
+    distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
+    logits, labels = given()
+    mine = logits.chunk(world, -1)[rank]
+    results[rank] = (cross_entropy(mine, labels, distributed.group.WORLD), best(mine, distributed.group.WORLD))
+    distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_sharded(world):
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with mp.Manager() as manager:
+        results = manager.dict()
+        mp.spawn(shard, (world, port, results), nprocs=world)
+        found = dict(results)
+    logits, labels = given()
+    for loss, index in found.values():
+        torch.testing.assert_close(loss, cross_entropy(logits, labels), rtol=1e-6, atol=1e-6)
+        assert index.equal(logits.argmax(-1))
