@@ -1,6 +1,7 @@
-"""Train a model from random weights with NeMo: how tiny_pl was made, and the from-scratch baseline of a student.
+"""Train a model with NeMo: from random weights (how tiny_pl was made, a student's baseline), or a teacher on, to correct it.
 
 Run on a laptop    python recipes/pretrain.py +model=tiny_pl
+Teacher correction python recipes/pretrain.py +model=tiny_pl pretrain.from_teacher=true pretrain.max_steps=100
 See first          python recipes/pretrain.py +model=tiny_pl dry_run=true
 """
 
@@ -14,7 +15,16 @@ from nemo_plugins.configs import Recipe
 from nemo_plugins.planning import pretrain_plan
 
 
-@runs.recipe("pretrain", plan=pretrain_plan.plan, reads=("model", "data", "pretrain", "platform.precision"), resumable=True)
+def import_teacher(cfg: Recipe) -> None:
+    """Import the teacher first where it is to be trained on."""
+    if cfg.pretrain.from_teacher:
+        runs.import_teacher(cfg)
+
+
+READS = ("model", "teacher", "data", "pretrain", "platform.precision")
+
+
+@runs.recipe("pretrain", plan=pretrain_plan.plan, reads=READS, stage=pretrain_plan.stage, resumable=True, before=import_teacher)
 def main(cfg: Recipe, run: runs.Run) -> None:
     from nemo_plugins.training import pretrain  # heavy imports after validation
 

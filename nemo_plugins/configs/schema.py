@@ -342,6 +342,7 @@ class DistillConfig(TrainConfig):
 @dataclass
 class PretrainConfig(TrainConfig):
     sizes: SizesConfig = field(default_factory=SizesConfig)  # train another size than the model's own, e.g. the student's
+    from_teacher: bool = False  # go on from the teacher's weights: teacher correction (arXiv 2408.11796)
 
 
 @dataclass

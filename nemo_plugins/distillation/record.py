@@ -67,6 +67,7 @@ class Recording(Callback):
         self.data, self.writer, self.rows, self.temperature, self.stops = data, writer, rows, temperature, stops
 
     def on_validation_start(self, trainer, pl_module) -> None:
+        self.stops.take()
         header = self.writer.recorded
         model = unwrap_model(pl_module.module)
         parts, part = parallel_state.get_data_parallel_world_size(), parallel_state.get_data_parallel_rank()

@@ -10,12 +10,22 @@ from nemo_plugins.runs import paths
 from nemo_plugins.runs.errors import UserError
 
 
+def stage(cfg: Recipe) -> str:
+    """Folder of the stage where `run.stage` names none."""
+    return paths.CORRECTED if cfg.pretrain.from_teacher else "pretrain"
+
+
 def plan(cfg: Recipe) -> Plan:
     """Validate a pretraining. Raises UserError naming the key."""
     pretrain = cfg.pretrain
     for key, value in vars(pretrain.sizes).items():
         if value is not None and value < 1:
             raise UserError(f"pretrain.sizes.{key}={value}: expected at least 1")
+        if value is not None and pretrain.from_teacher:
+            raise UserError(
+                f"pretrain.sizes.{key}={value}: pretrain.from_teacher goes on with the teacher's weights",
+                "expected none of pretrain.sizes",
+            )
     model = Architecture.from_config(cfg.model).with_sizes(pretrain.sizes)
     if model.num_attention_heads % model.num_query_groups:
         raise UserError(
@@ -27,9 +37,12 @@ def plan(cfg: Recipe) -> Plan:
     )
     checks.platform(made, cfg.platform, {"model": model})
     checks.training(made, pretrain, "pretrain", cfg)
-    made.need("weights", lambda: _tokenizer(cfg))
+    if pretrain.from_teacher:
+        made.need("teacher", lambda: checks.teacher(cfg))
+    else:
+        made.need("weights", lambda: _tokenizer(cfg))
 
-    training_plan.add(made, cfg, "pretrain", pretrain, model)
+    training_plan.add(made, cfg, stage(cfg), pretrain, model)
     made.sizes = f"{model.parameters():,} parameters; {pretrain.max_steps:,} steps, {training_plan.tokens(pretrain):,} tokens"
     return made
 

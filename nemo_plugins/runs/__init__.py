@@ -20,6 +20,7 @@ from nemo_plugins.runs.paths import (
     student,
     student_sizes,
     teacher,
+    uncorrected_teacher,
 )
 from nemo_plugins.runs.recipe import recipe
 
@@ -51,6 +52,7 @@ __all__ = [
     "student",
     "student_sizes",
     "teacher",
+    "uncorrected_teacher",
 ]
 
 end_with_parent()

@@ -18,7 +18,8 @@ from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.runs.errors import UserError
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-CHECKPOINTS = ("distill", "prune", "pretrain", "convert-import")  # stages that leave one, latest in a chain first
+CORRECTED = "teacher-correction"  # stage that trains the teacher on the distillation's text first
+CHECKPOINTS = ("distill", "prune", "pretrain", CORRECTED, "convert-import")  # stages that leave one, latest in a chain first
 
 
 def resolve(path: str | Path) -> Path:
@@ -133,7 +134,17 @@ def earlier(cfg: Recipe, stage: str, output: str = "checkpoint") -> Path:
 
 
 def teacher(cfg: Recipe) -> Path:
-    """The teacher's NeMo checkpoint: `teacher.path`, else what the run's `convert-import` left. UserError: neither is here."""
+    """The teacher's NeMo checkpoint: `teacher.path`, else the run's corrected teacher, else what `convert-import` left.
+
+    Raises UserError where none of them is here.
+    """
+    if cfg.teacher.path:
+        return _given("teacher.path", cfg.teacher.path)
+    return earlier(cfg, CORRECTED if find(cfg, CORRECTED) else "convert-import")
+
+
+def uncorrected_teacher(cfg: Recipe) -> Path:
+    """The teacher that a correction starts from: `teacher.path`, else what `convert-import` left. Raises UserError."""
     return _given("teacher.path", cfg.teacher.path) if cfg.teacher.path else earlier(cfg, "convert-import")
 
 

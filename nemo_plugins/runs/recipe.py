@@ -192,6 +192,8 @@ def _work(main: Main, cfg: Recipe, run: Run, resumable: bool) -> int:
         output.error(f"{run.folder}: {failed}")
         return FAILED
     except SystemExit as left:
+        if not left.code and run.stage and run.is_writer and not run.finished:  # Lightning's answer to SIGTERM
+            return _stopped(run, left, resumable)
         return left.code if isinstance(left.code, int) else FAILED if left.code else DONE
     except Exception:
         return _failed()

@@ -85,6 +85,9 @@ class StepCheckpoint(Checkpoint):
         self.train, self.folder, self.final, self.stops, self.validated = train, folder, final, stops, validated
         self.saved_at = time.monotonic()
 
+    def on_train_start(self, trainer, pl_module) -> None:
+        self.stops.take()
+
     # At the start of the next batch rather than at the end of this one: only then has Lightning counted the batch as done
     # (else a resumed run validates a step late), and the validation that is due has run and is in `metrics.jsonl`.
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:

@@ -39,8 +39,12 @@ class Stops:
             runs.console(2).print(f"{name}: a checkpoint after this step, then it stops; again: at once")
 
     def __enter__(self) -> Stops:
-        self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        self._before = self.take()
         return self
+
+    def take(self) -> dict[signal.Signals, object]:
+        """Take the signals. Returns: who had them. Once more when training begins: Lightning takes SIGTERM and exits with 0."""
+        return {number: signal.signal(number, self._handle) for number in SIGNALS}
 
     def __exit__(self, *_error) -> None:
         for number, handler in self._before.items():

@@ -75,3 +75,34 @@ def test_it_leaves_no_process_behind(killed):
             if b"spawn_main" in command:
                 cwd = os.readlink(f"/proc/{process}/fd/1") if os.path.exists(f"/proc/{process}/fd/1") else ""
                 assert folder not in cwd, f"process {process} still runs"
+
+
+def test_stopped_by_a_signal_it_goes_on_with_two_processes(laptop):
+    """SIGTERM leads to a checkpoint of the step that was reached; another data-parallel size continues the same curve."""
+    student = f"student.path={laptop.run / 'prune' / 'checkpoint'}"
+    own = ("run.name=tiny_pl-laptop/stopped", "distill.checkpoint_every=100", student)
+    folder = laptop.run / "stopped" / "distill"
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    stage = subprocess.Popen(laptop.command("distill", *own), start_new_session=True, **quiet)
+    deadline = time.monotonic() + 600
+    while not (folder / "metrics.jsonl").exists():
+        assert stage.poll() is None and time.monotonic() < deadline, (folder / "log.txt").read_text()[-3000:]
+        time.sleep(0.02)
+    os.kill(stage.pid, signal.SIGTERM)
+    said = stage.communicate()[1]
+    assert stage.returncode == 75 and "SIGTERM" in said, said[-3000:]
+    [reached] = [int(path.name.removeprefix("step=")) for path in (folder / "steps").iterdir()]
+    assert 1 <= reached < 6
+    ok(laptop.recipe("distill", *own, "platform.devices=2"))
+    steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3, 3, 4, 5, 6, 6]
+    for key, tolerance in (("loss", 2e-5), ("grad_norm", 2e-4), ("val_loss", 2e-5)):
+        assert laptop.losses("distill", key) == pytest.approx(laptop.losses("stopped/distill", key), rel=tolerance), key
+
+
+def test_the_end_of_the_slurm_job_stops_it_at_once(laptop):
+    env = {**os.environ, "SLURM_JOB_END_TIME": str(int(time.time()) + 60)}
+    stopped = laptop.recipe(
+        "distill", "run.name=tiny_pl-laptop/late", f"student.path={laptop.run / 'prune' / 'checkpoint'}", env=env
+    )
+    assert stopped.returncode == 75 and "time is nearly over" in stopped.stderr, stopped.stderr[-3000:]

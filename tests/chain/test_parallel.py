@@ -19,6 +19,29 @@ def test_distillation(laptop, layout):
         assert one == pytest.approx(two, rel=tolerance), key
 
 
+MIX = ("distill.loss.kind=jsd", "distill.loss.temperature=2", "distill.loss.top_k=50", "distill.loss.alpha=0.6")
+
+
+def test_another_loss_and_another_heldout_text(laptop, tmp_path):
+    """One process against two tensor-parallel ones, everything that is watched; α stays what it is."""
+    english = tmp_path / "english.txt"
+    english.write_text("The quick brown fox jumps over the lazy dog and runs away from the old house.\n" * 200)
+    shared = (*MIX, f"+data.heldout_more.en={english}", f"student.path={laptop.run / 'prune' / 'checkpoint'}")
+    ok(laptop.recipe("distill", "run.name=tiny_pl-laptop/mix", *shared))
+    split = ("platform.devices=2", "platform.tensor_parallel=2", "platform.recompute=full")
+    ok(laptop.recipe("distill", "run.name=tiny_pl-laptop/mix-split", *shared, *split))
+    values = {key: laptop.losses("mix/distill", key) for key in ("loss", "kd_loss", "ce", "agreement", "grad_norm")}
+    for loss, kd, ce in zip(values["loss"], values["kd_loss"], values["ce"], strict=True):
+        assert loss == pytest.approx(0.6 * kd + 0.4 * ce, rel=1e-5)
+    names = [f"val_{what}{of}" for what in ("loss", "kl", "agreement") for of in ("", "_en")]
+    values |= {key: laptop.losses("mix/distill", key) for key in names}
+    assert values["val_loss_en"] != values["val_loss"]
+    for key, one in values.items():
+        few = {"grad_norm": {"rel": 2e-4}, "agreement": {"abs": 2 / 512}}  # two tokens of a step may tie otherwise
+        tolerance = few.get(key.removeprefix("val_").removesuffix("_en"), {"rel": 2e-5})
+        assert one and one == pytest.approx(laptop.losses("mix-split/distill", key), **tolerance), key
+
+
 def test_pruning_in_a_pipeline(laptop, measured_prune, tmp_path):
     """Measured and pruned by two stages in a run root of their own, where no scores are kept yet."""
     teacher = f"teacher.path={laptop.run / 'convert-import' / 'checkpoint'}"

@@ -81,7 +81,7 @@ def test_prune(overrides, key, why):
         ("distill.checkpoint_minutes=0", "distill.checkpoint_minutes=0", "null"),
         ("distill.spike=0.9", "distill.spike=0.9", "more than 1"),
         ("distill.stop_minutes=-1", "distill.stop_minutes=-1", "0 or more"),
-        ("+data.heldout_more.en=nowhere.txt", "data.heldout_more.en", "no file nowhere.txt"),
+        ("+data.heldout_more.heldout=other.txt", "data.heldout_more.heldout", "plain name"),
         ("data.weights=[1,2]", "data.weights", "1 sources"),
     ],
 )

@@ -34,6 +34,7 @@ NEEDED_BY = {
     "modelopt_trainer": "drop_layers",
     "depth_pruning": "drop_layers",
     "random_states": "train",
+    "recomputation": "recomputed_function",
     "modelopt_layers": "drop_layers",
     "converted_norms": "convert-mistral-float32",
     "norm_type": "convert-mistral-bfloat16",
@@ -299,6 +300,17 @@ def fused_function() -> None:
     assert not torch._dynamo.utils.counters["frames"], torch._dynamo.utils.counters["frames"]
 
 
+def recomputed_function() -> None:
+    """Megatron's activation recomputation: dropout falls alike in both passes, so the gradient is that of the first."""
+    import torch
+    from megatron.core.tensor_parallel.random import checkpoint
+
+    given = torch.randn(64, requires_grad=True)
+    result = checkpoint(lambda x: torch.dropout(x, 0.5, True) * 3, False, given)
+    result.sum().backward()
+    assert torch.equal(given.grad != 0, result != 0) and 0 < int((result == 0).sum()) < 64
+
+
 def seed_differs_by_rank() -> None:
     """Two tensor-parallel ranks draw different shards, and what is drawn there leaves the common generator alone."""
     import torch
@@ -371,6 +383,7 @@ PROBES = {name: partial(convert, *name.split("-")[1:]) for name in CONVERSIONS} 
     "generate": generate,
     "finetune": finetune,
     "fused_function": fused_function,
+    "recomputed_function": recomputed_function,
     "tensor_from_another_rank": tensor_from_another_rank,
     "seed_differs_by_rank": seed_differs_by_rank,
 }
