@@ -96,7 +96,7 @@ def differences(straight: Path, killed: Path) -> list[str]:
 
 def orphans(folder: Path) -> list[str]:
     """Names of half-written or half-removed things below a finished stage."""
-    known = {".lock"}
+    known = {".lock", ".metadata"}  # ours, and the one of torch's checkpoints
     return [
         str(path.relative_to(folder))
         for path in folder.rglob("*")
