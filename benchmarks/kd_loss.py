@@ -1,10 +1,11 @@
 """Time, memory and values of the distillation loss, forward and backward, against NeMo's LogitsKLLoss and TRL's.
 
-    python benchmarks/kd_loss.py [--tokens 4096] [--vocabularies 32128 131072] [--dtypes bf16 fp32] [--repeats 5]
+    python benchmarks/kd_loss.py [--tokens 4096] [--vocabularies 32128 131072] [--dtypes bf16 fp32] [--repeats 5] [--fresh]
 
 Every repeat runs all losses in turn, so that what else the machine does falls on all of them; printed are the median time, and
-the median and range of its ratio to NeMo's in the same repeat. On a CPU that time holds what the operating system takes to hand
-out memory: a loss that asks for tensors as large as the logits waits for their pages.
+the median and range of its ratio to NeMo's in the same repeat. On a CPU the C library is told to keep freed memory
+(`KEEP_PAGES`), as torch's allocator does on a GPU: else a loss that asks for tensors as large as the logits would mostly wait
+for the operating system to hand out their pages, and the ratio would be of that. `--fresh` measures it so.
 
 Memory is the peak above the two logits and the student's gradient, which no loss can do without: on a GPU the allocator's
 statistics, on a CPU the allocator's record in torch's profiler. A loss that needs more than is free, as far as two short runs
@@ -26,7 +27,9 @@ not compared: its losses are Triton kernels, which take a GPU.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -40,6 +43,7 @@ DTYPES = {"bf16": "bfloat16", "fp32": "float32"}
 MIB, GIB = 2**20, 2**30
 SLICE = 32 * MIB  # of logits in float64, when values are compared
 ROOM = GIB // 2  # of what is free, left to all else
+KEEP_PAGES = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**60), "MALLOC_TOP_PAD_": str(64 * MIB)}  # glibc's
 
 
 def main() -> int:
@@ -48,7 +52,16 @@ def main() -> int:
     parser.add_argument("--vocabularies", type=int, nargs="+", default=[32128, 131072])
     parser.add_argument("--dtypes", choices=DTYPES, nargs="+", default=list(DTYPES))
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--fresh", action="store_true", help="let freed memory go back to the system")
     given = parser.parse_args()
+    cases = [(dtype, v) for dtype in given.dtypes for v in given.vocabularies]
+    if len(cases) > 1 or not (given.fresh or KEEP_PAGES.items() <= os.environ.items()):
+        environment = os.environ | ({} if given.fresh else KEEP_PAGES)  # read by the C library as it starts
+        for dtype, v in cases:  # each in a process of its own: none finds its memory in another's pieces
+            case = [*sys.argv, "--dtypes", dtype, "--vocabularies", str(v)]
+            if code := subprocess.call([sys.executable, *case], env=environment):
+                return code
+        return 0
 
     import torch
 
@@ -58,9 +71,8 @@ def main() -> int:
     except ImportError as error:
         print(f"TRL is not compared: {error}")
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else f"a CPU, {torch.get_num_threads()} thread(s)"
-    for dtype in given.dtypes:
-        print(f"\n{given.tokens:,} tokens, {dtype} logits, {given.repeats} repeats, {where}\n")
-        compare(losses, given.tokens, given.vocabularies, DTYPES[dtype], given.repeats)
+    print(f"\n{given.tokens:,} tokens, {given.dtypes[0]} logits, {given.repeats} repeats, {where}\n")
+    compare(losses, given.tokens, given.vocabularies, DTYPES[given.dtypes[0]], given.repeats)
     return 0
 
 

@@ -71,7 +71,8 @@ class TextDataModule(PreTrainingDataModule):
     Args:
         train: prefixes, or weights and prefixes in turn, as NeMo's `paths`.
         heldout: prefixes of the held-out texts by name, the main one first, with the global batches of each to serve.
-        **nemo: what `PreTrainingDataModule` takes.
+        **nemo: what `PreTrainingDataModule` takes; with `reset_attention_mask` a training window's tokens see nothing of the
+            documents before their own. Positions run on: RoPE knows distances alone. Held-out windows stay whole.
     """
 
     def __init__(self, train: list[str], heldout: dict[str, tuple[str, int]], **nemo):

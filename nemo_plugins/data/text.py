@@ -114,6 +114,7 @@ def data_module(
         tokenizer=tokenizer,
         seed=seed,
         index_mapping_dir=str(cache / "index"),
+        reset_attention_mask=data.document_boundaries,
         seq_length=seq_length,
         micro_batch_size=micro_batch_size,
         global_batch_size=global_batch_size,

@@ -48,6 +48,7 @@ def header(cfg: Recipe, teacher: Path, tokenizer) -> records.Recorded:
         top_k=distill.loss.top_k,
         vocabulary=cfg.model.vocab_size,
         precision=trainer.precision(cfg.platform, here).value,
+        document_boundaries=cfg.data.document_boundaries,
         versions=records.versions(),
     )
 

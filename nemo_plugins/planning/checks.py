@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 from nemo_plugins.configs.schema import Kind, LossConfig, ModelConfig, PlatformConfig, Precision, Recipe, TrainConfig
@@ -196,6 +197,11 @@ def training(plan: Plan, train: TrainConfig, key: str, cfg: Recipe) -> None:
         )
     if not 0 <= train.min_lr <= train.lr or train.lr <= 0:
         raise UserError(f"{key}.lr={train.lr:g}, {key}.min_lr={train.min_lr:g}: expected 0 <= min_lr <= lr and lr above 0")
+    if cfg.data.document_boundaries and find_spec("transformer_engine"):  # its causal attention ignores a mask
+        raise UserError(
+            "data.document_boundaries=true: Transformer Engine is here, and its causal attention would see all documents",
+            "expected data.document_boundaries=false, or an environment without Transformer Engine",
+        )
     data(plan, train.data, f"{key}.data", "data.train")
     data(plan, cfg.data.heldout, "data.heldout", "data.heldout")
     for name, path in cfg.data.heldout_more.items():

@@ -163,3 +163,11 @@ def test_the_distillation_is_planned_for_the_student_that_was_pruned(tmp_path):
     pruned = compose("prune", ["+model=tiny_pl", "prune.num_layers=7"])
     OmegaConf.save(OmegaConf.structured(pruned), folder / "config.yaml")
     assert "7 layers" in plan("distill").title
+
+
+def test_document_boundaries_are_refused_where_transformer_engine_would_ignore_them(monkeypatch):
+    plan("distill", "data.document_boundaries=true")
+    monkeypatch.setattr(checks, "find_spec", lambda name: name)
+    with pytest.raises(UserError, match="Transformer Engine") as error:
+        plan("distill", "data.document_boundaries=true")
+    assert "data.document_boundaries=true" in str(error.value)

@@ -1,0 +1,81 @@
+"""Which distillation loss reaches the lowest held-out loss at equal tokens: kinds, mixes with CE, top-k, temperature.
+
+    python benchmarks/losses.py [--seeds 1 2 3] [--root runs] [OVERRIDE …]
+
+Prunes `tiny_pl` once a seed and distils that student with each loss of `LOSSES` as `experiment=laptop` does. The seed draws
+calibration and training order. Held-out loss is cross-entropy in nats a token, the same text for all. What is finished is not
+run again. Writes `<root>/losses/losses.json` and `losses.png`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY))
+
+LOSSES = {
+    "forward KL": (),
+    "reverse KL": ("kind=reverse_kl",),
+    "Jensen–Shannon": ("kind=jsd",),
+    "skewed KL, skew 0.1": ("kind=skewed_kl",),
+    "forward KL, top 64": ("top_k=64",),
+    "forward KL, temperature 2": ("temperature=2",),
+    "forward KL, alpha 0.9": ("alpha=0.9",),
+    "forward KL, alpha 0.5": ("alpha=0.5",),
+    "cross-entropy alone (alpha 0)": ("alpha=0",),
+}
+
+
+def main() -> int:
+    from nemo_plugins.reporting import plots
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--root", default="runs")
+    parser.add_argument("overrides", nargs="*", help="Hydra overrides for every run")
+    given = parser.parse_args()
+    folder = Path(given.root) / "losses"
+    reached: dict[str, list[dict]] = {name: [] for name in LOSSES}
+    for seed in given.seeds:
+        run = folder / f"seed-{seed}"
+
+        def recipe(stage: str, name: str, *overrides: str, run: Path = run, seed: int = seed) -> dict:
+            """Run a recipe unless its stage is finished. Returns the stage's metrics."""
+            told = run / stage / "summary.json"
+            if not told.exists():
+                command = [sys.executable, str(REPOSITORY / "recipes" / f"{name}.py"), "+model=tiny_pl", "experiment=laptop"]
+                shared = [f"run.root={given.root}", f"run.name=losses/{run.name}", f"run.stage={stage}", f"run.seed={seed}"]
+                subprocess.run([*command, *shared, *given.overrides, *overrides], check=True, stdout=subprocess.DEVNULL)
+            return json.loads(told.read_text())["metrics"]
+
+        recipe("convert-import", "convert", "convert.to=nemo")
+        recipe("prune", "prune")
+        for number, (name, overrides) in enumerate(LOSSES.items()):
+            metrics = recipe(f"distill-{number}", "distill", *(f"distill.loss.{override}" for override in overrides))
+            reached[name].append({key: metrics.get(key) for key in ("val_loss", "val_kl", "val_agreement")})
+            print(f"seed {seed}, {name}: {metrics['val_loss']:.4f}", flush=True)
+
+    first = next(iter(reached.values()))
+    mean = {name: statistics.mean(of["val_loss"] for of in runs) for name, runs in reached.items()}
+    print(f"\nHeld-out loss (nats a token) of {len(given.seeds)} seeds; difference to the first row, seed by seed\n")
+    print(f"| loss | mean | {' | '.join(f'seed {seed}' for seed in given.seeds)} | to forward KL (range) | KL to the teacher |")
+    print("|---" * (4 + len(given.seeds)) + "|")
+    for name, runs in reached.items():
+        apart = [one["val_loss"] - base["val_loss"] for one, base in zip(runs, first, strict=True)]
+        spread = f"{statistics.mean(apart):+.4f} ({min(apart):+.4f} to {max(apart):+.4f})"
+        losses, kls = ([of[key] for of in runs] for key in ("val_loss", "val_kl"))
+        kl = f"{statistics.mean(kls):.4f}" if None not in kls else "–"
+        print(f"| {name} | {mean[name]:.4f} | {' | '.join(f'{one:.4f}' for one in losses)} | {spread} | {kl} |")
+    (folder / "losses.json").write_text(json.dumps(reached, indent=2) + "\n")
+    plots.losses(folder / "losses.png", mean, [], f"tiny_pl: held-out loss, mean of {len(given.seeds)} seeds")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
