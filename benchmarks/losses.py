@@ -28,7 +28,6 @@ LOSSES = {
     "forward KL, temperature 2": ("temperature=2",),
     "forward KL, alpha 0.9": ("alpha=0.9",),
     "forward KL, alpha 0.5": ("alpha=0.5",),
-    "cross-entropy alone (alpha 0)": ("alpha=0",),
 }
 
 
