@@ -1,15 +1,19 @@
 """Kill a distillation at random instants until it is done, then hold it against one that nobody touched.
 
-    python benchmarks/kills.py [--root runs] [--kills 50] [--steps 60] [--seed 0] [OVERRIDE …]
+    python benchmarks/kills.py [--root runs] [--kills 50] [--steps 60] [--seed 0] [--small-disk DIR] [OVERRIDE …]
 
 Signals take turns: SIGKILL, SIGTERM, SIGUSR1; the instant is drawn over the time that a start and some steps take. In the end
 weights and optimizer must be bit-equal, the curves the same, and nothing half-written may lie about. Exit code 1 otherwise.
 A run that finishes before all kills were spent begins again under another name.
+
+`--small-disk` names an empty file system of some 500 MB (`mount -t tmpfs -o size=500m none DIR`): a last run there finds it full
+after its first checkpoints, must end with exit code 2, and must go on as if nothing had been once there is room again.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import random
 import shutil
@@ -17,6 +21,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -30,6 +35,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--small-disk", type=Path)
     parser.add_argument("overrides", nargs="*", help="Hydra overrides for every run")
     given = parser.parse_args()
     folder = Path(given.root) / "kills-benchmark"
@@ -73,9 +79,32 @@ def main() -> int:
             wrong.append(f"{name} ended with exit code {code}")
             break
         wrong += differences(folder / "straight" / "distill", folder / name / "distill")
+    if given.small_disk:
+        wrong += full_disk(command, folder, given.small_disk)
     said = "; ".join(wrong) or "every run equal to the straight one"
     print(f"\n{kills} kills over {attempt} runs of {given.steps} steps: {said}")
     return 1 if wrong else 0
+
+
+def full_disk(command: Callable[..., list[str]], folder: Path, disk: Path) -> list[str]:
+    """What goes wrong where a run's disk is filled by others and freed again."""
+    shutil.copytree(folder / "straight" / "prune", disk / "straight" / "prune")
+    run, filler = disk / "straight" / "distill", disk / "filler"
+    again = [*command("distill", "run.name=straight"), f"run.root={disk}"]
+    stage = subprocess.Popen(again, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while stage.poll() is None and not any((run / "steps").glob("step=*")):
+        time.sleep(0.1)
+    with filler.open("wb") as file, contextlib.suppress(OSError):
+        while stage.poll() is None:  # what it removes in between is taken, too
+            file.write(bytes(2**20))
+            file.flush()
+    said = stage.communicate()[1].strip().splitlines()
+    print(f"full disk: exit code {stage.returncode}: {' '.join(said[-2:])}", flush=True)
+    filler.unlink()
+    wrong = [] if stage.returncode == 2 else [f"a full disk ended with exit code {stage.returncode}"]
+    if code := subprocess.call(again, stdout=subprocess.DEVNULL):
+        return [*wrong, f"with room again it ended with exit code {code}"]
+    return wrong + differences(folder / "straight" / "distill", run)
 
 
 def differences(straight: Path, killed: Path) -> list[str]:

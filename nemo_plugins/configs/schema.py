@@ -199,6 +199,27 @@ class DataConfig:
 
 
 @dataclass
+class LanguageConfig:
+    """What is particular to a language, `conf/language/<code>.yaml`: adding one is adding a file (docs/languages.md)."""
+
+    code: str = MISSING  # ISO 639-1
+    name: str = MISSING  # in English
+    alphabet: str = MISSING  # its letters in lower case
+    stop_words: list[str] = MISSING  # the commonest words, lower case
+    replace: dict[str, str] = field(default_factory=dict)  # characters that its texts are freed of, beyond what ftfy mends
+    identifiers: list[str] = field(default_factory=lambda: ["email", "iban", "phone"])  # masked: data/personal/identifiers.py
+    system_prompt: str = ""  # of chats
+    decimal_separator: str = ","
+    thousands_separators: list[str] = field(default_factory=lambda: [" ", "\u00a0", "\u202f"])
+    number_words: str | None = None  # module:function, from an int to its words
+    answer_phrases: list[str] = field(
+        default_factory=list
+    )  # of a chosen option: regular expressions, its letter the only group
+    hedges: list[str] = field(default_factory=list)  # regular expressions of not choosing
+    evaluation: list[str] = field(default_factory=list)  # suites
+
+
+@dataclass
 class PathConfig:
     path: str | None = None  # NeMo checkpoint or Hugging Face folder; default: what the earlier stage of the same run left
 
@@ -382,6 +403,7 @@ class Recipe:
     student: PathConfig = field(default_factory=PathConfig)
     platform: PlatformConfig = field(default_factory=PlatformConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    language: LanguageConfig = field(default_factory=LanguageConfig)
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     convert: ConvertConfig = field(default_factory=ConvertConfig)
     prune: PruneConfig = field(default_factory=PruneConfig)

@@ -48,11 +48,15 @@ KEYS = {
     "distill": {
         "distill.max_steps=N, distill.lr=X, distill.min_lr=X, distill.warmup_steps=N": "schedule",
         "distill.micro_batch_size=N, distill.global_batch_size=N, distill.seq_length=N": "sizes of a step",
-        "distill.data=[FILE]": "training text (default: data.train)",
+        "distill.loss.kind=forward_kl|reverse_kl|jsd|skewed_kl": "divergence; .temperature=X, .top_k=N, .alpha=X of the mix with CE",
+        "distill.bad_step=stop|skip, distill.spike=X": "what becomes of a step with no finite loss, or one X times the median",
+        "distill.data=[FILE], data.document_boundaries=true": "training text (default: data.train); no sight of other documents",
+        "teacher.mode=live|record|cached": "the teacher beside the student; alone, its top-k to files; from those files",
         "teacher.path=DIR, student.path=DIR": "default: what the run's convert-import and prune left",
     },
     "pretrain": {
         "pretrain.max_steps=N, pretrain.lr=X, pretrain.global_batch_size=N": "schedule and sizes, as of distill",
+        "pretrain.from_teacher=true": "go on from the teacher's weights: teacher correction",
         "pretrain.sizes.num_layers=N, pretrain.sizes.ffn_hidden_size=N": "train another size than the model's own",
     },
     "minitron": {

@@ -1,0 +1,32 @@
+"""Personal data in text, replaced by what it was."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from nemo_plugins.data.personal import identifiers
+
+
+def mask(text: str, names: Sequence[str]) -> tuple[str, Counter[str]]:
+    """Replace what is one of the identifiers by its placeholder; all else stays as it is.
+
+    Args:
+        names: of identifiers, in the order in which they are looked for: what one has masked, the next does not see.
+
+    Returns:
+        The text, and how many of each were masked.
+
+    Raises:
+        UserError: an identifier that there is none of.
+    """
+    found: Counter[str] = Counter()
+    for name in names:
+        identifier = identifiers.get(name)
+        parts, end = [], 0
+        for start, stop in identifier.spans(text):
+            parts += text[end:start], identifier.placeholder
+            end = stop
+            found[name] += 1
+        text = "".join((*parts, text[end:]))
+    return text, found
