@@ -6,8 +6,8 @@ Signals take turns: SIGKILL, SIGTERM, SIGUSR1; the instant is drawn over the tim
 weights and optimizer must be bit-equal, the curves the same, and nothing half-written may lie about. Exit code 1 otherwise.
 A run that finishes before all kills were spent begins again under another name.
 
-`--small-disk` names an empty file system of some 500 MB (`mount -t tmpfs -o size=500m none DIR`): a last run there finds it full
-after its first checkpoints, must end with exit code 2, and must go on as if nothing had been once there is room again.
+`--small-disk` names an empty file system of some 500 MB (`mount -t tmpfs -o size=500m none DIR`): a last run there finds it
+full after its first checkpoints, must end with exit code 2, and must go on as if nothing had been once there is room again.
 """
 
 from __future__ import annotations

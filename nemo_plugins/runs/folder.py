@@ -202,10 +202,11 @@ class Run:
         output.finished(self.folder, summary, [next] if isinstance(next, str) else next or [])
 
     def close(self) -> None:
-        """Note the time used and let the folder go."""
+        """Note the time used and let the folder go. A disk too full for the note takes no other error's place."""
         if self._job:
             self._job = ""
-            self._note()
+            with contextlib.suppress(OSError):
+                self._note()
         if self._lock:
             self._lock.close()
             self._lock = None

@@ -48,9 +48,9 @@ KEYS = {
     "distill": {
         "distill.max_steps=N, distill.lr=X, distill.min_lr=X, distill.warmup_steps=N": "schedule",
         "distill.micro_batch_size=N, distill.global_batch_size=N, distill.seq_length=N": "sizes of a step",
-        "distill.loss.kind=forward_kl|reverse_kl|jsd|skewed_kl": "divergence; .temperature=X, .top_k=N, .alpha=X of the mix with CE",
+        "distill.loss.kind=forward_kl|reverse_kl|jsd|skewed_kl": "divergence; .temperature=X, .top_k=N, .alpha=X",
         "distill.bad_step=stop|skip, distill.spike=X": "what becomes of a step with no finite loss, or one X times the median",
-        "distill.data=[FILE], data.document_boundaries=true": "training text (default: data.train); no sight of other documents",
+        "distill.data=[FILE], data.document_boundaries=true": "training text (default: data.train); kept apart",
         "teacher.mode=live|record|cached": "the teacher beside the student; alone, its top-k to files; from those files",
         "teacher.path=DIR, student.path=DIR": "default: what the run's convert-import and prune left",
     },

@@ -1,0 +1,29 @@
+"""One form of a text: what encodings, copying and typesetting have done to it is undone, what its author wrote stays."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+
+import ftfy
+
+# Quotation marks stay as they are: „these” and «these» are Polish. HTML entities are undone in HTML-free text alone.
+FTFY = ftfy.TextFixerConfig(uncurl_quotes=False, fix_latin_ligatures=True, normalization="NFC", explain=False)
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u200b\u200e\u200f\u2028-\u202e\u2060\ufeff]")
+SPACES = re.compile(r"[^\S\n]+")
+LINES = re.compile(r"\n{3,}")
+
+
+def normalise(text: str, replace: Mapping[str, str] | None = None) -> str:
+    """A text in NFC, with mended encoding, plain spaces, no control characters and no more than one empty line in a row.
+
+    Args:
+        replace: of the language: characters and what stands for them.
+    """
+    text = ftfy.fix_text(text.replace("\r\n", "\n").replace("\u2028", "\n").replace("\u2029", "\n"), FTFY)
+    for old, new in (replace or {}).items():
+        text = text.replace(old, new)
+    text = CONTROL.sub("", text)
+    text = "\n".join(SPACES.sub(" ", line).strip() for line in text.split("\n"))
+    return unicodedata.normalize("NFC", LINES.sub("\n\n", text).strip())
