@@ -216,6 +216,7 @@ class LanguageConfig:
         default_factory=list
     )  # of a chosen option: regular expressions, its letter the only group
     hedges: list[str] = field(default_factory=list)  # regular expressions of not choosing
+    denials: list[str] = field(default_factory=list)  # regular expressions of what follows a letter that is said to be wrong
     evaluation: list[str] = field(default_factory=list)  # suites
 
 

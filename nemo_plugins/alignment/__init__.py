@@ -1,0 +1,1 @@
+"""Alignment: supervised fine-tuning, DPO-Positive, GRPO and its rewards."""

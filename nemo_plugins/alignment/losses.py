@@ -1,0 +1,231 @@
+"""What alignment minimises: SFT's cross-entropy, preference losses, GRPO. Pure torch on log-probabilities, no NeMo.
+
+Log-probabilities come from `logprobs.token_logprobs`; whatever the vocabulary is split over, they are whole here. What a mask
+leaves out reaches neither a value nor a gradient, be it −inf or nan.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+PreferenceKind = Literal["dpop", "dpo", "ipo", "simpo"]
+GroupKind = Literal["grpo", "dr_grpo"]
+
+STEADY = 1e-6  # added to a group's standard deviation
+
+
+def sft_loss(logp: Tensor, mask: Tensor, weights: Tensor | None = None, *, tokens: Tensor | float | None = None) -> Tensor:
+    """Cross-entropy of the masked tokens with a weight for each sample: WICEL (arXiv 2410.18565), l = −w · log p.
+
+    The sum is divided by the number of tokens, not by that of weights: a sample of weight 0.5 pulls half as much as it would
+    with weight 1, whatever else is in the batch, and weights of 1 are the usual mean over tokens.
+
+    Args:
+        logp: log-probability of each label, `[b, s]` (or `[s, b]`, with the others alike).
+        mask: which labels count, the same shape.
+        weights: `[b, s]`, or `[b]` with `logp` `[b, s]`: each at least 0. None: 1 each.
+        tokens: what to divide by. None: this batch's tokens, at least 1. Give the whole step's when a step has several
+            micro-batches or ranks, or a token's pull depends on which micro-batch it is in.
+    Returns: a scalar, nats; 0 where nothing counts.
+
+    Raises ValueError for shapes that do not fit.
+    """
+    _same_shape(logp=logp, mask=mask)
+    counted = mask.bool()
+    loss = -logp.masked_fill(~counted, 0)
+    if weights is not None:
+        if weights.shape not in (logp.shape, logp.shape[:1]):
+            raise ValueError(f"weights must be {list(logp.shape)} or {list(logp.shape[:1])}, got {list(weights.shape)}")
+        loss = loss * (weights if weights.dim() == logp.dim() else weights.unsqueeze(-1))
+    return loss.sum() / (counted.sum().clamp_min(1) if tokens is None else tokens)
+
+
+def dpop_loss(logp_w: Tensor, logp_l: Tensor, ref_logp_w: Tensor, ref_logp_l: Tensor, *, beta: float, lam: float) -> Tensor:
+    """DPO-Positive loss of a batch of preference pairs (arXiv 2402.13228), with λ outside β as the Bielik reports have it:
+
+        −log σ(β [Δw − Δl] − λ · max(0, log πref(yw|x) − log πθ(yw|x))),  Δ = log πθ − log πref
+
+    The paper has λ inside: its λ is ours divided by β. λ = 0 is DPO (arXiv 2305.18290). At Δw = 0, where training starts,
+    the penalty's gradient is taken to be 0.
+
+    Args:
+        logp_w, logp_l: summed log-probability of the chosen / rejected response under the policy, `[b]`.
+        ref_logp_w, ref_logp_l: the same under the frozen reference, `[b]`.
+    Returns: loss of each pair, `[b]`.
+
+    Raises ValueError for shapes that differ, β ≤ 0 and λ < 0.
+    """
+    _same_shape(logp_w=logp_w, logp_l=logp_l, ref_logp_w=ref_logp_w, ref_logp_l=ref_logp_l)
+    if not beta > 0 or not lam >= 0:
+        raise ValueError(f"expected beta above 0 and lam from 0 up, got beta={beta}, lam={lam}")
+    delta_w, delta_l = logp_w - ref_logp_w, logp_l - ref_logp_l
+    return -F.logsigmoid(beta * (delta_w - delta_l) - lam * F.relu(-delta_w))
+
+
+def preference_loss(
+    kind: PreferenceKind,
+    logp_w: Tensor,
+    logp_l: Tensor,
+    ref_logp_w: Tensor | None,
+    ref_logp_l: Tensor | None,
+    *,
+    beta: float,
+    lam: float = 0.0,
+    gamma: float = 0.0,
+    tokens_w: Tensor | None = None,
+    tokens_l: Tensor | None = None,
+) -> Tensor:
+    """The loss of each pair, `[b]`, by kind.
+
+    dpop     `dpop_loss`
+    dpo      `dpop_loss` with λ = 0
+    ipo      (Δw/|yw| − Δl/|yl| − 1/(2β))², arXiv 2310.12036, by token as its authors ran it and TRL has it
+    simpo    −log σ(β [log πθ(yw)/|yw| − log πθ(yl)/|yl|] − γ), arXiv 2405.14734: no reference
+
+    Args:
+        logp_w, logp_l, ref_logp_w, ref_logp_l: `[b]`, as for `dpop_loss`; `simpo` takes no notice of the reference's.
+        lam: λ of `dpop`. gamma: γ of `simpo`.
+        tokens_w, tokens_l: tokens of each response, `[b]`, for `ipo` and `simpo`; none counts as 1.
+
+    Raises ValueError as `dpop_loss` does, for an unknown kind and for lengths that are missing.
+    """
+    if kind not in get_args(PreferenceKind):
+        raise ValueError(f"kind must be one of {', '.join(get_args(PreferenceKind))}, got {kind!r}")
+    if kind in ("dpop", "dpo"):
+        return dpop_loss(logp_w, logp_l, ref_logp_w, ref_logp_l, beta=beta, lam=lam if kind == "dpop" else 0.0)
+    if tokens_w is None or tokens_l is None:
+        raise ValueError(f"{kind} divides by the responses' lengths: give tokens_w and tokens_l")
+    _same_shape(
+        logp_w=logp_w, logp_l=logp_l, ref_logp_w=ref_logp_w, ref_logp_l=ref_logp_l, tokens_w=tokens_w, tokens_l=tokens_l
+    )
+    if not beta > 0:
+        raise ValueError(f"expected beta above 0, got {beta}")
+    w, loser = tokens_w.clamp_min(1), tokens_l.clamp_min(1)
+    if kind == "ipo":
+        return ((logp_w - ref_logp_w) / w - (logp_l - ref_logp_l) / loser - 1 / (2 * beta)) ** 2
+    return F.softplus(gamma - beta * (logp_w / w - logp_l / loser))
+
+
+def group_advantages(rewards: Tensor, group_size: int, *, kind: GroupKind = "grpo") -> Tensor:
+    """How much better each completion is than its group: rewards less the group's mean.
+
+    `grpo` (arXiv 2402.03300) divides by the group's unbiased standard deviation + 1e-6, `dr_grpo` (arXiv 2503.20783) does not,
+    since that gives questions that are nearly always or nearly never solved more weight. A group whose rewards are all equal
+    gets 0 to the bit: no rounding of its mean may be blown up by a division by 1e-6.
+
+    Args:
+        rewards: of any shape; in row-major order each `group_size` in a row are completions of one prompt.
+    Returns: the same shape, fp32 (float64 for float64).
+
+    Raises ValueError for an unknown kind, groups of fewer than 2, and rewards that do not fill whole groups.
+    """
+    _group_kind(kind)
+    groups = _groups(rewards, group_size)
+    centred = groups - groups.mean(-1, keepdim=True)
+    if kind == "grpo":
+        centred = centred / (groups.std(-1, keepdim=True) + STEADY)
+    return centred.masked_fill(~_varies(groups), 0).reshape(rewards.shape)
+
+
+def groups_with_signal(rewards: Tensor, group_size: int) -> Tensor:
+    """Which groups have rewards that differ, bool `[groups]`: from the others nothing can be learnt but the KL term.
+
+    Raises ValueError as `group_advantages` does.
+    """
+    return _varies(_groups(rewards, group_size)).squeeze(-1)
+
+
+def kl_estimate(logp: Tensor, ref_logp: Tensor) -> Tensor:
+    """KL(πθ‖πref) token by token, from tokens that πθ sampled: exp(d) − d − 1 with d = log πref − log πθ.
+
+    Never negative, unbiased, and of low variance: "k3" of http://joschu.net/blog/kl-approx.html.
+    """
+    d = ref_logp - logp
+    return torch.expm1(d) - d
+
+
+def grpo_loss(
+    logp: Tensor,
+    old_logp: Tensor,
+    ref_logp: Tensor | None,
+    advantages: Tensor,
+    mask: Tensor,
+    *,
+    kind: GroupKind = "grpo",
+    clip_low: float = 0.2,
+    clip_high: float = 0.2,
+    kl_coef: float = 0.001,
+    max_tokens: int | None = None,
+    correction: Tensor | None = None,
+) -> Tensor:
+    """Clipped policy loss with a KL term, GRPO (arXiv 2402.03300) or Dr. GRPO (arXiv 2503.20783), clips apart (2503.14476):
+
+        per token   −c · min(r A, clip(r, 1 − clip_low, 1 + clip_high) A) + kl_coef · k3,   r = exp(logp − old_logp)
+        grpo        the mean over each response's tokens, then over responses
+        dr_grpo     the sum over all tokens / (b · max_tokens)
+
+    Args:
+        logp: of the policy, `[b, t]`: the only one that gets a gradient.
+        old_logp: of the policy that sampled, `[b, t]`. ref_logp: of the reference, `[b, t]`; None where kl_coef is 0.
+        advantages: `[b]`. mask: which tokens count, `[b, t]`; a row without any counts as 0, and as one of the b.
+        max_tokens: of dr_grpo, a constant of the run; None: t.
+        correction: c, `[b, t]`: bounded importance weights where the tokens come from an engine whose log-probabilities
+            are not `old_logp`. None: 1.
+    Returns: a scalar.
+
+    Raises ValueError for an unknown kind, shapes that do not fit, negative clips or kl_coef, clip_low ≥ 1, max_tokens < 1.
+    """
+    _group_kind(kind)
+    if kl_coef and ref_logp is None:
+        raise ValueError(f"kl_coef={kl_coef} needs ref_logp")
+    others = {"ref_logp": ref_logp, "correction": correction}
+    _same_shape(logp=logp, old_logp=old_logp, mask=mask, **{name: x for name, x in others.items() if x is not None})
+    if logp.dim() != 2 or advantages.shape != logp.shape[:1]:
+        raise ValueError(f"expected logp [b, t] and advantages [b], got {list(logp.shape)} and {list(advantages.shape)}")
+    if not (0 <= clip_low < 1 and clip_high >= 0 and kl_coef >= 0):
+        wanted = "expected 0 ≤ clip_low < 1, clip_high ≥ 0, kl_coef ≥ 0"
+        raise ValueError(f"{wanted}, got clip_low={clip_low}, clip_high={clip_high}, kl_coef={kl_coef}")
+    if max_tokens is not None and max_tokens < 1:
+        raise ValueError(f"max_tokens must be 1 or more, got {max_tokens}")
+    b, t = logp.shape
+    counted = mask.bool()
+    logp = logp.masked_fill(~counted, 0)
+    ratio = (logp - old_logp.detach().masked_fill(~counted, 0)).exp()
+    gain = advantages.detach().unsqueeze(-1)
+    loss = -torch.min(ratio * gain, ratio.clamp(1 - clip_low, 1 + clip_high) * gain)
+    if correction is not None:
+        loss = loss * correction.detach()
+    if kl_coef:
+        loss = loss + kl_coef * kl_estimate(logp, ref_logp.detach().masked_fill(~counted, 0))
+    loss = loss.masked_fill(~counted, 0)
+    if kind == "dr_grpo":
+        return loss.sum() / max(1, b * (max_tokens or t))
+    return (loss.sum(-1) / counted.sum(-1).clamp_min(1)).sum() / max(1, b)
+
+
+def _groups(rewards: Tensor, group_size: int) -> Tensor:
+    if group_size < 2:
+        raise ValueError(f"group_size must be 2 or more, since a completion is compared with its group; got {group_size}")
+    if rewards.numel() % group_size:
+        raise ValueError(f"{rewards.numel()} rewards are no whole groups of {group_size}")
+    values = rewards.detach()
+    return (values if values.dtype is torch.float64 else values.float()).reshape(-1, group_size)
+
+
+def _varies(groups: Tensor) -> Tensor:
+    return (groups != groups[:, :1]).any(-1, keepdim=True)
+
+
+def _group_kind(kind: str) -> None:
+    if kind not in get_args(GroupKind):
+        raise ValueError(f"kind must be one of {', '.join(get_args(GroupKind))}, got {kind!r}")
+
+
+def _same_shape(**tensors: Tensor) -> None:
+    if len({x.shape for x in tensors.values()}) > 1:
+        got = ", ".join(f"{name} {list(x.shape)}" for name, x in tensors.items())
+        raise ValueError(f"expected one shape for all, got {got}")

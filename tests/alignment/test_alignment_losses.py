@@ -1,0 +1,278 @@
+"""Alignment's losses against closed forms by hand in float64, against naive loops, and against TRL where it is installed."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nemo_plugins.alignment.losses import (
+    dpop_loss,
+    group_advantages,
+    groups_with_signal,
+    grpo_loss,
+    kl_estimate,
+    preference_loss,
+    sft_loss,
+)
+
+logp = st.floats(-200, 0, allow_nan=False)
+quads = st.lists(st.tuples(logp, logp, logp, logp), min_size=1, max_size=5)
+
+
+def draw(*shape, seed=0, size=1.0):
+    return size * torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def sigmoid(x):
+    return 1 / (1 + math.exp(-x)) if x > -700 else 0.0
+
+
+def dpop_by_hand(w, l, rw, rl, beta, lam):  # noqa: E741
+    """(loss, ∂/∂w, ∂/∂l): with z the argument of σ, loss' = −σ(−z) z'."""
+    fell = rw > w
+    z = beta * ((w - rw) - (l - rl)) - lam * max(0.0, rw - w)
+    loss = math.log1p(math.exp(-z)) if z > -30 else -z
+    return loss, -sigmoid(-z) * (beta + lam * fell), sigmoid(-z) * beta
+
+
+@settings(max_examples=60, deadline=None)
+@given(quads, st.sampled_from([0.01, 0.05, 0.5]), st.sampled_from([0.0, 1.0, 2.5, 50.0]))
+def test_dpop_is_the_closed_form_with_its_gradient(rows, beta, lam):
+    tensors = [torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in zip(*rows, strict=True)]
+    loss = dpop_loss(*tensors, beta=beta, lam=lam)
+    gradients = torch.autograd.grad(loss.sum(), tensors[:2])
+    want = np.array([dpop_by_hand(*row, beta, lam) for row in rows]).T
+    np.testing.assert_allclose(loss.detach().numpy(), want[0], rtol=1e-9, atol=1e-12)
+    for gradient, wanted in zip(gradients, want[1:], strict=True):
+        np.testing.assert_allclose(gradient.numpy(), wanted, rtol=1e-9, atol=1e-12)
+
+
+def test_lambda_is_outside_beta():
+    """Numbers worked out by hand: z = 0.05 · ((−12 + 10) − (−20 + 15)) − 2.5 · 2 = 0.15 − 5; inside β it would be −0.1."""
+    loss = dpop_loss(*(torch.tensor([x], dtype=torch.float64) for x in (-12.0, -20.0, -10.0, -15.0)), beta=0.05, lam=2.5)
+    assert loss.item() == pytest.approx(4.85 + math.log1p(math.exp(-4.85)))
+
+
+def test_at_the_reference_training_starts_as_dpo():
+    w, loser = (torch.tensor([x], dtype=torch.float64, requires_grad=True) for x in (-10.0, -12.0))
+    loss = dpop_loss(w, loser, w.detach(), loser.detach(), beta=0.05, lam=2.5)
+    gradients = torch.autograd.grad(loss.sum(), (w, loser))
+    assert loss.item() == pytest.approx(math.log(2)) and [x.item() for x in gradients] == pytest.approx([-0.025, 0.025])
+
+
+def test_dpop_holds_the_chosen_up_where_dpo_lets_it_fall():
+    """Descend on two log-probabilities coupled as those of similar texts are: what lowers the rejected lowers the chosen."""
+
+    def descend(lam):
+        shared, w = torch.zeros(1, dtype=torch.float64, requires_grad=True), torch.zeros(1, dtype=torch.float64)
+        for _ in range(300):
+            chosen, rejected = w + shared, 3 * shared
+            loss = dpop_loss(chosen - 10, rejected - 10, w - 10, w - 10, beta=0.1, lam=lam).sum()
+            (gradient,) = torch.autograd.grad(loss, shared)
+            shared = (shared - gradient).detach().requires_grad_()
+        return shared.item()
+
+    assert descend(0.0) < -5
+    assert abs(descend(2.5)) < 1
+
+
+@pytest.mark.parametrize("kind", ["dpop", "dpo", "ipo", "simpo"])
+def test_preference_kinds_by_hand(kind):
+    w, l, rw, rl = (draw(4, seed=i, size=5) - 20 for i in range(4))  # noqa: E741
+    nw, nl = torch.tensor([3, 4, 5, 6]), torch.tensor([6, 1, 2, 3])
+    got = preference_loss(kind, w, l, rw, rl, beta=0.3, lam=2.5, gamma=0.7, tokens_w=nw, tokens_l=nl)
+    for i in range(4):
+        a, b, c, d = (x[i].item() for x in (w, l, rw, rl))
+        want = {
+            "dpop": dpop_by_hand(a, b, c, d, 0.3, 2.5)[0],
+            "dpo": dpop_by_hand(a, b, c, d, 0.3, 0.0)[0],
+            "ipo": ((a - c) / int(nw[i]) - (b - d) / int(nl[i]) - 1 / 0.6) ** 2,
+            "simpo": -math.log(sigmoid(0.3 * (a / int(nw[i]) - b / int(nl[i])) - 0.7)),
+        }[kind]
+        assert got[i].item() == pytest.approx(want)
+
+
+def test_preference_refusals():
+    x = torch.zeros(2)
+    with pytest.raises(ValueError, match="one of dpop, dpo, ipo, simpo, got 'orpo'"):
+        preference_loss("orpo", x, x, x, x, beta=1)
+    with pytest.raises(ValueError, match="tokens_w"):
+        preference_loss("ipo", x, x, x, x, beta=1)
+    with pytest.raises(ValueError, match=r"ref_logp_l \[3\]"):
+        dpop_loss(x, x, x, torch.zeros(3), beta=1, lam=0)
+    for beta, lam in ((0, 1), (-1, 1), (float("nan"), 1), (1, -1)):
+        with pytest.raises(ValueError, match="beta"):
+            dpop_loss(x, x, x, x, beta=beta, lam=lam)
+
+
+def test_sft_weights_lower_a_samples_pull_and_no_other():
+    lp = -draw(3, 4, seed=1).abs()
+    lp[0, 3] = float("-inf")  # left out: a padded label
+    lp[2] = float("nan")
+    lp.requires_grad_()
+    mask = torch.tensor([[1, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]])
+    weights = torch.tensor([1.0, 0.5, 9.0], dtype=torch.float64)
+    loss = sft_loss(lp, mask, weights)
+    want = -(lp[0, :3].sum() + 0.5 * lp[1, 1:3].sum()) / 5
+    assert loss.item() == pytest.approx(want.item())
+    (gradient,) = torch.autograd.grad(loss, lp)
+    want = torch.tensor([[-0.2, -0.2, -0.2, 0], [0, -0.1, -0.1, 0], [0, 0, 0, 0]], dtype=torch.float64)
+    torch.testing.assert_close(gradient, want)
+    assert sft_loss(lp, mask, weights.unsqueeze(1).expand(3, 4)).item() == loss.item()
+    assert sft_loss(lp, torch.zeros(3, 4)).item() == 0
+    with pytest.raises(ValueError, match="weights must be"):
+        sft_loss(lp, mask, torch.ones(4))
+
+
+def test_sft_micro_batches_sum_to_the_whole():
+    lp, mask = -draw(4, 5, seed=2).abs(), draw(4, 5, seed=3) > 0
+    whole = sft_loss(lp, mask)
+    parts = sum(sft_loss(lp[i : i + 1], mask[i : i + 1], tokens=mask.sum()) for i in range(4))
+    assert parts.item() == pytest.approx(whole.item())
+    want = torch.nn.functional.cross_entropy(draw(6, 9), torch.tensor([0, 1, 2, 3, -100, 5]))
+    rows = draw(6, 9).log_softmax(-1)[range(6), [0, 1, 2, 3, 0, 5]]
+    assert sft_loss(rows, torch.tensor([1, 1, 1, 1, 0, 1])).item() == pytest.approx(want.item())
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(st.floats(-1e3, 1e3, width=32), min_size=4, max_size=4), min_size=1, max_size=4))
+def test_advantages_are_a_naive_loop(groups):
+    rewards = torch.tensor(groups, dtype=torch.float64)
+    for kind in ("grpo", "dr_grpo"):
+        got = group_advantages(rewards.flatten(), 4, kind=kind).reshape(-1, 4)
+        for row, group in zip(got.tolist(), groups, strict=True):
+            mean = math.fsum(group) / 4
+            deviation = math.sqrt(math.fsum((x - mean) ** 2 for x in group) / 3)
+            scale = deviation + 1e-6 if kind == "grpo" else 1.0
+            want = [0.0] * 4 if len(set(group)) == 1 else [(x - mean) / scale for x in group]
+            assert row == pytest.approx(want, rel=1e-6, abs=1e-6)
+
+
+def test_advantages_of_equal_rewards_are_0_to_the_bit():
+    rewards = torch.tensor([[0.1] * 7, [0.1] * 6 + [0.2]])
+    got = group_advantages(rewards, 7)
+    assert got.shape == rewards.shape and got.dtype is torch.float32
+    assert got[0].tolist() == [0.0] * 7 and got[1, 6] > 2
+    assert groups_with_signal(rewards, 7).tolist() == [False, True]
+    assert group_advantages(torch.tensor([1, 0, 0, 1]), 2, kind="dr_grpo").tolist() == [0.5, -0.5, -0.5, 0.5]
+
+
+def test_advantage_refusals():
+    with pytest.raises(ValueError, match="group_size must be 2 or more"):
+        group_advantages(torch.ones(4), 1)
+    with pytest.raises(ValueError, match="5 rewards are no whole groups of 2"):
+        group_advantages(torch.ones(5), 2)
+    with pytest.raises(ValueError, match="grpo, dr_grpo"):
+        group_advantages(torch.ones(4), 2, kind="gspo")
+
+
+def batch(b=4, t=6, seed=0):
+    lp, old, ref = (-draw(b, t, seed=seed + i).abs() for i in range(3))
+    mask = draw(b, t, seed=seed + 3) > -0.5
+    mask[1] = False
+    return lp, old, ref, draw(b, seed=seed + 4), mask
+
+
+def grpo_by_hand(lp, old, ref, advantages, mask, kind, low, high, kl_coef, max_tokens, correction=None):
+    rows = []
+    for i in range(len(advantages)):
+        terms = []
+        for j in range(lp.shape[1]):
+            if not mask[i, j]:
+                continue
+            r, a = math.exp(lp[i, j] - old[i, j]), float(advantages[i])
+            d = float(ref[i, j] - lp[i, j])
+            gain = min(r * a, min(max(r, 1 - low), 1 + high) * a) * (1 if correction is None else float(correction[i, j]))
+            terms.append(-gain + kl_coef * (math.exp(d) - d - 1))
+        rows.append(sum(terms) / len(terms) if kind == "grpo" and terms else sum(terms))
+    return sum(rows) / len(rows) / (1 if kind == "grpo" else (max_tokens or lp.shape[1]))
+
+
+@pytest.mark.parametrize("kind", ["grpo", "dr_grpo"])
+@pytest.mark.parametrize("max_tokens", [None, 50])
+@pytest.mark.parametrize(("low", "high", "kl_coef"), [(0.2, 0.2, 0.001), (0.1, 0.6, 0.5), (0.0, 0.0, 0.0)])
+def test_grpo_is_a_naive_loop(kind, max_tokens, low, high, kl_coef):
+    for seed in range(5):
+        lp, old, ref, advantages, mask = batch(seed=10 * seed)
+        options = {"kind": kind, "clip_low": low, "clip_high": high, "kl_coef": kl_coef, "max_tokens": max_tokens}
+        got = grpo_loss(lp, old, ref, advantages, mask, **options)
+        want = grpo_by_hand(lp, old, ref, advantages, mask, kind, low, high, kl_coef, max_tokens)
+        assert got.item() == pytest.approx(want, rel=1e-9, abs=1e-12)
+        correction = draw(4, 6, seed=seed).abs()
+        got = grpo_loss(lp, old, ref, advantages, mask, correction=correction, **options)
+        want = grpo_by_hand(lp, old, ref, advantages, mask, kind, low, high, kl_coef, max_tokens, correction)
+        assert got.item() == pytest.approx(want, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["grpo", "dr_grpo"])
+def test_grpo_gradient(kind):
+    lp, old, ref, advantages, mask = batch(seed=77)
+
+    def loss(x):
+        return grpo_loss(x, old, ref, advantages, mask, kind=kind, kl_coef=0.1)
+
+    lp.requires_grad_()
+    assert torch.autograd.gradcheck(loss, lp)
+    (gradient,) = torch.autograd.grad(loss(lp), lp)
+    assert gradient[~mask].abs().max() == 0 and gradient[1].abs().max() == 0
+
+
+def test_grpo_first_step_is_the_policy_gradient():
+    """Where the policy is the one that sampled and the reference, the gradient is −A / tokens / b, the textbook's."""
+    lp, *_, advantages, mask = batch(seed=5)
+    lp.requires_grad_()
+    loss = grpo_loss(lp, lp.detach(), lp.detach(), advantages, mask)
+    (gradient,) = torch.autograd.grad(loss, lp)
+    want = -advantages.unsqueeze(1) * mask / mask.sum(1, keepdim=True).clamp_min(1) / 4
+    torch.testing.assert_close(gradient, want)
+
+
+def test_grpo_takes_no_notice_of_what_is_masked():
+    lp, old, ref, advantages, mask = batch(seed=9)
+    want = grpo_loss(lp, old, ref, advantages, mask)
+    lp, old, ref = (x.masked_fill(~mask, junk) for x, junk in ((lp, float("-inf")), (old, float("nan")), (ref, 1e4)))
+    lp.requires_grad_()
+    got = grpo_loss(lp, old, ref, advantages, mask)
+    (gradient,) = torch.autograd.grad(got, lp)
+    assert got.item() == want.item() and gradient.isfinite().all()
+    empty = grpo_loss(lp, old, ref, advantages, torch.zeros_like(mask))
+    assert empty.item() == 0
+
+
+def test_grpo_clips_apart():
+    """A ratio of 1.25: within the upper clip of 0.28, beyond that of 0.2; then no gradient is left."""
+    lp = torch.full((1, 1), math.log(1.25), dtype=torch.float64, requires_grad=True)
+    old, advantages, mask = torch.zeros(1, 1, dtype=torch.float64), torch.ones(1, dtype=torch.float64), torch.ones(1, 1)
+    for high, want, slope in ((0.28, -1.25, -1.25), (0.2, -1.2, 0.0)):
+        loss = grpo_loss(lp, old, None, advantages, mask, clip_high=high, kl_coef=0)
+        assert loss.item() == pytest.approx(want)
+        assert torch.autograd.grad(loss, lp)[0].item() == pytest.approx(slope)
+
+
+def test_grpo_refusals():
+    lp, old, ref, advantages, mask = batch()
+    for options, message in (
+        ({"kind": "gspo"}, "grpo, dr_grpo"),
+        ({"clip_low": 1.0}, "clip_low"),
+        ({"kl_coef": -1}, "kl_coef"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"correction": torch.ones(2, 2)}, "correction"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            grpo_loss(lp, old, ref, advantages, mask, **options)
+    with pytest.raises(ValueError, match="needs ref_logp"):
+        grpo_loss(lp, old, None, advantages, mask)
+    with pytest.raises(ValueError, match="advantages"):
+        grpo_loss(lp, old, ref, advantages.unsqueeze(1), mask)
+
+
+def test_kl_estimate_is_unbiased_and_never_negative():
+    policy, reference = torch.distributions.Categorical(logits=draw(8)), torch.distributions.Categorical(logits=draw(8, seed=1))
+    every = torch.arange(8)
+    estimates = kl_estimate(policy.log_prob(every), reference.log_prob(every))
+    assert (estimates >= 0).all()
+    want = torch.distributions.kl_divergence(policy, reference)
+    assert (policy.probs * estimates).sum().item() == pytest.approx(want.item())
