@@ -1,71 +1,144 @@
-"""Evaluation items in training text: a document that holds one would make a score mean memory.
+"""Documents that hold an evaluation item: a model that has read the question cannot be measured by it.
 
-As in the reports of large models (GPT-3's appendix C, arXiv 2005.14165): 13 words in a row in common; here also the whole of an
-item that is shorter, down to `SHORTEST` words, below which everyday language would be full of items.
+An item is found by any run of 13 of its words (the size that GPT-3's report chose, arXiv 2005.14165, appendix C), or, where it
+is shorter, by all its words in a row. Case, punctuation, whitespace and quotes do not matter (nemo_plugins.data.corpus.words).
+An item of fewer than 4 words and fewer than 20 characters ("Tak.") is in every corpus: it is not looked for, and listed.
+A paraphrase or a translation of an item is not found.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from nemo_plugins.data.corpus.words import words
+import numpy as np
+
+from nemo_plugins.data.corpus.words import extend, word_hashes, words
 from nemo_plugins.runs.errors import UserError
 
-SHORTEST = 4  # words
+SHORTEST_WORDS, SHORTEST_CHARACTERS = 4, 20
+PREFERRED_FIELDS = ("question", "text")
 
 
 class Contamination:
-    """Looks for evaluation items in documents; case, punctuation and spacing do not matter.
+    """Looks for items in documents.
 
-    Attributes:
-        uncheckable: items of fewer than `SHORTEST` words, which are not looked for.
+    Args:
+        items: texts of the evaluation items, as the suites have them.
+        ngram: words in a row that give an item away.
+    Raises: UserError where `ngram` is below 2.
+
+    `unchecked` lists the items that are too short to look for. Picklable; 12 bytes and a table of 16 to 32 bytes per run of
+    words of the items.
     """
 
     def __init__(self, items: Iterable[str], ngram: int = 13):
-        self.uncheckable: list[str] = []
-        self._runs: dict[tuple[str, str], dict[tuple[str, ...], str]] = {}  # by their first two words
-        for item in items:
-            found = tuple(words(item))
-            if len(found) < SHORTEST:
-                self.uncheckable.append(item)
-            for start in range(max(1, len(found) - ngram + 1) if len(found) >= SHORTEST else 0):
-                run = found[start : start + ngram]
-                self._runs.setdefault(run[:2], {}).setdefault(run, item)
+        if ngram < 2:
+            raise UserError(f"contamination: ngram={ngram}", "expected: 2 words or more", "13 is usual")
+        self.items = list(dict.fromkeys(items))
+        self.ngram = ngram
+        self.unchecked: list[str] = []
+        runs: dict[int, list[np.ndarray]] = {}
+        owners: dict[int, list[np.ndarray]] = {}
+        for owner, item in enumerate(self.items):
+            tokens = words(item)
+            if len(tokens) < SHORTEST_WORDS and len(" ".join(tokens)) < SHORTEST_CHARACTERS:
+                self.unchecked.append(item)
+                continue
+            length = min(ngram, len(tokens))
+            hashes = dict(_runs(word_hashes(tokens), {length}))[length]
+            runs.setdefault(length, []).append(hashes)
+            owners.setdefault(length, []).append(np.full(len(hashes), owner, dtype=np.uint32))
+        self._tables = {length: _Table(np.concatenate(runs[length]), np.concatenate(owners[length])) for length in runs}
 
     def found(self, text: str) -> str | None:
-        """The first item that the text holds, None if it holds none. Takes time in proportion to the text."""
-        document = words(text)
-        for place, pair in enumerate(zip(document, document[1:], strict=False)):
-            for run, item in self._runs.get(pair, {}).items():
-                if tuple(document[place : place + len(run)]) == run:
-                    return item
-        return None
+        """The item that a document holds, None where it holds none; of several the one that was given first."""
+        tokens = words(text)
+        hits: set[int] = set()
+        for length, hashes in _runs(word_hashes(tokens), self._tables.keys()):
+            for place, owner in self._tables[length].lookup(hashes):
+                if owner not in hits and self._holds(owner, tokens[place : place + length]):
+                    hits.add(owner)
+        return self.items[min(hits)] if hits else None
+
+    def _holds(self, owner: int, run: list[str]) -> bool:
+        """Whether the words themselves are the item's: of 64-bit hashes two may meet by chance."""
+        return f" {' '.join(run)} " in f" {' '.join(words(self.items[owner]))} "
 
 
-def items(path: str | Path) -> Iterator[str]:
-    """Every text of an evaluation set in JSONL (or `.jsonl.gz`), however it names and nests them.
+class _Table:
+    """Hashes of the items' runs of one length: which item has it, the first where several do."""
 
-    Raises:
-        UserError: the file is not there, or a line is not JSON.
+    def __init__(self, hashes: np.ndarray, owners: np.ndarray):
+        self.hashes, first = np.unique(hashes, return_index=True)
+        self.owners = owners[first]
+        bits = max(16, int(len(self.hashes) * 16 - 1).bit_length())
+        self.shift = np.uint64(64 - bits)
+        self.seen = np.zeros(1 << bits, dtype=bool)  # answers 15 of 16 strangers with one read instead of a binary search
+        self.seen[self.hashes >> self.shift] = True
+
+    def lookup(self, hashes: np.ndarray) -> Iterator[tuple[int, int]]:
+        """(place, item) of every hash that an item has."""
+        for place in np.flatnonzero(self.seen[hashes >> self.shift]):
+            at = int(np.searchsorted(self.hashes, hashes[place]))
+            if at < len(self.hashes) and self.hashes[at] == hashes[place]:
+                yield int(place), int(self.owners[at])
+
+
+def _runs(hashes: np.ndarray, lengths: Iterable[int]) -> Iterator[tuple[int, np.ndarray]]:
+    """(length, hash of every run of so many words) for each of the lengths that the text has, shortest first."""
+    wanted, runs = set(lengths), hashes
+    for length in range(1, min(max(wanted, default=0), len(hashes)) + 1):
+        if length > 1:
+            runs = extend(runs, hashes, length)
+        if length in wanted:
+            yield length, runs
+
+
+def load_items(paths: Iterable[str | Path], fields: Sequence[str] = ()) -> list[str]:
+    """Evaluation items from JSONL files, `.gz` or not, one object or string a line.
+
+    Args:
+        fields: names of the fields to take. Without them: `question`, else `text`, else every string of the object.
+    Raises: UserError with file and line where a file is missing, a line is no JSON or no text is in it.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"no file {path}: expected evaluation items, one JSON object a line")
-    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
+    items = []
+    for path in map(Path, paths):
+        if not path.is_file():
+            raise UserError(f"{path}: no such file", "expected: a JSONL file of evaluation items", "check the path")
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as lines:
             try:
-                if line.strip():
-                    yield from _texts(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise UserError(f"{path}:{number}: {error}", "expected one JSON object a line") from None
+                for number, line in enumerate(lines, start=1):
+                    if line.strip():
+                        items += _texts(line, f"{path}:{number}", fields)
+            except (UnicodeDecodeError, EOFError, OSError) as error:
+                raise UserError(f"{path}: not readable: {error}", "expected: JSONL in UTF-8", "export it again") from error
+    return items
 
 
-def _texts(value) -> Iterator[str]:
+def _texts(line: str, where: str, fields: Sequence[str]) -> list[str]:
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where}: no JSON: {error}", "expected: one object a line", "correct or remove the line") from error
+    if fields and isinstance(record, dict):
+        chosen = [record.get(name) for name in fields]
+    elif isinstance(record, dict):
+        chosen = next(([record[name]] for name in PREFERRED_FIELDS if isinstance(record.get(name), str)), record)
+    else:
+        chosen = [] if fields else record
+    texts = [text for text in _strings(chosen) if text.strip()]
+    if not texts:
+        names = f" in {', '.join(fields)}" if fields else ""
+        raise UserError(f"{where}: no text{names}: {line.strip()[:100]}", "expected: a string", "name the fields that hold it")
+    return texts
+
+
+def _strings(value) -> Iterator[str]:
     if isinstance(value, str):
         yield value
-    elif isinstance(value, dict | list):
+    elif isinstance(value, (dict, list)):
         for part in value.values() if isinstance(value, dict) else value:
-            yield from _texts(part)
+            yield from _strings(part)
