@@ -13,6 +13,7 @@ FTFY = ftfy.TextFixerConfig(uncurl_quotes=False, fix_latin_ligatures=True, norma
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u200b\u200e\u200f\u2028-\u202e\u2060\ufeff]")
 SPACES = re.compile(r"[^\S\n]+")
 LINES = re.compile(r"\n{3,}")
+ROUNDS = 5  # what is removed may have hidden what is mended: Å, a zero-width space and „ are ń read wrongly. Two are usual
 
 
 def normalise(text: str, replace: Mapping[str, str] | None = None) -> str:
@@ -21,8 +22,16 @@ def normalise(text: str, replace: Mapping[str, str] | None = None) -> str:
     Args:
         replace: of the language: characters and what stands for them.
     """
+    for _ in range(ROUNDS):
+        before, text = text, _once(text, replace or {})
+        if text == before:
+            break
+    return text
+
+
+def _once(text: str, replace: Mapping[str, str]) -> str:
     text = ftfy.fix_text(text.replace("\r\n", "\n").replace("\u2028", "\n").replace("\u2029", "\n"), FTFY)
-    for old, new in (replace or {}).items():
+    for old, new in replace.items():
         text = text.replace(old, new)
     text = CONTROL.sub("", text)
     text = "\n".join(SPACES.sub(" ", line).strip() for line in text.split("\n"))
