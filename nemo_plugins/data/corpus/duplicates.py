@@ -64,7 +64,7 @@ def stages(
 ) -> list[Stage]:
     """The four jobs that remove duplicates, to be run one after the other.
 
-        for stage in stages(lambda: [JsonlReader(source)], lambda: [JsonlWriter(target)], f"{run}/duplicates", tasks=8):
+        for stage in stages(lambda: [reader(source)], lambda: [writer(target)], f"{run}/duplicates", tasks=8):
             LocalPipelineExecutor(stage.pipeline(), stage.tasks, logging_dir=f"{run}/logs/{stage.name}").run()
 
     Args:
