@@ -52,6 +52,38 @@ class TeacherMode(StrEnum):
     cached = "cached"  # from these files
 
 
+class Packing(StrEnum):
+    """How dialogues share a window without seeing each other."""
+
+    auto = "auto"  # thd with Transformer Engine, mask without
+    thd = "thd"  # Transformer Engine's packed sequences
+    mask = "mask"  # a dense block-diagonal mask; not with Transformer Engine, whose causal attention ignores it
+    none = "none"  # one dialogue a window
+
+
+class Learn(StrEnum):
+    """Which of the assistant's turns are learned, end of turn included."""
+
+    every = "every"
+    last = "last"
+
+
+class BadRows(StrEnum):
+    """What becomes of rows that cannot be used: counted and left out, or a refusal."""
+
+    drop = "drop"
+    error = "error"
+
+
+class Preference(StrEnum):
+    """The loss of a preference pair (nemo_plugins/alignment/losses.py)."""
+
+    dpop = "dpop"  # DPO-Positive
+    dpo = "dpo"
+    ipo = "ipo"
+    simpo = "simpo"
+
+
 class BadStep(StrEnum):
     """What becomes of a step whose loss or gradient is not finite, or whose loss is a spike."""
 
@@ -143,6 +175,12 @@ class RecommendedConfig:
     calibration_seq_length: int = 4096
     train_data: list[str] = field(default_factory=list)
     heldout_data: list[str] = field(default_factory=list)
+    sft_seq_length: int = 32768  # the paper's
+    sft_data: list[str] = field(default_factory=list)
+    sft_heldout: list[str] = field(default_factory=list)
+    dpo_seq_length: int = 8192  # own choice
+    dpo_data: list[str] = field(default_factory=list)
+    dpo_heldout: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -369,6 +407,31 @@ class PretrainConfig(TrainConfig):
 
 
 @dataclass
+class SftConfig(TrainConfig):
+    """Supervised fine-tuning; `data` are dialogues, .jsonl[.gz] with `messages` and, where wanted, a `weight`."""
+
+    heldout: list[str] = field(default_factory=list)
+    weight_decay: float = 0.05
+    packing: Packing = Packing.auto
+    learn: Learn = Learn.every
+    bad_rows: BadRows = BadRows.drop
+    adaptive_tokens: int | None = None  # BS of lr * sqrt(T / BS), T a step's learned tokens (arXiv 2410.18565); null: lr stays
+
+
+@dataclass
+class DpoConfig(TrainConfig):
+    """Preference pairs; `data` are .jsonl[.gz] with `messages`, `chosen` and `rejected`, batch sizes count pairs."""
+
+    heldout: list[str] = field(default_factory=list)
+    weight_decay: float = 0.05
+    kind: Preference = Preference.dpop
+    beta: float = 0.05
+    lam: float = 2.5  # of dpop, outside beta
+    gamma: float = 1.0  # of simpo
+    bad_rows: BadRows = BadRows.drop
+
+
+@dataclass
 class LoggerConfig:
     tensorboard: bool = True
     wandb_project: str | None = None  # Weights & Biases; the key comes from WANDB_API_KEY
@@ -411,5 +474,7 @@ class Recipe:
     search: SearchConfig = field(default_factory=SearchConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
+    sft: SftConfig = field(default_factory=SftConfig)
+    dpo: DpoConfig = field(default_factory=DpoConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     experiment: ExperimentConfig = field(default_factory=ExperimentConfig)

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from nemo_plugins import runs
 from nemo_plugins.configs.schema import DataConfig
-from nemo_plugins.data import tokens
+from nemo_plugins.data import blend as blends
+from nemo_plugins.data import parallel_tokens, tokens
+from nemo_plugins.data.documents import SUFFIXES
 
 
 def cache_folder(root: str) -> Path:
@@ -17,23 +19,31 @@ def cache_folder(root: str) -> Path:
 
 
 def prepare(paths: list[str], tokenizer, cache: Path, key: str) -> list[tokens.Tokens]:
-    """Tokens of each source: a `.bin/.idx` prefix as it is, a text tokenised into `cache`.
+    """Tokens of each source: a `.bin/.idx` prefix as it is, a text or folder of texts tokenised into `cache`.
 
     Raises:
         runs.UserError: a source is neither, or holds no text.
     """
     if not paths:
-        raise runs.UserError(f"{key} names no text", f"set {key}=[<file>] to .jsonl[.gz], .txt[.gz] or a .bin/.idx prefix")
+        raise runs.UserError(f"{key} names no text", f"set {key}=[<file>]: {', '.join(SUFFIXES)} or a .bin/.idx prefix")
     made = []
     for path in map(runs.resolve, paths):
         if tokens.is_prefix(path):
             made.append(tokens.existing(path))
         else:
-            name = path.name.split(".")[0]
-            made.append(tokens.cached(cache, name, tokens.documents(path), tokenizer, runs.fingerprint(path)))
+            made.append(_tokenised(path, tokenizer, cache))
         if not made[-1].tokens:
             raise runs.UserError(f"{key}: {path} holds no text", "expected at least one document")
     return made
+
+
+def _tokenised(path: Path, tokenizer, cache: Path) -> tokens.Tokens:
+    def make(prefix: Path, parts: Path) -> tokens.Tokens:
+        if parallel_tokens.is_worth(path):
+            return parallel_tokens.write(prefix, path, tokenizer, parts)
+        return tokens.write(prefix, tokens.documents(path), tokenizer)
+
+    return tokens.stored(cache, path.name.split(".")[0], tokenizer, runs.fingerprint(path), make)
 
 
 def exercises(count: int, seed: int, tokenizer, cache: Path) -> tokens.Tokens:
@@ -83,21 +93,29 @@ def data_module(
     seq_length: int,
     micro_batch_size: int,
     global_batch_size: int,
+    steps: int | None = None,
 ):
     """The data module of a stage and the counts of its text.
 
     Args:
         train_paths, key: the stage's own text (`distill.data`, …) and the key that named it.
         tokenizer: NeMo's `AutoTokenizer`.
+        steps: of the training, where it is one: says what each source gives to it, and warns of sources read too often.
         data: `heldout_samples` windows of its held-out text are scored: whole batches, fewer where it is shorter.
     Returns: (TextDataModule, {"train_tokens", "heldout_tokens", "heldout_tokens_scored", "documents"}).
     """
     from nemo_plugins.data.module import TextDataModule
 
     hf = tokenizer.tokenizer
+    blends.check(data.weights, train_paths, key)
+    called = blends.names(train_paths)
     train = prepare(train_paths, hf, cache, key)
     if data.exercises:
         train.append(exercises(data.exercises, seed, hf, cache))
+        called.append("exercises")
+    shares = None
+    if data.weights:
+        shares = blends.shares([source.tokens for source in train], data.weights, extra=len(train) - len(train_paths))
     heldout = prepare(data.heldout, hf, cache, "data.heldout")
     if len(heldout) > 1:
         raise runs.UserError("data.heldout names several sources", "expected one file, so that its loss is one number")
@@ -108,8 +126,10 @@ def data_module(
         name: whole_batches(source.tokens, seq_length, global_batch_size, data.heldout_samples, name)
         for name, source in sets.items()
     }
+    if steps is not None:
+        _say_blend(called, train, shares, steps * global_batch_size * seq_length)
     module = TextDataModule(
-        blend(train, None if data.exercises else data.weights),
+        blend(train, shares),
         {name: (str(source.prefix), batches[name]) for name, source in sets.items()},
         tokenizer=tokenizer,
         seed=seed,
@@ -125,3 +145,12 @@ def data_module(
         "heldout_tokens_scored": batches["heldout"] * global_batch_size * seq_length,
         "documents": sum(source.documents for source in train),
     }
+
+
+def _say_blend(called: list[str], train: list[tokens.Tokens], shares: list[float] | None, trained: int) -> None:
+    counts = [source.tokens for source in train]
+    told = blends.sources(called, counts, shares or blends.shares(counts, None), trained)
+    for name, tokens_there, share, drawn, epochs in blends.rows(told):
+        runs.say(f"text {name}: {share} of the training, {drawn} tokens drawn of {tokens_there}, {epochs} epochs")
+    for warning in blends.warnings(told):
+        runs.say(f"warning: {warning}")

@@ -1,22 +1,28 @@
 """Text to tokens: Megatron `.bin/.idx` files, made once and reused while text and tokenizer stay the same.
 
 Each document becomes BOS (where the tokenizer adds one) + text + EOS, so that a document's end is visible to the model.
+Large text goes through `parallel_tokens`, which makes the same bytes with all cores.
 """
 
 from __future__ import annotations
 
 import fcntl
-import gzip
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from nemo_plugins.data.documents import documents
+from nemo_plugins.runs.errors import UserError
+
+__all__ = ["Encoder", "Tokens", "cached", "documents", "existing", "is_prefix", "stored", "tokenizer_fingerprint", "write"]
+
 FORMAT = 1  # raise when the layout of documents or tokens changes: older token files are then made again
 BATCH = 512  # documents handed to the tokenizer at once
+BATCH_CHARACTERS = 1 << 22  # and of how much text, so that long documents do not fill the memory
 
 
 @dataclass(frozen=True)
@@ -33,42 +39,78 @@ def is_prefix(path: str | Path) -> bool:
     return Path(f"{path}.bin").is_file() and Path(f"{path}.idx").is_file()
 
 
-def documents(path: str | Path) -> Iterator[str]:
-    """Documents of a text file: the `text` of each line of `.jsonl[.gz]`, or each non-empty line of `.txt[.gz]`."""
-    path = Path(path)
-    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8") as lines:
-        is_json = ".jsonl" in path.suffixes
-        for line in lines:
-            if text := (json.loads(line)["text"] if is_json else line.rstrip("\n")):
-                yield text
+@dataclass
+class Encoder:
+    """What turns documents into ids: a Hugging Face fast tokenizer without its Python, to be sent to other processes.
+
+    It gives the ids that `tokenizer(texts, add_special_tokens=True)` gives, and EOS where they do not end in it.
+    """
+
+    definition: str  # the `tokenizers` library's JSON
+    eos: int
+    vocab_size: int
+    encode_special_tokens: bool = False  # `<|im_end|>` written in a text stays text
+
+    @classmethod
+    def of(cls, tokenizer) -> Encoder:
+        """Raises UserError where a Hugging Face tokenizer has no EOS or is not a fast one."""
+        if not getattr(tokenizer, "is_fast", False):
+            raise UserError(f"the tokenizer {tokenizer.name_or_path} has no tokenizer.json", "expected a fast tokenizer")
+        if tokenizer.eos_token_id is None:
+            raise UserError(f"the tokenizer {tokenizer.name_or_path} has no EOS", "expected eos_token in its configuration")
+        split = bool(getattr(tokenizer, "split_special_tokens", False))
+        return cls(tokenizer.backend_tokenizer.to_str(), tokenizer.eos_token_id, len(tokenizer), split)
+
+    @property
+    def dtype(self):
+        """NumPy type of stored ids: uint16 where the vocabulary fits, else int32."""
+        from megatron.core.datasets.indexed_dataset import DType
+
+        return DType.optimal_dtype(self.vocab_size)
+
+    def __call__(self, texts: Iterable[str]) -> Iterator[list[int]]:
+        """Ids of each document, in order; memory of one batch."""
+        from tokenizers import Tokenizer
+
+        tokenizer = Tokenizer.from_str(self.definition)
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        tokenizer.encode_special_tokens = self.encode_special_tokens
+        for batch in batches(texts):
+            for encoding in tokenizer.encode_batch_fast(batch, add_special_tokens=True):
+                ids = encoding.ids
+                yield ids if ids and ids[-1] == self.eos else [*ids, self.eos]
+
+
+def batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Texts in lists of at most `BATCH`, closed once they hold `BATCH_CHARACTERS`."""
+    batch, characters = [], 0
+    for text in texts:
+        batch.append(text)
+        characters += len(text)
+        if len(batch) == BATCH or characters >= BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
 
 
 def write(prefix: Path, texts: Iterable[str], tokenizer) -> Tokens:
     """Tokenise `texts` into `prefix.bin` and `prefix.idx` with megatron-core's own builder.
 
     Args:
-        tokenizer: a Hugging Face tokenizer; its BOS is added if it adds one itself, its EOS always.
+        tokenizer: a Hugging Face tokenizer or an `Encoder`; its BOS is added if it adds one itself, its EOS always.
     """
-    import torch
-    from megatron.core.datasets.indexed_dataset import DType, IndexedDatasetBuilder
+    import numpy as np
+    from megatron.core.datasets.indexed_dataset import IndexedDatasetBuilder
 
-    builder = IndexedDatasetBuilder(f"{prefix}.bin", dtype=DType.optimal_dtype(len(tokenizer)))
+    encoder = tokenizer if isinstance(tokenizer, Encoder) else Encoder.of(tokenizer)
+    dtype = encoder.dtype
+    builder = IndexedDatasetBuilder(f"{prefix}.bin", dtype=dtype)
     count = total = 0
-
-    def flush(batch: list[str]) -> None:
-        nonlocal count, total
-        for ids in tokenizer(batch, add_special_tokens=True)["input_ids"] if batch else ():
-            ids = ids if ids and ids[-1] == tokenizer.eos_token_id else [*ids, tokenizer.eos_token_id]
-            builder.add_document(torch.tensor(ids), [len(ids)])
-            count, total = count + 1, total + len(ids)
-
-    batch: list[str] = []
-    for text in texts:
-        batch.append(text)
-        if len(batch) == BATCH:
-            flush(batch)
-            batch = []
-    flush(batch)
+    for ids in encoder(texts):
+        builder.add_document(np.array(ids, dtype=dtype), [len(ids)])
+        count, total = count + 1, total + len(ids)
     builder.finalize(f"{prefix}.idx")
     return Tokens(Path(prefix), count, total)
 
@@ -78,17 +120,18 @@ def tokenizer_fingerprint(tokenizer) -> str:
     return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()[:16]
 
 
-def cached(cache: Path, source: str, texts: Iterable[str], tokenizer, content: str) -> Tokens:
-    """Tokens of `texts`, taken from `cache` if they were made before from the same content by the same tokenizer.
+def stored(cache: Path, source: str, tokenizer, content: str, make: Callable[[Path, Path], Tokens]) -> Tokens:
+    """Tokens taken from `cache` if they were made before from the same content by the same tokenizer.
 
     Safe with several processes at once: one makes them under a lock, a folder that is there is whole.
 
     Args:
         source: short name of the text, for people who look into the cache.
         content: fingerprint of the text.
+        make: called with the prefix to write and a folder for parts, which outlives an interruption.
     """
     key = hashlib.sha256(f"{FORMAT} {content} {tokenizer_fingerprint(tokenizer)}".encode()).hexdigest()[:16]
-    folder = cache / f"{source}-{key}"
+    folder, parts = cache / f"{source}-{key}", cache / f"{source}-{key}.parts"
     cache.mkdir(parents=True, exist_ok=True)
     with open(cache / f"{folder.name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -96,11 +139,17 @@ def cached(cache: Path, source: str, texts: Iterable[str], tokenizer, content: s
             partial = folder.with_suffix(".partial")
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
-            made = write(partial / "tokens", texts, tokenizer)
+            made = make(partial / "tokens", parts)
             (partial / "tokens.json").write_text(json.dumps({"documents": made.documents, "tokens": made.tokens}))
             os.rename(partial, folder)
+        shutil.rmtree(parts, ignore_errors=True)
     counts = json.loads((folder / "tokens.json").read_text())
     return Tokens(folder / "tokens", counts["documents"], counts["tokens"])
+
+
+def cached(cache: Path, source: str, texts: Iterable[str], tokenizer, content: str) -> Tokens:
+    """`stored` tokens of `texts`, made in this process."""
+    return stored(cache, source, tokenizer, content, lambda prefix, parts: write(prefix, texts, tokenizer))
 
 
 def existing(prefix: str | Path) -> Tokens:

@@ -21,6 +21,8 @@ class Watch:
         due: whether anyone will read the step: looking costs a pass over the logits.
     """
 
+    heldout = {"kd": "val_kl", "agreement": "val_agreement"}  # its cross-entropy is the held-out loss itself
+
     def __init__(self) -> None:
         self.due = True
         self.sums: Tensor | None = None

@@ -157,7 +157,25 @@ def single_process(cfg: PlatformConfig, what: str) -> None:
 
 
 def training(plan: Plan, train: TrainConfig, key: str, cfg: Recipe) -> None:
-    """A training section against the platform and the model."""
+    """The section of a stage that trains on text, against the platform and the model."""
+    schedule(train, key, cfg)
+    if cfg.data.document_boundaries and find_spec("transformer_engine"):  # its causal attention ignores a mask
+        raise UserError(
+            "data.document_boundaries=true: Transformer Engine is here, and its causal attention would see all documents",
+            "expected data.document_boundaries=false, or an environment without Transformer Engine",
+        )
+    data(plan, train.data, f"{key}.data", "data.train")
+    data(plan, cfg.data.heldout, "data.heldout", "data.heldout")
+    for name, path in cfg.data.heldout_more.items():
+        data(plan, [path], f"data.heldout_more.{name}", "data.heldout")
+        if not name.isidentifier() or name == "heldout":
+            raise UserError(f"data.heldout_more.{name}: expected a plain name like en, other than heldout")
+    if cfg.data.weights is not None and len(cfg.data.weights) != len(train.data):
+        raise UserError(f"data.weights has {len(cfg.data.weights)} numbers for the {len(train.data)} sources of {key}.data")
+
+
+def schedule(train: TrainConfig, key: str, cfg: Recipe) -> None:
+    """Sizes, steps and learning rate of a training section against the platform and the model."""
     for name in ("max_steps", "seq_length", "micro_batch_size", "global_batch_size", "checkpoint_every", "keep_checkpoints",
                  "validate_every", "log_every"):  # fmt: skip
         if getattr(train, name) < 1:
@@ -197,19 +215,6 @@ def training(plan: Plan, train: TrainConfig, key: str, cfg: Recipe) -> None:
         )
     if not 0 <= train.min_lr <= train.lr or train.lr <= 0:
         raise UserError(f"{key}.lr={train.lr:g}, {key}.min_lr={train.min_lr:g}: expected 0 <= min_lr <= lr and lr above 0")
-    if cfg.data.document_boundaries and find_spec("transformer_engine"):  # its causal attention ignores a mask
-        raise UserError(
-            "data.document_boundaries=true: Transformer Engine is here, and its causal attention would see all documents",
-            "expected data.document_boundaries=false, or an environment without Transformer Engine",
-        )
-    data(plan, train.data, f"{key}.data", "data.train")
-    data(plan, cfg.data.heldout, "data.heldout", "data.heldout")
-    for name, path in cfg.data.heldout_more.items():
-        data(plan, [path], f"data.heldout_more.{name}", "data.heldout")
-        if not name.isidentifier() or name == "heldout":
-            raise UserError(f"data.heldout_more.{name}: expected a plain name like en, other than heldout")
-    if cfg.data.weights is not None and len(cfg.data.weights) != len(train.data):
-        raise UserError(f"data.weights has {len(cfg.data.weights)} numbers for the {len(train.data)} sources of {key}.data")
 
 
 def fits_context(key: str, seq_length: int, model: ModelConfig) -> None:
@@ -300,10 +305,15 @@ def disk(folder: Path, need: float) -> None:
         )
 
 
+def free_memory() -> int | None:
+    """Bytes that this machine can give now (Linux's MemAvailable); None: not known."""
+    lines = Path("/proc/meminfo").read_text().splitlines() if Path("/proc/meminfo").is_file() else []
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
 def host_memory(need: float, what: str) -> None:
     """Memory that this machine can give now (Linux's MemAvailable)."""
-    lines = Path("/proc/meminfo").read_text().splitlines() if Path("/proc/meminfo").is_file() else []
-    free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+    free = free_memory()
     if free is not None and need > free * HOST_SHARE:
         raise UserError(f"{what} needs about {gib(need)} of memory, {gib(free)} are free", "run it on a machine with more")
 

@@ -52,6 +52,7 @@ def flops_per_token(train: TrainConfig, model: Architecture, teacher: Architectu
 def schedule(train: TrainConfig, model: Architecture, teacher: Architecture | None = None) -> Table:
     """Steps, tokens, learning rate and arithmetic of a training."""
     flops = flops_per_token(train, model, teacher) * tokens(train)
+    rate = f"{train.lr:g}, constant" if train.lr == train.min_lr else f"{train.lr:g} to {train.min_lr:g}, cosine"
     return Table(
         "Training",
         [
@@ -61,7 +62,7 @@ def schedule(train: TrainConfig, model: Architecture, teacher: Architecture | No
                 f"{train.global_batch_size:,} sequences of {train.seq_length:,} tokens, {train.micro_batch_size} at a time",
             ),
             ("tokens", f"{tokens(train):,}"),
-            ("learning rate", f"{train.lr:g} to {train.min_lr:g}, cosine"),
+            ("learning rate", rate),
             ("arithmetic", f"{flops:.3g} FLOP"),
             ("checkpoint", f"every {train.checkpoint_every:,} steps, {train.keep_checkpoints} kept"),
             ("text", ", ".join(train.data) or "not named"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,7 @@ class Trained:
         facts: what was trained, for a table.
         paper: first and last KD loss of the paper to hold the curve against; None: not comparable.
         events: what happened besides, a sentence each.
+        pictures: of the stage's own: from the folder of plots and `lines` to further sections.
     """
 
     title: str
@@ -39,6 +40,7 @@ class Trained:
     facts: Mapping[str, Cell]
     paper: tuple[float, float] | None = None
     events: Sequence[str] = ()
+    pictures: Callable[[Path, training_plots.Lines], list[Section]] | None = None
 
 
 def write(folder: Path, trained: Trained) -> dict[str, Path]:
@@ -59,6 +61,7 @@ def write(folder: Path, trained: Trained) -> dict[str, Path]:
         Section("What happened", [Table(["event"], [(event,) for event in trained.events])]),
     ]
     sections = [section for section in sections if section.parts[0].rows]
+    sections += trained.pictures(pictures, lines) if trained.pictures else []
     sections += _sections(pictures, lines, trained.paper, names)
     report = page(folder / "report.html", trained.title, [said for said in lead if said], sections)
     return {"report": report, "plots": pictures} if pictures.is_dir() else {"report": report}

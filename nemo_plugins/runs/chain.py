@@ -13,7 +13,9 @@ from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.configs.store import REPOSITORY
 from nemo_plugins.runs import output, paths
 
-METRICS = ("loss_before", "loss_after", "kd_loss_first", "kd_loss_last", "loss_first", "loss_last", "val_loss")
+METRICS = (
+    "loss_before", "loss_after", "kd_loss_first", "kd_loss_last", "loss_first", "loss_last", "margin", "accuracy", "val_loss",
+)  # fmt: skip
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 

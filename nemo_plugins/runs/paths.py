@@ -19,7 +19,8 @@ from nemo_plugins.runs.errors import UserError
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 CORRECTED = "teacher-correction"  # stage that trains the teacher on the distillation's text first
-CHECKPOINTS = ("distill", "prune", "pretrain", CORRECTED, "convert-import")  # stages that leave one, latest in a chain first
+STUDENTS = ("dpo", "sft", "distill", "prune")  # stages that leave a student, latest in a chain first
+CHECKPOINTS = (*STUDENTS, "pretrain", CORRECTED, "convert-import")  # stages that leave one, latest in a chain first
 
 
 def resolve(path: str | Path) -> Path:
@@ -151,6 +152,17 @@ def uncorrected_teacher(cfg: Recipe) -> Path:
 def student(cfg: Recipe) -> Path:
     """The student: `student.path`, else what the run's `prune` left. Raises UserError where neither is here."""
     return _given("student.path", cfg.student.path) if cfg.student.path else earlier(cfg, "prune")
+
+
+def policy(cfg: Recipe, stage: str) -> Path:
+    """What an alignment stage starts from: `student.path`, else the latest student that the run's earlier stages left.
+
+    Raises UserError where neither is here.
+    """
+    if cfg.student.path:
+        return _given("student.path", cfg.student.path)
+    before = STUDENTS[STUDENTS.index(stage) + 1 :]
+    return earlier(cfg, next((name for name in before if find(cfg, name)), before[0]))
 
 
 def record(cfg: Recipe) -> Path:

@@ -59,6 +59,22 @@ KEYS = {
         "pretrain.from_teacher=true": "go on from the teacher's weights: teacher correction",
         "pretrain.sizes.num_layers=N, pretrain.sizes.ffn_hidden_size=N": "train another size than the model's own",
     },
+    "sft": {
+        "sft.data=[FILE], sft.heldout=[FILE]": "dialogues, .jsonl[.gz] with messages and, where wanted, a weight",
+        "sft.max_steps=N, sft.lr=X, sft.warmup_steps=N, sft.global_batch_size=N": "schedule and sizes (sft.min_lr: sft.lr)",
+        "sft.seq_length=N, sft.packing=auto|thd|mask|none": "a window; how dialogues share it without seeing each other",
+        "sft.learn=every|last": "the assistant's turns that are learned",
+        "sft.bad_rows=drop|error": "what becomes of rows that cannot be used",
+        "sft.adaptive_tokens=N": "lr * sqrt(learned tokens of the step / N)",
+        "student.path=DIR": "NeMo checkpoint (default: what the run's distill left)",
+    },
+    "dpo": {
+        "dpo.data=[FILE], dpo.heldout=[FILE]": "pairs, .jsonl[.gz] with messages, chosen and rejected",
+        "dpo.max_steps=N, dpo.lr=X, dpo.warmup_steps=N, dpo.global_batch_size=N": "schedule and sizes, in pairs",
+        "dpo.kind=dpop|dpo|ipo|simpo": "the loss; dpo.beta=X, dpo.lam=X of dpop, dpo.gamma=X of simpo",
+        "dpo.seq_length=N": "the longest prompt with an answer; longer ones are counted and left out",
+        "student.path=DIR": "NeMo checkpoint, the policy and its reference (default: what the run's sft left, else distill)",
+    },
     "minitron": {
         "experiment=NAME": "the chain: its stages, sizes and baselines",
         "prune.…=, distill.…=": "handed on to every stage",
@@ -84,6 +100,11 @@ EXAMPLES = {
     ),
     "distill": ("+model=tiny_pl", "+model=tiny_pl distill.max_steps=50 run.name=short"),
     "pretrain": ("+model=tiny_pl debug=fast",),
+    "sft": (
+        "+model=tiny_pl experiment=laptop",
+        "+model=bielik11b sft.data=[chats.jsonl.gz] dry_run=true",
+    ),
+    "dpo": ("+model=tiny_pl experiment=laptop", "+model=tiny_pl experiment=laptop dpo.kind=dpo run.name=beside"),
     "minitron": ("+model=tiny_pl experiment=laptop", "+model=bielik11b experiment=minitron_7b dry_run=true"),
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +51,10 @@ def fit(
     wrap: Callable | None = None,
     facts: Mapping[str, str | int] | None = None,
     paper: tuple[float, float] | None = None,
+    load: Callable | None = None,
+    callbacks: Sequence = (),
+    tokens_per_step: float | None = None,
+    pictures: Callable | None = None,
 ) -> Fit:
     """Train for `train.max_steps` steps and leave `<run>/checkpoint` with the weights.
 
@@ -62,6 +66,10 @@ def fit(
         watch: what looks at a distillation's logits.
         wrap: changes the data module before anything reads it.
         facts: what was trained, for the report; `paper` the first and last loss to hold its curve against.
+        load: gives data module and counts where the stage does not train on text.
+        callbacks: of the stage's own, before the common ones.
+        tokens_per_step: where a sequence is not always full.
+        pictures: from the folder of plots and the lines of `metrics.jsonl` to further sections of the report.
 
     Raises:
         runs.Stopped: it was asked to stop and has written a checkpoint.
@@ -78,27 +86,18 @@ def fit(
     resumed = checkpoints.newest(steps)
     run.truncate_metrics(resumed[0] if resumed else 0)
 
-    data, counts = text.data_module(
-        cfg.data,
-        list(train.data),
-        f"{key}.data",
-        tokenizer,
-        text.cache_folder(cfg.run.root),
-        seed=cfg.run.seed,
-        seq_length=train.seq_length,
-        micro_batch_size=train.micro_batch_size,
-        global_batch_size=train.global_batch_size,
-    )
+    data, counts = load() if load else _text(cfg, train, key, tokenizer)
     if wrap:
         wrap(data)
     made = trainer.build(cfg.platform, here, train, data.heldout_batches, loggers.build(cfg, run.folder, key))
-    heldout = HeldoutLoss(data.heldout_sets, watch and watch.take, watch and watch.means)
+    heldout = HeldoutLoss(data.heldout_sets, watch)
     guard = Guard(train.bad_step, train.spike, train.global_batch_size, key)
-    metrics = Metrics(run, train, key, heldout, guard, flops_per_token, peak_flops(cfg), watch)
+    per_step = tokens_per_step or train.global_batch_size * train.seq_length
+    metrics = Metrics(run, train, key, heldout, guard, per_step, flops_per_token, peak_flops(cfg), watch)
     final = run.folder / "checkpoint"
     with Stops(train.stop_minutes) as stops:
         saving = checkpoints.StepCheckpoint(train, steps, final, stops, metrics.validated)
-        made.callbacks.extend([heldout, guard, metrics, saving])
+        made.callbacks.extend([*callbacks, heldout, guard, metrics, saving])
         start(
             data=data,
             trainer=made,
@@ -109,23 +108,47 @@ def fit(
     outputs = {"checkpoint": final}
     if run.is_writer:
         events = [*([f"resumed at step {resumed[0]:,}"] if resumed else []), *guard.events]
-        known = {**(facts or {}), **schedule(train, counts), "precision": trainer.precision(cfg.platform, here).value}
-        told = training_report.Trained(f"{cfg.run.name}: {key}", run.read_metrics(), known, paper, events)
+        known = {**schedule(train, per_step), **_labelled(counts), "precision": trainer.precision(cfg.platform, here).value}
+        told = training_report.Trained(
+            f"{cfg.run.name}: {key}", run.read_metrics(), {**(facts or {}), **known, **(facts or {})}, paper, events, pictures
+        )
         outputs |= training_report.write(run.folder, told)
     logged = [line for line in run.read_metrics() if "loss" in line] if run.is_writer else [metrics.last]
     return Fit(outputs, logged[0], logged[-1], metrics.validated, checkpoints.best(steps, metrics.validated), counts)
 
 
-def schedule(train: TrainConfig, counts: Mapping[str, int]) -> dict[str, int | str]:
-    """A training's length and text, for its report."""
+def _text(cfg: Recipe, train: TrainConfig, key: str, tokenizer):
+    """Data module and counts of a stage that trains on text."""
+    return text.data_module(
+        cfg.data,
+        list(train.data),
+        f"{key}.data",
+        tokenizer,
+        text.cache_folder(cfg.run.root),
+        seed=cfg.run.seed,
+        seq_length=train.seq_length,
+        micro_batch_size=train.micro_batch_size,
+        global_batch_size=train.global_batch_size,
+    )
+
+
+def schedule(train: TrainConfig, tokens_per_step: float) -> dict[str, int | str]:
+    """A training's length and learning rate, for its report."""
+    rate = f"{train.lr:g}, constant" if train.lr == train.min_lr else f"{train.lr:g} to {train.min_lr:g}, cosine"
     return {
         "steps": train.max_steps,
-        "tokens": train.max_steps * train.global_batch_size * train.seq_length,
+        "tokens": round(train.max_steps * tokens_per_step),
         "batch": f"{train.global_batch_size:,} sequences of {train.seq_length:,} tokens",
-        "learning rate": f"{train.lr:g} to {train.min_lr:g}, cosine, {train.warmup_steps:,} steps of warm-up",
-        "tokens of training text": counts["train_tokens"],
-        "tokens of held-out text": counts["heldout_tokens_scored"],
+        "learning rate": f"{rate}, {train.warmup_steps:,} steps of warm-up",
     }
+
+
+def _labelled(counts: Mapping[str, int]) -> dict[str, int]:
+    """Counts of the data under the names that people read."""
+    labels = {"train_tokens": "tokens of training text", "heldout_tokens_scored": "tokens of held-out text"}
+    if not labels.keys() <= counts.keys():
+        return {name.replace("_", " "): value for name, value in counts.items()}
+    return {label: counts[name] for name, label in labels.items()}
 
 
 def peak_flops(cfg: Recipe) -> float | None:

@@ -6,14 +6,24 @@ batch once; on four equal batches that gave 3.347 where their mean is 3.385. And
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import Protocol
 
 import torch
 from lightning.pytorch.callbacks import Callback
 from nemo.lightning._strategy_lib import _sync_from_last_pipeline_stage
 from torch import Tensor
 
-NAMES = {"kd": "val_kl", "agreement": "val_agreement"}  # of what a distillation's watch has seen; its `ce` is the loss itself
+
+class Watch(Protocol):
+    """Looks at the batches of a stage; `heldout` says what its means are called on held-out samples."""
+
+    due: bool
+    heldout: Mapping[str, str]
+
+    def take(self) -> Tensor: ...
+
+    def means(self, sums: Tensor) -> dict[str, float]: ...
 
 
 class HeldoutLoss(Callback):
@@ -21,28 +31,23 @@ class HeldoutLoss(Callback):
 
     Args:
         sets: batches of each held-out text, in the order in which they come; None: all are of one text.
-        take, means: of a distillation's watch: what a batch came to, and its means over all processes.
+        watch: what a batch came to besides; where it has a `val_loss`, that is the mean over all that counts, and stands.
     """
 
-    def __init__(
-        self,
-        sets: Mapping[str, int] | None = None,
-        take: Callable[[], Tensor] | None = None,
-        means: Callable[[Tensor], dict[str, float]] | None = None,
-    ) -> None:
-        self.sets, self.take, self.means = dict(sets or {}), take, means
+    def __init__(self, sets: Mapping[str, int] | None = None, watch: Watch | None = None) -> None:
+        self.sets, self.watch = dict(sets or {}), watch
         self.losses: list[float] = []
         self.seen: list[Tensor] = []
 
     def on_validation_start(self, trainer, pl_module) -> None:
         self.losses, self.seen = [], []
-        if self.take:
-            self.take()
+        if self.watch:
+            self.watch.take()
 
     def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
         self.losses.append(float(outputs))
-        if self.take:
-            self.seen.append(self.take())
+        if self.watch:
+            self.seen.append(self.watch.take())
 
     def mean(self, part: slice = slice(None)) -> float:
         """Mean of the last validation. Every rank calls it and gets the same; only a pipeline's last stage has the losses."""
@@ -60,7 +65,8 @@ class HeldoutLoss(Callback):
         for place, (name, batches) in enumerate((self.sets or {"": len(self.losses)}).items()):
             part, start = slice(start, start + batches), start + batches
             of = {"val_loss": self.mean(part)}
-            if self.means:
-                of |= {NAMES[key]: value for key, value in self.means(sum(self.seen[part])).items() if key in NAMES}
+            if self.watch:
+                names = self.watch.heldout
+                of |= {names[key]: value for key, value in self.watch.means(sum(self.seen[part])).items() if key in names}
             found |= {f"{key}_{name}" if place else key: value for key, value in of.items()}
         return found

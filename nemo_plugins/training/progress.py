@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Protocol
 
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -12,21 +11,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from nemo_plugins import runs
 from nemo_plugins.configs.schema import TrainConfig
 from nemo_plugins.training.guard import Guard
-from nemo_plugins.training.heldout import HeldoutLoss
+from nemo_plugins.training.heldout import HeldoutLoss, Watch
 
 NAMES = {"reduced_train_loss": "loss", "grad_norm": "grad_norm"}  # NeMo's → ours: the loss that is trained
 WATCHED = {"kd": "kd_loss"}  # a distillation's; the other names stay
 QUIET_INTERVAL = 20.0  # seconds between lines where the output is not a terminal
-
-
-class Watch(Protocol):
-    """Looks at the logits of the steps that are `due` (nemo_plugins/distillation/watch.py)."""
-
-    due: bool
-
-    def take(self) -> torch.Tensor: ...
-
-    def means(self, sums: torch.Tensor) -> dict[str, float]: ...
 
 
 class Metrics(Callback):
@@ -38,8 +27,9 @@ class Metrics(Callback):
         title: what the bar says.
         heldout: the callback that has the losses of a validation.
         guard: the callback that knows whether the step was skipped.
+        tokens_per_step: what tokens/s are reckoned from.
         flops_per_token: of a training step, and `peak_flops` a second of all GPUs together, for the MFU; None: not known.
-        watch: what looks at a distillation's logits.
+        watch: what looks at the steps that are `due`: a distillation's logits, an alignment's log-probabilities.
     """
 
     def __init__(
@@ -49,12 +39,13 @@ class Metrics(Callback):
         title: str,
         heldout: HeldoutLoss,
         guard: Guard,
+        tokens_per_step: float,
         flops_per_token: float,
         peak_flops: float | None,
         watch: Watch | None = None,
     ):
         self.run, self.train, self.title, self.heldout, self.guard, self.watch = run, train, title, heldout, guard, watch
-        self.tokens_per_step = train.global_batch_size * train.seq_length
+        self.tokens_per_step = tokens_per_step
         self.flops_per_token, self.peak_flops = flops_per_token, peak_flops
         self.console = runs.console(2)
         self.bar: Progress | None = None

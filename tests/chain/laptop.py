@@ -20,6 +20,20 @@ SHORT = (
     "distill.warmup_steps=1",
     "distill.checkpoint_every=2",
     "distill.validate_every=3",
+    "sft.max_steps=4",
+    "sft.seq_length=128",
+    "sft.micro_batch_size=4",
+    "sft.global_batch_size=8",
+    "sft.warmup_steps=1",
+    "sft.checkpoint_every=2",
+    "sft.validate_every=2",
+    "dpo.data=[assets/chat_samples/preferences_heldout.jsonl.gz]",  # a reference of few pairs is soon measured
+    "dpo.max_steps=4",
+    "dpo.micro_batch_size=4",
+    "dpo.global_batch_size=8",
+    "dpo.warmup_steps=1",
+    "dpo.checkpoint_every=2",
+    "dpo.validate_every=2",
 )
 # a calibration of four micro-batches whose numbers can be held against another library's
 MEASURED = (
@@ -60,6 +74,21 @@ class Laptop:
 def ok(done: subprocess.CompletedProcess) -> subprocess.CompletedProcess:
     assert done.returncode == 0, f"{' '.join(done.args)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return done
+
+
+def weights(checkpoint):
+    """Every stored tensor of a NeMo checkpoint by name, optimizer state included."""
+    import torch
+    from torch.distributed.checkpoint import FileSystemReader, load
+    from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+
+    reader = FileSystemReader(checkpoint / "weights")
+    stored = reader.read_metadata().state_dict_metadata
+    state = {
+        k: torch.empty(m.size, dtype=m.properties.dtype) for k, m in stored.items() if isinstance(m, TensorStorageMetadata)
+    }
+    load(state, storage_reader=reader, no_dist=True)
+    return state
 
 
 def train_batch(laptop: Laptop, recipe: str, index: int, *overrides: str, key: str | None = "tokens"):

@@ -8,21 +8,7 @@ import time
 
 import pytest
 import torch
-from laptop import ok
-
-
-def weights(checkpoint):
-    """Every stored tensor of a NeMo checkpoint by name, optimizer state included."""
-    from torch.distributed.checkpoint import FileSystemReader, load
-    from torch.distributed.checkpoint.metadata import TensorStorageMetadata
-
-    reader = FileSystemReader(checkpoint / "weights")
-    stored = reader.read_metadata().state_dict_metadata
-    state = {
-        k: torch.empty(m.size, dtype=m.properties.dtype) for k, m in stored.items() if isinstance(m, TensorStorageMetadata)
-    }
-    load(state, storage_reader=reader, no_dist=True)
-    return state
+from laptop import ok, weights
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from nemo_plugins.data.module import Windows
 from nemo_plugins.reporting import chain
 
-STAGES = ("convert-import", "prune", "distill", "convert-export", "random/prune", "random/distill", "scratch/pretrain")
+STAGES = (
+    "convert-import", "prune", "distill", "convert-export", "sft", "dpo", "aligned-export",
+    "random/prune", "random/distill", "scratch/pretrain",
+)  # fmt: skip
 
 
 def tensors(folder):

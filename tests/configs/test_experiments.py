@@ -32,7 +32,9 @@ def test_a_header_says_purpose_hardware_launch_and_source(name):
 
 def test_minitron_7b_is_the_papers_chain():
     cfg = compose("minitron", ["+model=bielik11b", "experiment=minitron_7b"])
-    assert [stage.name for stage in cfg.experiment.stages] == ["convert-import", "prune", "distill", "convert-export"]
+    assert [stage.name for stage in cfg.experiment.stages] == [
+        "convert-import", "prune", "distill", "convert-export", "sft", "dpo", "aligned-export",
+    ]  # fmt: skip
     assert checks.student(cfg).parameters() == 7_477_727_232
     d = cfg.distill
     assert (d.max_steps, d.lr, d.min_lr, d.max_steps * d.global_batch_size) == (8000, 1.5e-4, 1.5e-5, 8_000_000)

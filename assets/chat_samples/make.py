@@ -1,0 +1,89 @@
+"""Make the samples of this folder again: dialogues, preference pairs and prompts with references, of simple Polish exercises.
+
+python assets/chat_samples/make.py
+"""
+
+import gzip
+import json
+import random
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from nemo_plugins.data.exercises import Exercise, exercises
+from nemo_plugins.data.number_words import to_words
+
+HERE = Path(__file__).resolve().parent
+COUNTS = {"sft": (2400, 420), "preferences": (1200, 280), "grpo": (1200, 280)}  # train, heldout
+SEEDS = {"sft": 1, "preferences": 2, "grpo": 3}
+LETTERS = "ABCD"
+
+
+def turns(question: str, *answer: str) -> list[dict[str, str]]:
+    users = [{"role": "user", "content": question}]
+    return users + [{"role": "assistant", "content": text} for text in answer]
+
+
+def wrong(exercise: Exercise, others: dict[str, list[str]], chance: random.Random) -> str:
+    """A wrong answer that one could give: near the right number, or right for another question of its kind."""
+    if exercise.answer.isdigit():
+        value, off = int(exercise.answer), chance.choice((-10, -2, -1, 1, 2, 10))
+        return str(value + off if value + off >= 0 else value - off)
+    if exercise.kind in ("arithmetic_words", "number_to_words"):
+        value = numbers()[exercise.answer]
+        return to_words(value + chance.choice((1, 2, 10)) if value < 5 else value + chance.choice((-2, -1, 1, 2)))
+    while (found := chance.choice(others[exercise.kind])) == exercise.answer:
+        pass
+    return found
+
+
+_NUMBERS: dict[str, int] = {}
+
+
+def numbers() -> dict[str, int]:
+    if not _NUMBERS:
+        _NUMBERS.update({to_words(value): value for value in range(10_000)})
+    return _NUMBERS
+
+
+def rows(kind: str, split: str, count: int) -> list[dict]:
+    chance = random.Random(f"{kind} {split}")
+    found = exercises(split, count, SEEDS[kind])
+    others: dict[str, list[str]] = {}
+    for exercise in found:
+        others.setdefault(exercise.kind, []).append(exercise.answer)
+    if kind == "sft":
+        return [{"messages": turns(one.question, one.answer)} for one in found]
+    if kind == "preferences":
+        return [
+            {"messages": turns(one.question), "chosen": one.answer, "rejected": wrong(one, others, chance)} for one in found
+        ]
+    return [prompt(one, others, chance) for one in found]
+
+
+def prompt(exercise: Exercise, others: dict[str, list[str]], chance: random.Random) -> dict:
+    """Numbers are asked for in a box; of words, four options are given."""
+    if exercise.answer.isdigit():
+        question = f"{exercise.question} Wynik podaj w \\boxed{{}}."
+        return {"messages": turns(question), "kind": "boxed_math", "reference": exercise.answer}
+    options = {exercise.answer}
+    while len(options) < len(LETTERS):
+        options.add(wrong(exercise, others, chance))
+    listed = sorted(options, key=lambda _: chance.random())
+    lines = "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, listed, strict=True))
+    question = f"{exercise.question}\n{lines}\nPodaj literę poprawnej odpowiedzi."
+    return {"messages": turns(question), "kind": "multiple_choice", "reference": LETTERS[listed.index(exercise.answer)]}
+
+
+def main() -> None:
+    for kind, counts in COUNTS.items():
+        for split, count in zip(("train", "heldout"), counts, strict=True):
+            lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows(kind, split, count))
+            path = HERE / f"{kind}_{split}.jsonl.gz"
+            path.write_bytes(gzip.compress(lines.encode(), mtime=0))
+            print(f"{path.name}: {count} rows, {path.stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    main()

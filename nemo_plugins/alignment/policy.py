@@ -1,0 +1,49 @@
+"""The student that an alignment stage trains on: its checkpoint as NeMo's module, its tokenizer with a chat template."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from nemo_plugins import runs
+from nemo_plugins.alignment.objective import Measure, pursue
+from nemo_plugins.alignment.watch import Watch
+from nemo_plugins.configs.schema import Recipe
+from nemo_plugins.data.chat.template import CHATML, ChatTemplate
+from nemo_plugins.models import nemo
+
+
+def tokenizer(checkpoint: Path, description: Path, vocabulary: int) -> tuple[object, ChatTemplate]:
+    """NeMo's tokenizer of a checkpoint over a copy of its files in `description`, and its ChatML.
+
+    Where the checkpoint's tokenizer has no chat template, the copy gets the one that the dialogues are written with, and with
+    it every folder that is exported later.
+
+    Raises:
+        runs.UserError: the tokenizer cannot write ChatML, or its own template is another.
+    """
+    made = nemo.tokenizer(nemo.description_of(checkpoint), description)
+    if not made.tokenizer.chat_template:
+        runs.folder.write(description / "chat_template.jinja", CHATML)
+        made = nemo.tokenizer(description, description)
+    return made, ChatTemplate(made.tokenizer, vocabulary)
+
+
+def starter(cfg: Recipe, checkpoint: Path, nemo_tokenizer, measure: Measure, watch: Watch) -> Callable[..., None]:
+    """How to start `llm.train` on a checkpoint with another loss, for `training.fit`."""
+    from nemo import lightning as nl
+    from nemo.collections import llm
+    from nemo.lightning import io
+    from nemo.lightning.ckpt_utils import ckpt_to_context_subdir
+
+    from nemo_plugins.training import trainer
+
+    def start(*, resume, **parts) -> None:
+        model = io.load_context(ckpt_to_context_subdir(str(checkpoint)), subpath="model")
+        trainer.recompute(model.config, cfg.platform.recompute)
+        pursue(model, measure, watch)
+        if resume.restore_config is None:
+            resume.restore_config = nl.RestoreConfig(path=str(checkpoint))
+        llm.train(model=model, tokenizer=nemo_tokenizer, resume=resume, **parts)
+
+    return start

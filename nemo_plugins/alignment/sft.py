@@ -1,0 +1,100 @@
+"""Supervised fine-tuning: the assistant's words of packed dialogues, each dialogue with its weight.
+
+What NeMo lacks: its fine-tuning packs with Transformer Engine alone, knows no weights (WICEL) and divides by micro-batch.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from nemo_plugins import runs
+from nemo_plugins.alignment import policy
+from nemo_plugins.alignment.adaptive_rate import AdaptiveRate
+from nemo_plugins.alignment.losses import sft_loss
+from nemo_plugins.alignment.objective import Batch
+from nemo_plugins.alignment.samples import Epochs, SampleModule
+from nemo_plugins.alignment.watch import Watch
+from nemo_plugins.configs.schema import Packing, Recipe
+from nemo_plugins.data.chat import sets
+from nemo_plugins.data.chat.dataset import Windows
+from nemo_plugins.planning import alignment_plan, distill_plan, training_plan
+from nemo_plugins.training.fit import fit
+
+CACHE = ".chats"  # below run.root: encoded dialogues, shared by its runs
+
+
+def measure(batch: Batch, logp: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Weighted cross-entropy summed over the learned tokens of `[b, s]`, and how many they are."""
+    mask = batch["loss_mask"]
+    total = sft_loss(logp, mask, mask, tokens=1.0)
+    return total, (mask > 0).sum(), {"loss": total}
+
+
+def run(cfg: Recipe, run: runs.Run) -> None:
+    """Fine-tune the run's student on `sft.data`."""
+    sft, source = cfg.sft, run.input(runs.policy(cfg, "sft"))
+    model = distill_plan.student(cfg)
+    tokenizer, template = policy.tokenizer(source, run.folder / "tokenizer", model.vocab_size)
+    which, cache = alignment_plan.packing(sft.packing), runs.run_root(cfg).parents[cfg.run.name.count("/")] / CACHE
+
+    def windows(name: str) -> Windows:
+        files = [run.input(runs.resolve(path)) for path in getattr(sft, name)]
+        samples = sets.dialogues(
+            files, template, cache, key=f"sft.{name}", policy=sft.bad_rows, seq_length=sft.seq_length, learn=sft.learn
+        )
+        packed = which is not Packing.none
+        return Windows(samples, sft.seq_length, template.pad, cfg.run.seed, packed=packed, thd=which is Packing.thd)
+
+    train, heldout = windows("data"), windows("heldout")
+    counts = {
+        "dialogues": len(train.samples),
+        "dialogues_dropped": train.samples.report["dropped"],
+        "windows": len(train),
+        "tokens": int(train.samples.positions.sum()),
+        "tokens_learned": int(train.samples.learned.sum()),
+        "heldout_dialogues": len(heldout.samples),
+    }
+
+    def load() -> tuple[SampleModule, dict[str, int]]:
+        total = sft.max_steps * sft.global_batch_size
+        sizes = dict(micro_batch_size=sft.micro_batch_size, global_batch_size=sft.global_batch_size)
+        shuffled = Epochs(train, total, cfg.run.seed)
+        return SampleModule(shuffled, {"heldout": heldout}, tokenizer, key="sft", seq_length=sft.seq_length, **sizes), counts
+
+    watch = Watch(("loss",), heldout={"loss": "val_loss"})
+    done = fit(
+        cfg,
+        run,
+        sft,
+        "sft",
+        tokenizer,
+        policy.starter(cfg, source, tokenizer, measure, watch),
+        training_plan.flops_per_token(sft, model),
+        watch,
+        load=load,
+        callbacks=[AdaptiveRate(sft.adaptive_tokens, watch)] if sft.adaptive_tokens else [],
+        tokens_per_step=sft.global_batch_size * sft.seq_length * train.fill,
+        facts={
+            "student": f"{model.parameters():,} parameters",
+            "packing": f"{which}, {train.fill:.1%} of the places filled",
+            "epochs": f"{sft.max_steps * sft.global_batch_size / len(train):.2f}",
+            "rows that could not be used": _faults(train.samples.report),
+        },
+    )
+    run.finish(
+        outputs=done.outputs,
+        next=runs.command(cfg, "dpo"),
+        metrics={
+            "loss_first": done.first["loss"],
+            "loss_last": done.last["loss"],
+            "first": done.first["loss"],
+            "last": done.last["loss"],
+            "fill": train.fill,
+            **done.metrics(),
+        },
+        data={**done.data, "rows": train.samples.report, "heldout_rows": heldout.samples.report},
+    )
+
+
+def _faults(report: dict) -> str:
+    return ", ".join(f"{kind} {count:,}" for kind, count in report["faults"].items()) or "none"

@@ -1,0 +1,113 @@
+"""Blends of sources: what weights mean in tokens, and how often a source is read over. Imports neither torch nor NumPy."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nemo_plugins.runs.errors import UserError
+
+EPOCHS = 4.0  # up to so many, repeated text is worth nearly as much as new (arXiv 2305.16264)
+ITEM_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 8, 7: 4, 8: 2}  # of megatron-core's DType codes
+
+
+@dataclass(frozen=True)
+class Source:
+    """A text's part in a training: its tokens, its share of the blend (all sum to 1), the tokens drawn from it."""
+
+    name: str
+    tokens: int | None  # None: not counted yet
+    share: float | None
+    drawn: int | None
+
+    @property
+    def epochs(self) -> float | None:
+        """How often it is read through; None where its tokens are not counted yet."""
+        return self.drawn / self.tokens if self.tokens and self.drawn is not None else None
+
+
+def check(weights: Sequence[float] | None, sources: Sequence[str], key: str) -> None:
+    """Weights are one positive number for each source; any scale. Raises UserError naming `data.weights`."""
+    if weights is None:
+        return
+    if len(weights) != len(sources):
+        raise UserError(
+            f"data.weights has {len(weights)} numbers for the {len(sources)} sources of {key}",
+            "expected one for each, in their order: " + ", ".join(names(sources)),
+        )
+    for weight, name in zip(weights, names(sources), strict=True):
+        if not (math.isfinite(weight) and weight > 0):
+            raise UserError(
+                f"data.weights: {weight:g} for {name}", "expected numbers above 0, e.g. [0.8,0.2]; leave out what to skip"
+            )
+
+
+def names(sources: Sequence[str]) -> list[str]:
+    """Short names of sources, apart from each other: the file's own, then with its folder, then the path as it is."""
+    last = [Path(source).name.split(".")[0] or str(source) for source in sources]
+    longer = [f"{Path(source).parent.name}/{name}" for source, name in zip(sources, last, strict=True)]
+    chosen = [one if last.count(one) == 1 else two for one, two in zip(last, longer, strict=True)]
+    return [one if chosen.count(one) == 1 else str(source) for one, source in zip(chosen, sources, strict=True)]
+
+
+def shares(tokens: Sequence[int | None], weights: Sequence[float] | None, extra: int = 0) -> list[float | None]:
+    """Share of each source in what is drawn, summing to 1.
+
+    Args:
+        tokens: of each source; shares are by them where no weights are given, None where one is not counted yet.
+        weights: of the sources but the last `extra`, which take part by their tokens beside the others as a whole.
+    """
+    if any(count is None for count in tokens) and (weights is None or extra):
+        return [None] * len(tokens)
+    if weights is None:
+        return [count / sum(tokens) for count in tokens]
+    kept = len(tokens) - extra
+    rest = [count / sum(tokens) for count in tokens[kept:]]
+    return [(1 - sum(rest)) * weight / sum(weights) for weight in weights] + rest
+
+
+def sources(called: Sequence[str], tokens: Sequence[int | None], shared: Sequence[float | None], trained: int) -> list[Source]:
+    """What each source gives to a training of `trained` tokens."""
+    drawn = [None if share is None else round(share * trained) for share in shared]
+    return [Source(*one) for one in zip(called, tokens, shared, drawn, strict=True)]
+
+
+def rows(blend: Sequence[Source]) -> list[tuple[str, str, str, str, str]]:
+    """Name, tokens, share, tokens drawn and epochs of each, for a table."""
+
+    def told(value: float | None, form: str) -> str:
+        return "?" if value is None else format(value, form)
+
+    return [
+        (one.name, told(one.tokens, ",d"), told(one.share, ".1%"), told(one.drawn, ",d"), told(one.epochs, ".2f"))
+        for one in blend
+    ]
+
+
+def warnings(blend: Sequence[Source]) -> list[str]:
+    """A line for each source that is read too often."""
+    return [
+        f"{one.name} is read {one.epochs:.1f} times ({one.drawn:,} tokens of {one.tokens:,}): beyond {EPOCHS:g} epochs "
+        "repeated text is worth ever less than new (arXiv 2305.16264); give it more text, a smaller weight, or fewer steps"
+        for one in blend
+        if one.epochs is not None and one.epochs > EPOCHS
+    ]
+
+
+def counted(prefix: str | Path) -> int | None:
+    """Tokens of a `.bin/.idx` pair from its header and size alone; None where there is no such pair.
+
+    Raises:
+        UserError: the index is not Megatron's.
+    """
+    data, index = Path(f"{prefix}.bin"), Path(f"{prefix}.idx")
+    if not (data.is_file() and index.is_file()):
+        return None
+    with index.open("rb") as stream:
+        header = stream.read(18)  # indexed_dataset.py: 9 bytes of magic, version <Q, type <B
+    if len(header) < 18 or header[:9] != b"MMIDIDX\x00\x00" or (code := struct.unpack("<QB", header[9:])[1]) not in ITEM_BYTES:
+        raise UserError(f"{index} is no index of Megatron tokens", "make the pair again, or give the text itself")
+    return data.stat().st_size // ITEM_BYTES[code]

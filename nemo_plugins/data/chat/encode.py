@@ -1,0 +1,74 @@
+"""Dialogues to token ids and the mask of what is learned: the assistant's words and the token that ends its turn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from nemo_plugins.data.chat.messages import Chat
+from nemo_plugins.data.chat.template import ChatTemplate, Turn
+from nemo_plugins.runs.errors import UserError
+
+BATCH = 512  # dialogues handed to the tokenizer at once
+LEARN = ("every", "last")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One dialogue of t tokens.
+
+    Attributes:
+        ids: token ids, int32 [t].
+        learned: true for the tokens that the loss counts, bool [t]. Never the first: nothing predicts it.
+        weight: of the sample in the loss.
+        where: `file:line`.
+    """
+
+    ids: np.ndarray
+    learned: np.ndarray
+    weight: float = 1.0
+    where: str = ""
+
+    @property
+    def positions(self) -> int:
+        """Places that the sample takes in a window: its last token is only ever a label, t - 1."""
+        return len(self.ids) - 1
+
+
+def encode(chats: Iterable[Chat], template: ChatTemplate, learn: str = "every") -> Iterator[Sample]:
+    """Samples of dialogues, in their order.
+
+    Args:
+        learn: "every" assistant turn, or only the "last".
+    Raises:
+        UserError: another `learn`.
+    """
+    if learn not in LEARN:
+        raise UserError(f"learn: {learn!r}", f"expected one of {', '.join(LEARN)}")
+    for batch in batches(chats):
+        for chat, turns in zip(batch, template.turns([chat.messages for chat in batch]), strict=True):
+            yield sample(turns, template, learn, chat.weight, chat.where)
+
+
+def sample(turns: list[Turn], template: ChatTemplate, learn: str, weight: float = 1.0, where: str = "") -> Sample:
+    """One dialogue's turns joined, its mask set."""
+    ids = [*template.bos, *(i for turn in turns for i in turn.ids)]
+    learned = np.zeros(len(ids), bool)
+    at, spans = len(template.bos), []
+    for turn in turns:
+        if turn.role == "assistant":
+            spans.append(slice(at + turn.content, at + turn.end))
+        at += len(turn.ids)
+    for span in spans if learn == "every" else spans[-1:]:
+        learned[span] = True
+    return Sample(np.array(ids, np.int32), learned, weight, where)
+
+
+def batches(items: Iterable) -> Iterator[list]:
+    """Lists of up to `BATCH` items."""
+    items = iter(items)
+    while batch := list(islice(items, BATCH)):
+        yield batch

@@ -1,0 +1,121 @@
+"""What supervised fine-tuning and preference training would do."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable
+from importlib.util import find_spec
+
+from nemo_plugins.configs.schema import Packing, Recipe, Recompute, SftConfig, TrainConfig
+from nemo_plugins.data.chat import messages, preferences, rows
+from nemo_plugins.models.architecture import Architecture
+from nemo_plugins.planning import checks, distill_plan, training_plan
+from nemo_plugins.planning.plan import Plan
+from nemo_plugins.runs import paths
+from nemo_plugins.runs.errors import UserError
+
+FIRST = 100  # rows of each file that a plan looks at; the stage itself looks at all of them before a model is loaded
+
+
+def sft(cfg: Recipe) -> Plan:
+    """Validate a supervised fine-tuning. Raises UserError naming the key."""
+    made, model = _begin(cfg, cfg.sft, "sft", messages.check, "fine-tune {} on dialogues")
+    if cfg.sft.adaptive_tokens is not None and cfg.sft.adaptive_tokens < 1:
+        raise UserError(f"sft.adaptive_tokens={cfg.sft.adaptive_tokens}: expected at least 1, or null for none")
+    made.need("packing", lambda: _packing(cfg, model))  # of the machine that trains, which may not be this one
+    return _end(made, cfg, cfg.sft, "sft", model)
+
+
+def dpo(cfg: Recipe) -> Plan:
+    """Validate a preference training. Raises UserError naming the key."""
+    made, model = _begin(cfg, cfg.dpo, "dpo", preferences.check, "align {} by preference pairs")
+    for key, least in (("beta", 0.0), ("lam", None), ("gamma", None)):
+        value = getattr(cfg.dpo, key)
+        if not (value > least if least is not None else value >= 0):
+            raise UserError(f"dpo.{key}={value:g}: expected {'a number above 0' if least is not None else '0 or more'}")
+    sizes = {key: 2 * getattr(cfg.dpo, key) for key in ("micro_batch_size", "global_batch_size")}  # sequences, not pairs
+    return _end(made, cfg, dataclasses.replace(cfg.dpo, **sizes), "dpo", model)
+
+
+def packing(which: Packing) -> Packing:
+    """What `auto` means here."""
+    if which is not Packing.auto:
+        return which
+    return Packing.thd if find_spec("transformer_engine") else Packing.mask
+
+
+def _begin(cfg: Recipe, train: TrainConfig, key: str, check: Callable, title: str) -> tuple[Plan, Architecture]:
+    model = distill_plan.student(cfg)
+    made = Plan(title.format(f"{cfg.model.name}'s student of {model.num_layers} layers, FFN {model.ffn_hidden_size}"))
+    if cfg.platform.context_parallel != 1:
+        raise UserError(
+            f"platform.context_parallel={cfg.platform.context_parallel}: {key} sums over whole sequences",
+            "expected platform.context_parallel=1; platform.tensor_parallel and platform.recompute=full save memory",
+        )
+    checks.platform(made, cfg.platform, {"student": model})
+    checks.schedule(train, key, cfg)
+    for name in ("data", "heldout"):
+        sources = getattr(train, name)
+        if not sources:
+            made.need("data", lambda name=name: _raise(f"{key}.{name} names no file", f"give {key}.{name}=[<file>.jsonl.gz]"))
+        for source in sources:
+            made.need("data", lambda name=name, source=source: _rows(source, f"{key}.{name}", train.bad_rows, check))
+    made.need("earlier", lambda: paths.policy(cfg, key))
+    return made, model
+
+
+def _end(made: Plan, cfg: Recipe, train: TrainConfig, key: str, model: Architecture) -> Plan:
+    training_plan.add(made, cfg, key, train, model)
+    made.sizes = f"{train.max_steps:,} steps, {training_plan.tokens(train):,} tokens at most"
+    return made
+
+
+def _rows(source: str, key: str, policy: str, check: Callable) -> None:
+    """The file is there and its first rows are of the right kind."""
+    report = rows.Report(key, "drop")
+    found = list(itertools.islice(rows.read([paths.resolve(source)], check, report), FIRST))
+    if policy == "error" and report.faults:
+        raise UserError(f"{key}: {source}, of its first {len(found) + report.dropped} rows", *report.lines())
+
+
+def _packing(cfg: Recipe, model: Architecture) -> None:
+    """The way of packing fits this environment, and a dense mask fits the memory."""
+    train, here = cfg.sft, find_spec("transformer_engine") is not None
+    which = packing(train.packing)
+    if which is Packing.thd and not here:
+        raise UserError("sft.packing=thd: Transformer Engine is not here", "expected sft.packing=mask, or auto")
+    if which is Packing.mask and here:
+        raise UserError(
+            "sft.packing=mask: Transformer Engine is here, and its causal attention would see all dialogues",
+            "expected sft.packing=thd, or auto",
+        )
+    if which is Packing.thd and train.micro_batch_size != 1:
+        raise UserError(
+            f"sft.micro_batch_size={train.micro_batch_size}: with sft.packing=thd a micro-batch is one window",
+            "expected sft.micro_batch_size=1",
+        )
+    if which is not Packing.thd and (need := scores(cfg, train, model, train.seq_length)) > (room := _room(cfg)):
+        fits = max((n for n in range(64, train.seq_length, 64) if scores(cfg, train, model, n) <= room), default=0)
+        raise UserError(
+            f"sft.seq_length={train.seq_length}: without Transformer Engine attention keeps its scores, "
+            f"about {checks.gib(need)} of them, {checks.gib(room)} are there",
+            f"expected at most sft.seq_length={fits}, platform.recompute=selective, or Transformer Engine",
+        )
+
+
+def scores(cfg: Recipe, train: SftConfig, model: Architecture, length: int) -> int:
+    """Bytes of the attention scores and probabilities that local attention keeps for its backward pass, and of the mask."""
+    square = train.micro_batch_size * length * length
+    layers = model.num_layers // cfg.platform.pipeline_parallel if cfg.platform.recompute is Recompute.none else 1
+    return square * (1 + 2 * checks.bytes_per_value(cfg) * layers * model.num_attention_heads // cfg.platform.tensor_parallel)
+
+
+def _room(cfg: Recipe) -> float:
+    if checks.on_gpu(cfg):
+        return cfg.platform.gpu_memory_gib * 2**30
+    return checks.free_memory() or float("inf")
+
+
+def _raise(*lines: str) -> None:
+    raise UserError(*lines)

@@ -1,0 +1,151 @@
+"""SFT and preference training of the short chain: against transformers, at other layouts, killed and resumed."""
+
+import os
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+import torch
+from laptop import REPOSITORY, ok, weights
+from safetensors.torch import load_file
+
+SFT = REPOSITORY / "assets" / "chat_samples" / "sft_train.jsonl.gz"
+PAIRS = REPOSITORY / "assets" / "chat_samples" / "preferences_heldout.jsonl.gz"
+LAYOUTS = {
+    "data": ("platform.devices=2", "micro_batch_size=1"),
+    "tensor": ("platform.devices=2", "platform.tensor_parallel=2", "micro_batch_size=2"),
+    "pipeline": ("platform.devices=2", "platform.pipeline_parallel=2", "micro_batch_size=1"),
+}
+COUNTED = ("accuracy", "chosen_fell")  # shares of pairs, of which one may lie on the edge
+
+
+def model_of(folder):
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+@pytest.fixture(scope="module")
+def template():
+    from transformers import AutoTokenizer
+
+    from nemo_plugins.data.chat.template import ChatTemplate
+
+    return ChatTemplate(AutoTokenizer.from_pretrained(REPOSITORY / "assets" / "tiny_pl"))
+
+
+@torch.no_grad()
+def logprobs(model, ids) -> torch.Tensor:
+    """log p of each token after the first, one sequence alone."""
+    ids = torch.as_tensor(np.array(ids), dtype=torch.long)[None]
+    return model(ids).logits[0, :-1].log_softmax(-1).gather(-1, ids[0, 1:, None])[:, 0]
+
+
+def test_packed_windows_train_on_what_each_dialogue_alone_would(laptop, exported, template, tmp_path):
+    """The first step's loss is transformers' over its dialogues one at a time, the assistant's tokens alone."""
+    from nemo_plugins.alignment.samples import Epochs
+    from nemo_plugins.data.chat import sets
+    from nemo_plugins.data.chat.dataset import Windows
+
+    samples = sets.dialogues([SFT], template, tmp_path, key="sft.data", policy="drop", seq_length=128, learn="every")
+    windows = Windows(samples, 128, template.pad, 1234)
+    first = Epochs(range(len(windows)), 32, 1234)
+    model, total, tokens = model_of(exported["distilled"]), 0.0, 0
+    for place in range(8):
+        for index in windows.windows[first[place]]:
+            sample = samples[int(index)]
+            learned = torch.from_numpy(np.array(sample.learned[1:]))
+            total -= float(logprobs(model, sample.ids)[learned].sum())
+            tokens += int(learned.sum())
+    assert laptop.losses("sft")[0] == pytest.approx(total / tokens, rel=1e-5)
+
+
+def test_the_reference_is_what_transformers_says(laptop, template, tmp_path):
+    from nemo_plugins.data.chat import sets
+
+    ok(laptop.recipe("convert", "convert.to=hf", "run.stage=sft-hf", f"convert.source={laptop.run / 'sft' / 'checkpoint'}"))
+    model = model_of(laptop.run / "sft-hf" / "hf")
+    samples = sets.pairs([PAIRS], template, tmp_path, key="dpo.data", policy="drop", seq_length=128)
+    stored, at = load_file(laptop.run / "dpo" / "reference" / "data.safetensors")["logp"], 0
+    for pair in range(20):
+        length = int(samples.positions[2 * pair : 2 * pair + 2].max())
+        for sample in (samples[2 * pair], samples[2 * pair + 1]):
+            wanted = logprobs(model, sample.ids)
+            assert torch.allclose(stored[at : at + len(wanted)], wanted, rtol=1e-4, atol=1e-5)
+            at += length
+    first = {key: laptop.losses("dpo", key)[0] for key in ("loss", "margin", "kl")}
+    assert first == {"loss": pytest.approx(np.log(2), rel=1e-6), "margin": 0, "kl": 0}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("stage", ["sft", "dpo"])
+def test_layouts(laptop, stage, layout):
+    """Data, tensor and pipeline parallel runs with other micro-batches are the run in one process."""
+    source = laptop.run / ("distill" if stage == "sft" else "sft") / "checkpoint"
+    *split, size = LAYOUTS[layout]
+    ok(laptop.recipe(stage, f"run.name=tiny_pl-laptop/{layout}", f"student.path={source}", *split, f"{stage}.{size}"))
+    keys = ["loss", "grad_norm", "val_loss"]
+    if stage == "dpo":
+        keys += ["margin", "logp_chosen", "logp_rejected", "val_margin", "val_chosen_shift", "val_kl", *COUNTED]
+    for key in keys:
+        one, two = laptop.losses(stage, key), laptop.losses(f"{layout}/{stage}", key)
+        bound = {"abs": 1 / 8} if key in COUNTED else {"rel": 1e-3 if key == "grad_norm" else 5e-5, "abs": 2e-4}
+        assert one and one == pytest.approx(two, **bound), key
+
+
+def test_a_killed_preference_training_goes_on_bit_equal(laptop):
+    own = ("run.name=tiny_pl-laptop/killed", f"student.path={laptop.run / 'sft' / 'checkpoint'}")
+    folder = laptop.run / "killed" / "dpo"
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    stage = subprocess.Popen(laptop.command("dpo", *own), start_new_session=True, **quiet)
+    deadline = time.monotonic() + 600
+    while not (folder / "steps" / "step=0000002").exists():
+        assert stage.poll() is None and time.monotonic() < deadline, (folder / "log.txt").read_text()[-3000:]
+        time.sleep(0.05)
+    os.kill(stage.pid, signal.SIGKILL)
+    stage.wait()
+    measured = (folder / "reference" / "data.safetensors").stat().st_mtime_ns
+    ok(laptop.recipe("dpo", *own))
+    assert (folder / "reference" / "data.safetensors").stat().st_mtime_ns == measured
+    straight, resumed = (weights(at / "steps" / "step=0000004") for at in (laptop.run / "dpo", folder))
+    assert straight.keys() == resumed.keys()
+    assert not [name for name in straight if not torch.equal(straight[name], resumed[name])]
+    for key in ("loss", "margin", "grad_norm", "val_margin", "val_logp_chosen"):
+        assert laptop.losses("dpo", key) == laptop.losses("killed/dpo", key), key
+
+
+def test_weights_of_dialogues_and_the_adaptive_rate(laptop, tmp_path):
+    """Half the weight is half the loss (WICEL), and a rate for four times the tokens is half the rate."""
+    import gzip
+    import json
+
+    rows = [json.loads(line) for line in gzip.decompress(SFT.read_bytes()).decode().splitlines()]
+    light = tmp_path / "light.jsonl"
+    light.write_text("".join(json.dumps({**row, "weight": 0.5}) + "\n" for row in rows))
+    source = f"student.path={laptop.run / 'distill' / 'checkpoint'}"
+    ok(laptop.recipe("sft", "run.name=tiny_pl-laptop/light", source, f"sft.data=[{light}]", "sft.max_steps=2"))
+    assert laptop.losses("light/sft")[0] == pytest.approx(laptop.losses("sft")[0] / 2, rel=1e-6)
+    tokens = 4000  # a first step learns some 250: its update is a quarter as large
+    ok(laptop.recipe("sft", "run.name=tiny_pl-laptop/adaptive", source, f"sft.adaptive_tokens={tokens}", "sft.max_steps=2"))
+    before, plain, scaled = (
+        weights(laptop.run / place)["module.output_layer.weight"].float()
+        for place in ("distill/checkpoint", "sft/steps/step=0000002", "adaptive/sft/steps/step=0000002")
+    )
+    ratio = (scaled - before).norm() / (plain - before).norm()
+    assert 0.15 < ratio < 0.4
+
+
+def test_the_exported_folder_renders_what_was_trained(laptop, template):
+    from transformers import AutoTokenizer
+
+    exported = laptop.run / "aligned-export" / "hf"
+    messages = [
+        {"role": "system", "content": "Odpowiadaj po polsku."},
+        {"role": "user", "content": "Ile to jest 2 + 2?"},
+        {"role": "assistant", "content": "4"},
+    ]
+    rendered = AutoTokenizer.from_pretrained(exported).apply_chat_template(messages)
+    assert rendered == template.ids(messages)
+    assert model_of(exported)(torch.tensor([rendered])).logits.isfinite().all()
