@@ -14,7 +14,7 @@ from nemo_plugins import runs
 from nemo_plugins.configs import Recipe
 from nemo_plugins.planning import plan_plan
 
-READS = ("model", "prune", "distill", "platform", "plan")
+READS = ("model", "prune", "distill", "sft", "dpo", "platform", "plan")
 
 
 @runs.recipe("plan", plan=plan_plan.plan, reads=READS, alone=lambda cfg: True)

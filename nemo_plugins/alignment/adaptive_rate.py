@@ -26,7 +26,7 @@ class AdaptiveRate(Callback):
     def __init__(self, tokens: int, watch: Watch):
         self.tokens, self.watch = tokens, watch
 
-    def on_train_start(self, trainer, pl_module) -> None:
+    def on_train_epoch_start(self, trainer, pl_module) -> None:  # with adapters there is no optimizer before
         optimizer = trainer.optimizers[0].mcore_optimizer
         optimizer.step = self.scaled(optimizer, optimizer.step)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nemo_plugins import platforms, runs
 from nemo_plugins.alignment import policy
+from nemo_plugins.alignment.generations import Generations, section
 from nemo_plugins.alignment.logprobs import summed
 from nemo_plugins.alignment.losses import kl_estimate, preference_loss
 from nemo_plugins.alignment.metrics import preference_metrics
@@ -76,7 +77,7 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     sets_of = {"data": train, "heldout": heldout}
     reference = Reference(run.folder / "reference", sets_of, dpo.micro_batch_size, made_of)
     order = train.by_length(dpo.global_batch_size)
-    shuffled = Epochs(train, dpo.max_steps * dpo.global_batch_size, cfg.run.seed, order)
+    shuffled = Epochs(train, dpo.max_steps, dpo.global_batch_size, cfg.run.seed, order)
     counts = {
         "pairs": len(train),
         "pairs_dropped": train.samples.report["dropped"],
@@ -88,6 +89,9 @@ def run(cfg: Recipe, run: runs.Run) -> None:
         sizes = dict(micro_batch_size=dpo.micro_batch_size, global_batch_size=dpo.global_batch_size)
         return SampleModule(shuffled, {"heldout": heldout}, tokenizer, key="dpo", seq_length=dpo.seq_length, **sizes), counts
 
+    spoken = []
+    if dpo.prompts and cfg.platform.pipeline_parallel == 1:
+        spoken.append(Generations(run.folder, dpo.prompts, template, tokenizer.tokenizer, cfg.model.context_length))
     watch = Watch(METRICS, heldout={name: f"val_{name}" for name in METRICS})
     done = fit(
         cfg,
@@ -99,7 +103,7 @@ def run(cfg: Recipe, run: runs.Run) -> None:
         training_plan.flops_per_token(dpo, model),
         watch,
         load=load,
-        callbacks=[reference],
+        callbacks=[reference, *spoken],
         tokens_per_step=counts["tokens"] / counts["pairs"] * dpo.global_batch_size,
         facts={
             "student": f"{model.parameters():,} parameters, its own reference before the first update",
@@ -108,7 +112,7 @@ def run(cfg: Recipe, run: runs.Run) -> None:
             "padding": f"{train.padding(dpo.micro_batch_size, shuffled.order(_random(cfg))):.1%} of a micro-batch's places",
             "epochs": f"{dpo.max_steps * dpo.global_batch_size / len(train):.2f}",
         },
-        pictures=preference_plots.sections,
+        pictures=lambda plots, lines: [*preference_plots.sections(plots, lines), *section(run.folder)],
     )
     lines = list(run.read_metrics()) if run.is_writer else []
     tested = next((line for line in reversed(lines) if "val_margin" in line), {})

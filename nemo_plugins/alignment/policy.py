@@ -29,8 +29,14 @@ def tokenizer(checkpoint: Path, description: Path, vocabulary: int) -> tuple[obj
     return made, ChatTemplate(made.tokenizer, vocabulary)
 
 
-def starter(cfg: Recipe, checkpoint: Path, nemo_tokenizer, measure: Measure, watch: Watch) -> Callable[..., None]:
-    """How to start `llm.train` on a checkpoint with another loss, for `training.fit`."""
+def starter(
+    cfg: Recipe, checkpoint: Path, nemo_tokenizer, measure: Measure, watch: Watch, adapters=None
+) -> Callable[..., None]:
+    """How to start `llm.train` on a checkpoint with another loss, for `training.fit`.
+
+    Args:
+        adapters: NeMo's PEFT, which then is among the trainer's callbacks; None: all weights are trained.
+    """
     from nemo import lightning as nl
     from nemo.collections import llm
     from nemo.lightning import io
@@ -44,6 +50,6 @@ def starter(cfg: Recipe, checkpoint: Path, nemo_tokenizer, measure: Measure, wat
         pursue(model, measure, watch)
         if resume.restore_config is None:
             resume.restore_config = nl.RestoreConfig(path=str(checkpoint))
-        llm.train(model=model, tokenizer=nemo_tokenizer, resume=resume, **parts)
+        llm.train(model=model, tokenizer=nemo_tokenizer, resume=resume, model_transform=adapters, **parts)
 
     return start

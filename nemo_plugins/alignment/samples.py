@@ -19,15 +19,16 @@ Order = Callable[[np.random.Generator], np.ndarray]
 
 
 class Epochs(Dataset):
-    """`total` samples: all of them in a new order, again and again.
+    """Samples for `steps` batches: all of them in a new order, again and again.
 
     Args:
         samples: what one epoch holds.
         order: a new order of all indices from a random generator; default: a plain shuffle.
     """
 
-    def __init__(self, samples: Dataset, total: int, seed: int, order: Order | None = None):
-        self.samples, self.total, self.seed = samples, total, seed
+    def __init__(self, samples: Dataset, steps: int, batch: int, seed: int, order: Order | None = None):
+        # one batch more: NeMo refuses to resume after the last step, where a stage may have been killed
+        self.samples, self.total, self.seed = samples, (steps + 1) * batch, seed
         self.order = order or (lambda random: random.permutation(len(samples)))
         self.epoch, self.indices = -1, np.zeros(0, np.int64)
         self.collate_fn = getattr(samples, "collate_fn", default_collate)

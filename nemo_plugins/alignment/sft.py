@@ -8,8 +8,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from nemo_plugins import runs
-from nemo_plugins.alignment import policy
+from nemo_plugins.alignment import lora, policy
 from nemo_plugins.alignment.adaptive_rate import AdaptiveRate
+from nemo_plugins.alignment.generations import Generations, section
 from nemo_plugins.alignment.losses import sft_loss
 from nemo_plugins.alignment.objective import Batch
 from nemo_plugins.alignment.samples import Epochs, SampleModule
@@ -56,31 +57,41 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     }
 
     def load() -> tuple[SampleModule, dict[str, int]]:
-        total = sft.max_steps * sft.global_batch_size
         sizes = dict(micro_batch_size=sft.micro_batch_size, global_batch_size=sft.global_batch_size)
-        shuffled = Epochs(train, total, cfg.run.seed)
+        shuffled = Epochs(train, sft.max_steps, sft.global_batch_size, cfg.run.seed)
         return SampleModule(shuffled, {"heldout": heldout}, tokenizer, key="sft", seq_length=sft.seq_length, **sizes), counts
 
-    watch = Watch(("loss",), heldout={"loss": "val_loss"})
+    watch, trained = Watch(("loss",), heldout={"loss": "val_loss"}), lora.adapters(sft.lora)
+    extra = [trained] if trained else []
+    if sft.prompts and cfg.platform.pipeline_parallel == 1:
+        extra.append(Generations(run.folder, sft.prompts, template, tokenizer.tokenizer, cfg.model.context_length))
+    if sft.adaptive_tokens:
+        extra.append(AdaptiveRate(sft.adaptive_tokens, watch))
     done = fit(
         cfg,
         run,
         sft,
         "sft",
         tokenizer,
-        policy.starter(cfg, source, tokenizer, measure, watch),
+        policy.starter(cfg, source, tokenizer, measure, watch, trained),
         training_plan.flops_per_token(sft, model),
         watch,
         load=load,
-        callbacks=[AdaptiveRate(sft.adaptive_tokens, watch)] if sft.adaptive_tokens else [],
+        callbacks=extra,
+        pictures=lambda plots, lines: section(run.folder),
+        leave="adapters" if trained else "checkpoint",
         tokens_per_step=sft.global_batch_size * sft.seq_length * train.fill,
         facts={
             "student": f"{model.parameters():,} parameters",
+            "trained": f"adapters of rank {sft.lora.dim}, alpha {sft.lora.alpha}" if trained else "all weights",
             "packing": f"{which}, {train.fill:.1%} of the places filled",
             "epochs": f"{sft.max_steps * sft.global_batch_size / len(train):.2f}",
             "rows that could not be used": _faults(train.samples.report),
         },
     )
+    if trained and run.is_writer:
+        lora.merge(source, done.outputs["adapters"], run.folder / "checkpoint")
+        done.outputs["checkpoint"] = run.folder / "checkpoint"
     run.finish(
         outputs=done.outputs,
         next=runs.command(cfg, "dpo"),

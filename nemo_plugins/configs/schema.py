@@ -407,6 +407,16 @@ class PretrainConfig(TrainConfig):
 
 
 @dataclass
+class LoraConfig:
+    """Low-rank adapters in the place of full fine-tuning, NeMo's own; merged into the weights when training is done."""
+
+    dim: int | None = None  # rank; null: all weights are trained
+    alpha: int = 32
+    dropout: float = 0.0
+    target_modules: list[str] = field(default_factory=lambda: ["linear_qkv", "linear_proj", "linear_fc1", "linear_fc2"])
+
+
+@dataclass
 class SftConfig(TrainConfig):
     """Supervised fine-tuning; `data` are dialogues, .jsonl[.gz] with `messages` and, where wanted, a `weight`."""
 
@@ -415,6 +425,8 @@ class SftConfig(TrainConfig):
     packing: Packing = Packing.auto
     learn: Learn = Learn.every
     bad_rows: BadRows = BadRows.drop
+    prompts: list[str] = field(default_factory=list)  # answered at each validation; not on pipelines
+    lora: LoraConfig = field(default_factory=LoraConfig)
     adaptive_tokens: int | None = None  # BS of lr * sqrt(T / BS), T a step's learned tokens (arXiv 2410.18565); null: lr stays
 
 
@@ -429,6 +441,7 @@ class DpoConfig(TrainConfig):
     lam: float = 2.5  # of dpop, outside beta
     gamma: float = 1.0  # of simpo
     bad_rows: BadRows = BadRows.drop
+    prompts: list[str] = field(default_factory=list)  # as of sft
 
 
 @dataclass

@@ -23,6 +23,8 @@ def sft(cfg: Recipe) -> Plan:
     made, model = _begin(cfg, cfg.sft, "sft", messages.check, "fine-tune {} on dialogues")
     if cfg.sft.adaptive_tokens is not None and cfg.sft.adaptive_tokens < 1:
         raise UserError(f"sft.adaptive_tokens={cfg.sft.adaptive_tokens}: expected at least 1, or null for none")
+    if cfg.sft.lora.dim is not None and cfg.sft.lora.dim < 1:
+        raise UserError(f"sft.lora.dim={cfg.sft.lora.dim}: expected at least 1, or null to train all weights")
     made.need("packing", lambda: _packing(cfg, model))  # of the machine that trains, which may not be this one
     return _end(made, cfg, cfg.sft, "sft", model)
 

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from nemo_plugins.configs.schema import Kind, LossConfig, ModelConfig, PlatformConfig, Precision, Recipe, TrainConfig
+from nemo_plugins.data import documents
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.planning import weights
 from nemo_plugins.planning.memory import data_parallel
@@ -15,7 +16,6 @@ from nemo_plugins.planning.plan import Plan, gib
 from nemo_plugins.runs import paths, workers
 from nemo_plugins.runs.errors import UserError
 
-TEXT = (".jsonl", ".jsonl.gz", ".txt", ".txt.gz")
 MULTIPLE = 64  # of FFN and hidden sizes, as ModelOpt's pruning has them
 LARGE = 1_000_000_000  # parameters beyond which platform=auto plans for GPUs on a machine that has none
 HOST_SHARE = 0.95  # of the free memory that a conversion may want
@@ -249,7 +249,8 @@ def data(plan: Plan, sources: list[str], key: str, shared: str) -> None:
         plan.need(
             "data",
             lambda: _raise(
-                f"{key} names no text", f"give {give}=[<file>]: .jsonl[.gz], .txt[.gz] or a Megatron .bin/.idx prefix"
+                f"{key} names no text",
+                f"give {give}=[<file or folder>]: {', '.join(documents.SUFFIXES)}, or a Megatron .bin/.idx prefix",
             ),
         )
     for source in sources:
@@ -258,11 +259,14 @@ def data(plan: Plan, sources: list[str], key: str, shared: str) -> None:
 
 def _source(source: str, key: str) -> None:
     path = paths.resolve(source)
+    if path.is_dir():
+        documents.shards(path)
+        return
     if path.is_file():
-        if not path.name.endswith(TEXT):
+        if not path.name.endswith(documents.SUFFIXES):
             raise UserError(
                 f"{key}: {source} is neither text nor tokens",
-                f"expected {', '.join(TEXT)} or a prefix of .bin and .idx",
+                f"expected {', '.join(documents.SUFFIXES)} or a prefix of .bin and .idx",
             )
         if path.stat().st_size == 0:
             raise UserError(f"{key}: {source} is empty")

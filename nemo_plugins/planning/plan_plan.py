@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from nemo_plugins.configs.schema import Format, Recipe
-from nemo_plugins.planning import checks, decode, devices, estimate, tables, training_plan
+from nemo_plugins.planning import checks, decode, devices, estimate, memory, tables, training_plan
 from nemo_plugins.planning.budget import gigabytes
 from nemo_plugins.planning.estimate import MFUS, PAPER, SEQ_LENGTHS, TRAINING_PASSES, Estimate
-from nemo_plugins.planning.plan import Plan, Table
+from nemo_plugins.planning.plan import Plan, Table, gib
 
 
 def plan(cfg: Recipe) -> Plan:
@@ -24,6 +26,7 @@ def plan(cfg: Recipe) -> Plan:
         *tables.budget(made, cfg.prune.budget, teacher, student),
         training_plan.schedule(cfg.distill, student, teacher),
         cost(made_of),
+        alignment(made_of, cfg),
         tables.memory(
             made, made_of.memory, cfg.platform, on_gpu, (f"plan.gpu={cfg.plan.gpu}", made_of.gpu) if on_gpu else None
         ),
@@ -50,6 +53,38 @@ def cost(made_of: Estimate) -> Table:
             (f"days on {made_of.gpus:,} GPU{'s' * (made_of.gpus > 1)}", f"{made_of.days:,.3g}"),
         ],
     )
+
+
+def alignment(made_of: Estimate, cfg: Recipe) -> Table:
+    """What SFT and preference training would take after it, at the same MFU; every place of a sequence counts as a token."""
+    pairs = dataclasses.replace(
+        cfg.dpo, micro_batch_size=2 * cfg.dpo.micro_batch_size, global_batch_size=2 * cfg.dpo.global_batch_size
+    )
+    columns = []
+    for train, passes in ((cfg.sft, TRAINING_PASSES), (pairs, TRAINING_PASSES)):
+        tokens = training_plan.tokens(train)
+        flops = passes * made_of.student.flops_per_token(train.seq_length) * tokens
+        hours = flops / (made_of.gpu.flops_per_second * made_of.mfu) / 3600
+        need = memory.training(made_of.student, train, cfg.platform, checks.bytes_per_value(cfg)).total
+        columns.append(
+            (
+                f"{train.max_steps:,}",
+                f"{train.global_batch_size:,} x {train.seq_length:,}",
+                f"{tokens:,}",
+                f"{hours:,.4g}",
+                f"{hours / made_of.gpus / 24:,.3g}",
+                gib(need),
+            )
+        )
+    names = (
+        "steps",
+        "sequences a step",
+        "tokens at most",
+        "GPU-hours at most",
+        f"days on {made_of.gpus:,} GPUs",
+        "memory of a GPU",
+    )
+    return Table("Alignment, estimated", list(zip(names, *columns, strict=True)), ["", "SFT", "preference pairs"])
 
 
 def papers_hours(made_of: Estimate) -> list[Table]:

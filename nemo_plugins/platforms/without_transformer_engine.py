@@ -4,6 +4,7 @@ Nothing here chooses a device. Line numbers are those of NeMo 2.7.3, megatron-co
 """
 
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import torch
 
@@ -98,3 +99,13 @@ def fused_kernels() -> None:
         check(self)
 
     TransformerConfig.__post_init__ = check_without_fusions
+
+
+@adjustment(
+    "adapted_layers", because="nemo/collections/llm/peft/lora.py:703 compares a layer's class with Transformer Engine's"
+)
+def adapted_layers() -> None:
+    from nemo.collections.llm.peft import lora, utils
+
+    lora.te = SimpleNamespace(Linear=None)
+    utils.HAVE_TE = False  # Megatron's module of that name is there, its classes are not

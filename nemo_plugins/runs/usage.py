@@ -65,6 +65,8 @@ KEYS = {
         "sft.seq_length=N, sft.packing=auto|thd|mask|none": "a window; how dialogues share it without seeing each other",
         "sft.learn=every|last": "the assistant's turns that are learned",
         "sft.bad_rows=drop|error": "what becomes of rows that cannot be used",
+        "sft.prompts=[TEXT]": "answered at each validation, for people to read",
+        "sft.lora.dim=N": "low-rank adapters of rank N, merged in the end (default: all weights are trained); .alpha=N",
         "sft.adaptive_tokens=N": "lr * sqrt(learned tokens of the step / N)",
         "student.path=DIR": "NeMo checkpoint (default: what the run's distill left)",
     },

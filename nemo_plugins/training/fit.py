@@ -55,6 +55,7 @@ def fit(
     callbacks: Sequence = (),
     tokens_per_step: float | None = None,
     pictures: Callable | None = None,
+    leave: str = "checkpoint",
 ) -> Fit:
     """Train for `train.max_steps` steps and leave `<run>/checkpoint` with the weights.
 
@@ -69,6 +70,7 @@ def fit(
         load: gives data module and counts where the stage does not train on text.
         callbacks: of the stage's own, before the common ones.
         tokens_per_step: where a sequence is not always full.
+        leave: another name than `checkpoint`, where the weights are not a whole model's.
         pictures: from the folder of plots and the lines of `metrics.jsonl` to further sections of the report.
 
     Raises:
@@ -94,7 +96,7 @@ def fit(
     guard = Guard(train.bad_step, train.spike, train.global_batch_size, key)
     per_step = tokens_per_step or train.global_batch_size * train.seq_length
     metrics = Metrics(run, train, key, heldout, guard, per_step, flops_per_token, peak_flops(cfg), watch)
-    final = run.folder / "checkpoint"
+    final = run.folder / leave
     with Stops(train.stop_minutes) as stops:
         saving = checkpoints.StepCheckpoint(train, steps, final, stops, metrics.validated)
         made.callbacks.extend([*callbacks, heldout, guard, metrics, saving])
@@ -105,7 +107,7 @@ def fit(
             resume=trainer.resume(resumed[1] if resumed else None),
             log=nl.NeMoLogger(explicit_log_dir=str(run.folder / "nemo"), update_logger_directory=False),
         )
-    outputs = {"checkpoint": final}
+    outputs = {leave: final}
     if run.is_writer:
         events = [*([f"resumed at step {resumed[0]:,}"] if resumed else []), *guard.events]
         known = {**schedule(train, per_step), **_labelled(counts), "precision": trainer.precision(cfg.platform, here).value}

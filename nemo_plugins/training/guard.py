@@ -47,7 +47,7 @@ class Guard(Callback):
         self.skipped_in_a_row = int(state_dict["skipped_in_a_row"])
         self.events = list(state_dict["events"])
 
-    def on_train_start(self, trainer, pl_module) -> None:
+    def on_train_epoch_start(self, trainer, pl_module) -> None:  # with adapters there is no optimizer before
         optimizer = trainer.optimizers[0].mcore_optimizer
         optimizer.step = self.guarded(trainer, optimizer, optimizer.step)
 

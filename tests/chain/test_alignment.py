@@ -51,7 +51,7 @@ def test_packed_windows_train_on_what_each_dialogue_alone_would(laptop, exported
 
     samples = sets.dialogues([SFT], template, tmp_path, key="sft.data", policy="drop", seq_length=128, learn="every")
     windows = Windows(samples, 128, template.pad, 1234)
-    first = Epochs(range(len(windows)), 32, 1234)
+    first = Epochs(range(len(windows)), 4, 8, 1234)
     model, total, tokens = model_of(exported["distilled"]), 0.0, 0
     for place in range(8):
         for index in windows.windows[first[place]]:
@@ -114,6 +114,71 @@ def test_a_killed_preference_training_goes_on_bit_equal(laptop):
     assert not [name for name in straight if not torch.equal(straight[name], resumed[name])]
     for key in ("loss", "margin", "grad_norm", "val_margin", "val_logp_chosen"):
         assert laptop.losses("dpo", key) == laptop.losses("killed/dpo", key), key
+
+
+def test_adapters_are_trained_resumed_and_merged(laptop, template, tmp_path):
+    """Killed on two tensor-parallel processes and resumed, the merged weights have the loss of the training's end."""
+    from nemo_plugins.data.chat import sets
+
+    source = f"student.path={laptop.run / 'distill' / 'checkpoint'}"
+    own = (
+        "run.name=tiny_pl-laptop/lora",
+        source,
+        "sft.lora.dim=4",
+        "sft.lr=5e-3",
+        "platform.devices=2",
+        "platform.tensor_parallel=2",
+    )
+    folder = laptop.run / "lora" / "sft"
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    stage = subprocess.Popen(laptop.command("sft", *own), start_new_session=True, **quiet)
+    deadline = time.monotonic() + 600
+    while not (folder / "steps" / "step=0000002").exists():
+        assert stage.poll() is None and time.monotonic() < deadline, (folder / "log.txt").read_text()[-3000:]
+        time.sleep(0.05)
+    os.killpg(stage.pid, signal.SIGKILL)
+    stage.wait()
+    ok(laptop.recipe("sft", *own))
+    losses = laptop.losses("lora/sft")
+    assert losses[0] == pytest.approx(laptop.losses("sft")[0], rel=2e-5) and len(losses) == 4
+    ok(laptop.recipe("convert", "convert.to=hf", "run.stage=lora-hf", f"convert.source={folder / 'checkpoint'}"))
+    model = model_of(laptop.run / "lora-hf" / "hf")
+    common = dict(key="sft.heldout", policy="drop", seq_length=128, learn="every")
+    heldout = [REPOSITORY / "assets" / "chat_samples" / "sft_heldout.jsonl.gz"]
+    from nemo_plugins.data.chat.dataset import Windows
+
+    samples = sets.dialogues(heldout, template, tmp_path, **common)
+    windows = Windows(samples, 128, template.pad, 1234)
+    total, tokens = 0.0, 0
+    for window in windows.windows[: len(windows) // 8 * 8]:
+        for index in window:
+            learned = torch.from_numpy(np.array(samples[int(index)].learned[1:]))
+            total -= float(logprobs(model, samples[int(index)].ids)[learned].sum())
+            tokens += int(learned.sum())
+    assert laptop.losses("lora/sft", "val_loss")[-1] == pytest.approx(total / tokens, rel=2e-5)
+    assert laptop.losses("lora/sft", "val_loss")[-1] != pytest.approx(laptop.losses("sft", "val_loss")[-1], rel=1e-3)
+
+
+def test_it_answers_the_fixed_prompts_at_each_validation(laptop):
+    """What it says at the end of SFT is what transformers says greedily."""
+    import json
+
+    from transformers import AutoTokenizer
+
+    files = sorted((laptop.run / "sft" / "samples").iterdir())
+    assert [file.name for file in files] == ["step=0000002.json", "step=0000004.json"]
+    said = json.loads(files[-1].read_text())
+    folder = laptop.run / "sft-hf" / "hf"
+    ok(laptop.recipe("convert", "convert.to=hf", "run.stage=sft-hf", f"convert.source={laptop.run / 'sft' / 'checkpoint'}"))
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), model_of(folder)
+    for one in said:
+        ids = tokenizer.apply_chat_template([{"role": "user", "content": one["prompt"]}], add_generation_prompt=True)
+        end = [tokenizer.convert_tokens_to_ids("<|im_end|>"), tokenizer.eos_token_id]
+        written = model.generate(
+            torch.tensor([ids]), max_new_tokens=48, do_sample=False, eos_token_id=end, pad_token_id=tokenizer.pad_token_id
+        )
+        assert one["answer"] == tokenizer.decode(written[0, len(ids) :], skip_special_tokens=True)
+    assert "What it says" in (laptop.run / "sft" / "report.html").read_text()
 
 
 def test_weights_of_dialogues_and_the_adaptive_rate(laptop, tmp_path):

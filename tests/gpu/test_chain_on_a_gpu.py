@@ -45,3 +45,22 @@ def test_distillation_follows_the_cpu(root):
         lines = map(json.loads, (root / "tiny_pl" / kind / "distill" / "metrics.jsonl").read_text().splitlines())
         losses[kind] = [line["loss"] for line in lines if "loss" in line]
     assert losses["gpu"] == pytest.approx(losses["cpu"], rel=0.02)
+
+
+def test_packed_sequences_keep_dialogues_apart(root):
+    """Transformer Engine's packed sequences have the loss of one dialogue a window, to bf16 accuracy; DPO starts at ln 2."""
+    pytest.importorskip("transformer_engine")
+    recipe("prune", root, "platform=cpu", "prune.calibration.samples=8", "data.heldout_samples=32")
+    student = f"student.path={root / 'tiny_pl' / 'prune' / 'checkpoint'}"
+    losses = {}
+    for packing, windows in (("thd", 64), ("none", 512)):  # about as many dialogues a step
+        steps = ("sft.max_steps=1", "sft.warmup_steps=0", "sft.prompts=[]")
+        sizes = (*steps, "sft.micro_batch_size=1", f"sft.global_batch_size={windows}")
+        recipe("sft", root, student, "platform=gpu", f"sft.packing={packing}", f"run.name=tiny_pl/{packing}", *sizes)
+        line = json.loads((root / "tiny_pl" / packing / "sft" / "metrics.jsonl").read_text().splitlines()[0])
+        losses[packing] = line["loss"]
+    assert losses["thd"] == pytest.approx(losses["none"], rel=0.05)
+    short = ("dpo.max_steps=1", "dpo.warmup_steps=0", "dpo.global_batch_size=8", "dpo.prompts=[]")
+    recipe("dpo", root, student, "platform=gpu", *short)
+    first = json.loads((root / "tiny_pl" / "dpo" / "metrics.jsonl").read_text().splitlines()[0])
+    assert first["loss"] == pytest.approx(0.6931, abs=1e-3) and abs(first["margin"]) < 0.01

@@ -117,11 +117,11 @@ def test_text_that_is_not_here_is_missing_and_named():
 
 
 def test_text_of_another_kind_and_half_a_prefix_are_named(tmp_path):
-    (tmp_path / "text.parquet").write_text("x")
+    (tmp_path / "text.docx").write_text("x")
     (tmp_path / "half.bin").write_text("x")
     (tmp_path / "empty.txt").touch()
-    said = missing(plan("pretrain", "data.train=[text.parquet,half,empty.txt]"), "data")
-    assert "text.parquet is neither text nor tokens" in said
+    said = missing(plan("pretrain", "data.train=[text.docx,half,empty.txt]"), "data")
+    assert "text.docx is neither text nor tokens" in said
     assert "half.idx is missing" in said
     assert "empty.txt is empty" in said
 

@@ -12,7 +12,7 @@ import traceback
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from types import FunctionType
+from types import FunctionType, SimpleNamespace
 
 # For each adjustment a probe that fails without it.
 NEEDED_BY = {
@@ -40,6 +40,7 @@ NEEDED_BY = {
     "norm_type": "convert-mistral-bfloat16",
     "prunable_norm": "prune",
     "fused_kernels": "convert-llama-float32",
+    "adapted_layers": "adapted_layer",
 }
 CONVERSIONS = tuple(f"convert-{kind}-{dtype}" for kind in ("mistral", "llama") for dtype in ("float32", "bfloat16"))
 SEQ_LENGTH = 32
@@ -311,6 +312,21 @@ def recomputed_function() -> None:
     assert torch.equal(given.grad != 0, result != 0) and 0 < int((result == 0).sum()) < 64
 
 
+def adapted_layer() -> None:
+    """NeMo's LoRA gets as far as saying that a layer is none of Megatron's."""
+    import torch
+    from nemo.collections.llm.peft import LoRA
+
+    layer = torch.nn.Identity()
+    layer.config = SimpleNamespace(sequence_parallel=False)
+    try:
+        LoRA(target_modules=["linear_qkv"]).transform(layer, "linear_qkv", "module")
+    except NotImplementedError as error:
+        assert "unrecognized" in str(error), error
+    else:
+        raise AssertionError("an Identity became an adapted layer")
+
+
 def seed_differs_by_rank() -> None:
     """Two tensor-parallel ranks draw different shards, and what is drawn there leaves the common generator alone."""
     import torch
@@ -384,6 +400,7 @@ PROBES = {name: partial(convert, *name.split("-")[1:]) for name in CONVERSIONS} 
     "finetune": finetune,
     "fused_function": fused_function,
     "recomputed_function": recomputed_function,
+    "adapted_layer": adapted_layer,
     "tensor_from_another_rank": tensor_from_another_rank,
     "seed_differs_by_rank": seed_differs_by_rank,
 }
