@@ -179,12 +179,6 @@ def _work(main: Main, cfg: Recipe, run: Run, resumable: bool) -> int:
         return DONE
     except UserError:
         raise
-    except OSError as error:
-        if error.errno not in NO_ROOM:
-            return _failed()
-        raise UserError(
-            f"{run.folder}: no room left on the disk ({error})", "make room; the same command goes on, what was whole stays"
-        ) from None
     except (Stopped, KeyboardInterrupt) as stop:
         return _stopped(run, stop, resumable)
     except Failed as failed:
@@ -195,11 +189,22 @@ def _work(main: Main, cfg: Recipe, run: Run, resumable: bool) -> int:
         if not left.code and run.stage and run.is_writer and not run.finished:  # Lightning's answer to SIGTERM
             return _stopped(run, left, resumable)
         return left.code if isinstance(left.code, int) else FAILED if left.code else DONE
-    except Exception:
-        return _failed()
+    except Exception as error:
+        if not is_full_disk(error):
+            return _failed()
+        raise UserError(
+            f"{run.folder}: no room left on the disk ({error})", "make room; the same command goes on, what was whole stays"
+        ) from None
     finally:
         output.loud()
         run.close()
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether a full disk or quota is what happened; Megatron's writers hand on no more of it than the text."""
+    if isinstance(error, OSError):
+        return error.errno in NO_ROOM
+    return any(f"[Errno {number}]" in str(error) for number in NO_ROOM)
 
 
 def _failed() -> int:
