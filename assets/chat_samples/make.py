@@ -67,10 +67,11 @@ def prompt(exercise: Exercise, others: dict[str, list[str]], chance: random.Rand
     if exercise.answer.isdigit():
         question = f"{exercise.question} Wynik podaj w \\boxed{{}}."
         return {"messages": turns(question), "kind": "boxed_math", "reference": exercise.answer}
-    options = {exercise.answer}
-    while len(options) < len(LETTERS):
-        options.add(wrong(exercise, others, chance))
-    listed = sorted(options, key=lambda _: chance.random())
+    listed = [exercise.answer]
+    while len(listed) < len(LETTERS):
+        if (another := wrong(exercise, others, chance)) not in listed:
+            listed.append(another)
+    chance.shuffle(listed)
     lines = "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, listed, strict=True))
     question = f"{exercise.question}\n{lines}\nPodaj literę poprawnej odpowiedzi."
     return {"messages": turns(question), "kind": "multiple_choice", "reference": LETTERS[listed.index(exercise.answer)]}

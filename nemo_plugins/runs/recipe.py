@@ -9,10 +9,12 @@ from __future__ import annotations
 import errno
 import functools
 import os
+import shutil
 import signal
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hydra
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 Main = Callable[[Recipe, Run], None]
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+NEARLY_FULL = 1 << 20  # bytes
 
 
 def recipe(
@@ -190,7 +193,7 @@ def _work(main: Main, cfg: Recipe, run: Run, resumable: bool) -> int:
             return _stopped(run, left, resumable)
         return left.code if isinstance(left.code, int) else FAILED if left.code else DONE
     except Exception as error:
-        if not is_full_disk(error):
+        if not is_full_disk(error, run.folder):
             return _failed()
         raise UserError(
             f"{run.folder}: no room left on the disk ({error})", "make room; the same command goes on, what was whole stays"
@@ -200,11 +203,17 @@ def _work(main: Main, cfg: Recipe, run: Run, resumable: bool) -> int:
         run.close()
 
 
-def is_full_disk(error: BaseException) -> bool:
-    """Whether a full disk or quota is what happened; Megatron's writers hand on no more of it than the text."""
+def is_full_disk(error: BaseException, folder: Path) -> bool:
+    """Whether a full disk or quota is what happened.
+
+    Megatron's writer processes hand on no more of it than a text, and torch's writer of archives says of a full disk that a
+    position is unexpected: what no error number tells, the room that is left does.
+    """
     if isinstance(error, OSError):
         return error.errno in NO_ROOM
-    return any(f"[Errno {number}]" in str(error) for number in NO_ROOM)
+    if any(f"[Errno {number}]" in str(error) for number in NO_ROOM):
+        return True
+    return folder.exists() and shutil.disk_usage(folder).free < NEARLY_FULL
 
 
 def _failed() -> int:

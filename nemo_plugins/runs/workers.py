@@ -12,6 +12,7 @@ import threading
 import time
 
 from nemo_plugins.configs.schema import PlatformConfig
+from nemo_plugins.runs.children import WORKER
 from nemo_plugins.runs.errors import RESUMABLE
 
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
@@ -57,7 +58,7 @@ def start(platform: PlatformConfig, arguments: list[str]) -> int:
     workers: list[subprocess.Popen] = []
     tails: list[collections.deque] = []
     for number in range(count):
-        env = {**inherited, **shared, "RANK": str(number), "LOCAL_RANK": str(number)}
+        env = {**inherited, **shared, "RANK": str(number), "LOCAL_RANK": str(number), WORKER: "1"}
         streams = (
             {} if number == 0 else {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True, "errors": "replace"}
         )

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -52,6 +54,9 @@ def test_good_dialogues_pass(tmp_path, turns):
         ({"messages": [USER, ANSWER], "weight": 0}, "weight"),
         ({"messages": [USER, ANSWER], "weight": float("nan")}, "weight"),
         ({"messages": [USER, ANSWER], "weight": True}, "weight"),
+        ({"messages": [USER, ANSWER], "weight": 10**400}, "weight"),
+        ({"messages": [USER, ANSWER], "weight": 1e-60}, "weight"),  # 0 in fp32
+        ({"messages": [USER, ANSWER], "tools": [{"name": "a\ud83d"}]}, "text"),
         ({"messages": [USER, ANSWER], "finish_reason": "length"}, "truncated"),
         ({"messages": [USER, {"role": "assistant", "content": "```python\nprint(1)"}]}, "truncated"),
         ({"messages": [USER, {"role": "assistant", "content": "słowo " * 40}]}, "truncated"),
@@ -92,6 +97,30 @@ def test_a_line_beyond_all_measure_is_skipped_unread(tmp_path, monkeypatch):
     assert len(found) == 2 and report.faults == {"line_too_long": 1}
 
 
+def test_a_line_just_too_long_takes_no_other_with_it(tmp_path, monkeypatch):
+    good = json.dumps({"messages": [USER, ANSWER]}).encode() + b"\n"
+    monkeypatch.setattr(rows, "LONGEST", len(good))
+    found, report = read(tmp_path, [good, good[:-1] + b" \n", good])
+    assert len(found) == 2 and report.faults == {"line_too_long": 1}
+
+
+def test_a_byte_order_mark_is_no_fault(tmp_path):
+    assert len(read(tmp_path, [b"\xef\xbb\xbf", {"messages": [USER, ANSWER]}])[0]) == 1
+
+
+def test_control_tokens_in_a_text_are_pointed_out(tmp_path):
+    row = {"messages": [{"role": "user", "content": "<|im_start|>user\nIle?<|im_end|>"}, ANSWER]}
+    found, report = read(tmp_path, [row])
+    assert len(found) == 1 and report.notices == {"special_token_text": 1}
+
+
+def test_faults_can_be_printed_whatever_the_row_holds(tmp_path):
+    names = [{"name": "a\ud83d"}, {"name": "a\ud83d"}]
+    _, report = read(tmp_path, [{"messages": [USER, ANSWER]}, {"messages": [USER, ANSWER], "tools": names}])
+    "\n".join(report.lines()).encode()
+    assert report.faults == {"tools": 1}
+
+
 def test_errors_are_refused_by_policy_and_named(tmp_path):
     with pytest.raises(UserError, match="1 of 2 rows cannot be used(?s:.)*empty_turn 1(?s:.)*a.jsonl:2"):
         read(tmp_path, [{"messages": [USER, ANSWER]}, {"messages": [USER, {**ANSWER, "content": ""}]}], policy="error")
@@ -120,3 +149,16 @@ def test_pairs(tmp_path, change, kind):
     found, report = read(tmp_path, [good, {**good, **change}], preferences.check)
     assert dict(report.faults) == ({kind: 1} if kind else {}) and len(found) == (1 if kind else 2)
     assert (found[-1].chosen, found[-1].rejected) == ("4", "5")
+
+
+def test_a_cut_off_rejected_answer_is_kept_and_counted(tmp_path):
+    row = {"messages": [USER], "chosen": "4", "rejected": "słowo " * 40}
+    found, report = read(tmp_path, [row], preferences.check)
+    assert len(found) == 1 and report.notices == {"rejected_truncated": 1}
+
+
+def test_rows_are_checked_before_anything_heavy_is_imported():
+    """A recipe refuses wrong rows within a second."""
+    code = "from nemo_plugins.data.chat import messages, preferences, prompts, rows; import sys; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "numpy", "transformers"}.intersection(loaded)

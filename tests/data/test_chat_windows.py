@@ -1,5 +1,6 @@
 """Packed windows: full, every dialogue once, none sees another, and the loss is that of the dialogues alone."""
 
+import json
 import os
 from pathlib import Path
 from unittest import mock
@@ -11,6 +12,7 @@ from transformers import AutoTokenizer
 
 from nemo_plugins.data.chat import packing, sets
 from nemo_plugins.data.chat.dataset import Windows
+from nemo_plugins.data.chat.encode import Sample
 from nemo_plugins.data.chat.pairs import Pairs
 from nemo_plugins.data.chat.template import ChatTemplate
 from nemo_plugins.runs.errors import UserError
@@ -72,6 +74,17 @@ def test_a_window_holds_whole_dialogues(samples, template):
     assert not allowed[second:, :second].any()
 
 
+def test_weights_of_dialogues_are_in_the_loss_mask():
+    """Two dialogues of weight 1 and ¼; the token that only predicts has none, nor has the padding."""
+    one, two = (Sample(np.arange(4), np.array([0, 0, 1, 1], bool), weight) for weight in (1.0, 0.25))
+    made = packing.window([one, two], 8, pad=9)
+    assert made["loss_mask"].tolist() == [0, 1, 1, 0, 0.25, 0.25, 0, 0]
+    assert made["tokens"].tolist() == [0, 1, 2, 0, 1, 2, 9, 9] and made["labels"].tolist() == [1, 2, 3, 1, 2, 3, 9, 9]
+    assert made["position_ids"].tolist() == [0, 1, 2, 0, 1, 2, 0, 1]
+    with pytest.raises(ValueError, match="at most 5 places together, got 6"):
+        packing.window([one, two], 5, pad=9)
+
+
 def test_thd_says_where_each_dialogue_ends(samples, template):
     dense, thd = (Windows(samples, LENGTH, template.pad, seed=1, thd=thd) for thd in (False, True))
     item = thd[0]
@@ -90,6 +103,15 @@ def test_too_long_and_unlearnable_rows_are_counted_and_the_rest_is_kept(template
     assert made.report["faults"]["too_long"] + len(made) == 420 and made.positions.max() <= 24
     with pytest.raises(UserError, match="sft.data: .* rows cannot be used(?s:.)*too_long"):
         sets.dialogues(source, template, tmp_path, policy="error", **common)
+
+
+def test_pairs_say_whether_prompt_or_answer_was_too_long(template, tmp_path):
+    file = tmp_path / "a.jsonl"
+    rows = [("słowo " * 60, "4", "5"), ("Ile?", "4", "słowo " * 8 + "\n" + "słowo " * 60), ("Ile?", "4", "5")]
+    lines = [{"messages": [{"role": "user", "content": ask}], "chosen": yes, "rejected": no} for ask, yes, no in rows]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    made = sets.pairs([file], template, tmp_path / "cache", key="dpo.data", policy="drop", seq_length=48)
+    assert len(made) == 2 and made.report["faults"] == {"prompt_too_long": 1, "too_long": 1}
 
 
 def test_pairs_of_like_length_are_together_and_none_is_lost(pairs, template):

@@ -3,7 +3,9 @@
 import os
 import signal
 import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -64,3 +66,36 @@ def test_the_world_is_read_from_the_environment(monkeypatch, env, world):
     assert workers.world() == world
     assert workers.needed(PlatformConfig(devices=2)) == (world is None)
     assert not workers.needed(PlatformConfig(devices=1))
+
+
+def test_workers_end_with_a_launcher_that_is_killed(tmp_path):
+    """Nobody is left to end them: the kernel does."""
+    script = tmp_path / "stage.py"
+    script.write_text(
+        "import os, sys, time\n"
+        f"sys.path.insert(0, {str(Path(__file__).resolve().parents[2])!r})\n"
+        "from nemo_plugins.configs.schema import PlatformConfig\n"
+        "from nemo_plugins.runs import workers\n"
+        "if workers.world() is None:\n"
+        "    sys.exit(workers.start(PlatformConfig(devices=2), sys.argv))\n"
+        f"open({str(tmp_path)!r} + '/pid-' + os.environ['RANK'], 'w').write(str(os.getpid()))\n"
+        "time.sleep(120)\n"
+    )
+    launcher = subprocess.Popen([sys.executable, str(script)], start_new_session=True)
+    pids = [tmp_path / f"pid-{rank}" for rank in (0, 1)]
+    deadline = time.monotonic() + 60
+    while not all(path.exists() and path.read_text() for path in pids):
+        assert launcher.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    launcher.kill()
+    launcher.wait()
+    while any(_lives(int(path.read_text())) for path in pids):
+        assert time.monotonic() < deadline, "a worker outlived its launcher"
+        time.sleep(0.05)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] != "Z"
+    except FileNotFoundError:
+        return False

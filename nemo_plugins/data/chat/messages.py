@@ -8,7 +8,6 @@ turn each, then the assistant again.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from nemo_plugins.data.chat.rows import Fault, Report
 ROLES = ("system", "user", "assistant", "tool")
 # What may follow a turn; an assistant that calls tools is a case of its own.
 FOLLOWS = {None: ("system", "user"), "system": ("user",), "user": ("assistant",), "assistant": ("user",), "calls": ("tool",)}
+WEIGHTS = 1e-6, 1e6  # what a weight may be; far beyond lies what fp32 cannot hold
 LONG_LINE = 80  # characters of a last line that ought to end as a sentence does
 SPECIAL = re.compile(r"<\|[\w-]{1,40}\|>|\[/?INST\]|</?s>|<start_of_turn>|<end_of_turn>")
 NO_SENTENCE = re.compile(r"\s*([-*•|>#]|\d+[.)]\s|https?://)|.*\bhttps?://\S+$")  # lists, tables, quotes, headings, addresses
@@ -172,11 +172,11 @@ def weight(row: dict) -> float:
     """The sample's weight in the loss, 1 where none is given.
 
     Raises:
-        Fault: kind weight: not a finite number above 0.
+        Fault: kind weight: no number, or outside of `WEIGHTS`.
     """
     value = row.get("weight", 1.0)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise Fault("weight", f"expected a number above 0, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not WEIGHTS[0] <= value <= WEIGHTS[1]:
+        raise Fault("weight", f"expected a number from {WEIGHTS[0]:g} to {WEIGHTS[1]:g}, got {str(value)[:40]}")
     return float(value)
 
 
@@ -208,4 +208,9 @@ def plain(messages: Sequence[dict], tools: Sequence[dict]) -> list[dict[str, str
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Fault("text", "a tool or its call holds half of a surrogate pair (a cut \\ud83d… escape)") from None
+    return text

@@ -29,7 +29,7 @@ class Fault(ValueError):
     """
 
     def __init__(self, kind: str, detail: str):
-        super().__init__(detail)
+        super().__init__(detail.encode(errors="backslashreplace").decode())  # half surrogates cannot be printed
         self.kind = kind
 
 
@@ -152,10 +152,9 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes | Fault]]:
                 line = stream.readline(LONGEST + 1)
                 size = len(line)
                 if size > LONGEST:
-                    while (part := stream.readline(LONGEST)) and size:
+                    part = line
+                    while not part.endswith(b"\n") and (part := stream.readline(LONGEST)):
                         size += len(part)
-                        if part.endswith(b"\n"):
-                            break
                     yield number, Fault("line_too_long", f"{size:,} bytes, expected at most {LONGEST:,}")
                     continue
             except (EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -171,7 +170,7 @@ def _parse(line: bytes | Fault) -> dict:
     if isinstance(line, Fault):
         raise line
     try:
-        row = json.loads(line.decode("utf-8"))
+        row = json.loads(line.decode("utf-8-sig"))  # some editors begin a file with a byte order mark
     except UnicodeDecodeError as error:
         raise Fault("not_utf8", f"byte {error.start} is not UTF-8") from None
     except (ValueError, RecursionError) as error:

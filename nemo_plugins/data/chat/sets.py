@@ -14,7 +14,7 @@ from nemo_plugins.data.chat import encode, messages, preferences, rows, store
 from nemo_plugins.data.chat.template import ChatTemplate
 from nemo_plugins.runs.fingerprint import fingerprint
 
-FORMAT = 1  # raise when checks or encoding change: older folders are then made again
+FORMAT = 2  # raise when checks or encoding change: older folders are then made again
 
 
 def dialogues(
@@ -66,6 +66,6 @@ def _stored(
             partial.mkdir()
             store.write(partial, make(report))
             report.settle()
-            (partial / "report.json").write_text(json.dumps(report.summary(), ensure_ascii=False))
+            (partial / "report.json").write_text(json.dumps(report.summary(), ensure_ascii=False), encoding="utf-8")
             os.rename(partial, folder)
     return store.read(folder)

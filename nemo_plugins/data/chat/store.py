@@ -65,5 +65,5 @@ def read(folder: Path) -> Samples:
         np.memmap(folder / "learned.u8", np.uint8, "r").view(bool),
         np.load(folder / "offsets.npy", allow_pickle=False),
         np.load(folder / "weights.npy", allow_pickle=False),
-        json.loads((folder / "report.json").read_text()),
+        json.loads((folder / "report.json").read_text(encoding="utf-8")),
     )

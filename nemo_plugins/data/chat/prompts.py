@@ -1,0 +1,135 @@
+"""Prompts of GRPO: what a model is asked, with the reference that its answers are checked against.
+
+A row is `{"messages": […], "kind": "boxed_math", "reference": "42"}`; `messages` (or `prompt`) ends with the user's turn (or a
+tool's), `kind` is one that the mix of rewards knows. A reference is text, a number, or, for a call of a tool, an object. Other
+keys are ignored. Each reward tries its reference when the row is read: what it could never reward is dropped or refused here,
+not counted as zeros for days.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nemo_plugins.alignment import rewards
+from nemo_plugins.data.chat import messages, rows
+from nemo_plugins.data.chat.rows import Fault, Report
+from nemo_plugins.data.chat.template import ChatTemplate
+from nemo_plugins.runs.errors import UserError
+
+NO_REFERENCE = frozenset({"boxed_format", "tool_call_format", "polish_language", "length"})  # these look at the answer alone
+
+Mix = Mapping[str, Mapping[str, float]]  # kind of prompt → reward's name → weight, as `rewards.scoring.Scorer` takes it
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is asked.
+
+    Attributes:
+        messages: plain turns, the last one the user's or a tool's.
+        kind: of the prompt, a key of the mix.
+        reference: as the rewards take it; "" where none of the kind's rewards needs one.
+        where: `file:line`.
+        ids: tokens from BOS to the assistant's header, after which the model answers; empty before `encode`.
+    """
+
+    messages: list[dict[str, str]]
+    kind: str
+    reference: str
+    where: str = ""
+    ids: tuple[int, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The last turn's words: what a reward gets as `prompt`."""
+        return self.messages[-1]["content"]
+
+
+def checker(mix: Mix, options: Mapping[str, Mapping[str, object]] | None = None) -> rows.Check[Prompt]:
+    """A check for `rows.read` that knows which rewards each kind of prompt has.
+
+    Args:
+        options: reward's name → its keyword arguments.
+    Raises:
+        UserError: no mix, an unknown reward or option.
+        Fault: when called: as `messages.check` for the turns; kinds kind, no_reference, reference.
+    """
+    if not mix or not all(mix.values()):
+        raise UserError(f"rewards: {dict(mix)}", "expected a reward and its weight for every kind of prompt")
+    named = {name: rewards.get(name, **(options or {}).get(name, {})) for of in mix.values() for name in of}
+    # A user's own reward may do anything with an empty answer, so only ours try their references.
+    tried = {name: reward for name, reward in named.items() if name in rewards.NAMES and name not in NO_REFERENCE}
+
+    def check(row: dict, where: str, report: Report) -> Prompt:
+        tools = messages.check_tools(row.get("tools"))
+        turns = messages.check_turns(row.get("messages", row.get("prompt")), tools, ends=("user", "tool"))
+        kind = row.get("kind")
+        if not isinstance(kind, str) or kind not in mix:
+            raise Fault("kind", f"expected one that rewards are set for ({', '.join(mix)}), got {kind!r}")
+        wanted = _reference(row.get("reference"), needed=not NO_REFERENCE.issuperset(mix[kind]), kind=kind)
+        for name in mix[kind]:
+            try:
+                if name in tried:
+                    tried[name]("", "", wanted)
+            except ValueError as error:
+                raise Fault("reference", str(error)) from None
+        messages.note_special(turns, where, report)
+        return Prompt(messages.plain(turns, tools), kind, wanted, where)
+
+    return check
+
+
+def _reference(value: Any, *, needed: bool, kind: str) -> str:
+    """A reference as text."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        if needed:
+            raise Fault("no_reference", f"expected `reference`: answers to {kind} are checked against it")
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int | float | dict):
+        raise Fault("reference", f"expected a text, a number or an object, got {type(value).__name__}")
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def encode(prompts: Iterable[Prompt], template: ChatTemplate, longest: int, report: Report) -> Iterator[Prompt]:
+    """The prompts with their `ids`.
+
+    Args:
+        longest: tokens of a prompt at most; a longer one is counted in `report` and left out.
+    """
+    from nemo_plugins.data.chat.encode import batches  # numpy
+
+    for batch in batches(prompts):
+        for prompt, turns in zip(batch, template.turns([prompt.messages for prompt in batch]), strict=True):
+            ids = (*template.bos, *(i for turn in turns for i in turn.ids), *template.prompt)
+            if len(ids) > longest:
+                report.late(prompt.where, Fault("prompt_too_long", f"{len(ids)} tokens, a prompt may have {longest}"))
+                continue
+            yield Prompt(prompt.messages, prompt.kind, prompt.reference, prompt.where, ids)
+
+
+def load(
+    paths: Iterable[Any],
+    template: ChatTemplate,
+    mix: Mix,
+    *,
+    key: str,
+    policy: str,
+    longest: int,
+    options: Mapping[str, Mapping[str, object]] | None = None,
+) -> tuple[list[Prompt], dict[str, Any]]:
+    """All prompts of `.jsonl[.gz]` files, in their order, and what became of the rows (`rows.Report.summary`).
+
+    Args:
+        key: of the configuration, for messages (`grpo.data`).
+        policy: "drop" or "error", for rows that cannot be used.
+
+    Raises:
+        UserError: as `checker` and `rows.read`.
+    """
+    report = Report(key, policy)
+    found = list(encode(rows.read(paths, checker(mix, options), report), template, longest, report))
+    report.settle()
+    return found, report.summary()
