@@ -77,6 +77,8 @@ def _merge(base: Path, trained: Path, to: Path) -> None:
     partial = to.with_name(f"{to.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     trainer.save_checkpoint(partial, weights_only=True)
+    if strategy.async_save:
+        strategy.checkpoint_io.maybe_finalize_save_checkpoint(blocking=True)
     TrainerContext.from_trainer(trainer).io_dump(partial / "context", yaml_attrs=["model"])
     runs.put_in_place(partial, to)
 

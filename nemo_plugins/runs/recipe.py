@@ -192,7 +192,7 @@ def _work(main: Main, cfg: Recipe, run: Run, resumable: bool) -> int:
         if not left.code and run.stage and run.is_writer and not run.finished:  # Lightning's answer to SIGTERM
             return _stopped(run, left, resumable)
         return left.code if isinstance(left.code, int) else FAILED if left.code else DONE
-    except Exception as error:
+    except BaseException as error:  # torch's CheckpointException is no Exception
         if not is_full_disk(error, run.folder):
             return _failed()
         raise UserError(
