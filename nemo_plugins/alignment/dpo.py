@@ -28,14 +28,14 @@ from nemo_plugins.training.fit import fit
 
 METRICS = (
     "loss", "margin", "accuracy", "reward_chosen", "reward_rejected", "logp_chosen", "logp_rejected", "chosen_shift",
-    "chosen_fell", "kl",
+    "chosen_fell", "reference_kl",
 )  # fmt: skip
 
 
 def measure(dpo: DpoConfig) -> Measure:
     """The loss of a batch of pairs `[b, 2, s]`, summed over the pairs, and the sums of what is watched.
 
-    `kl` is the drift from the reference on a pair's answers, the mean over their tokens (`losses.kl_estimate`).
+    `reference_kl` is the drift from the reference on a pair's answers, the mean over their tokens (`losses.kl_estimate`).
     """
 
     def of(batch: Batch, logp: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -51,7 +51,7 @@ def measure(dpo: DpoConfig) -> Measure:
         means = preference_metrics(w, loser, ref_w, ref_l, beta=dpo.beta)
         sums = {name: value * pairs for name, value in means.items()}
         drift = kl_estimate(logp.detach(), reference).masked_fill(mask == 0, 0).sum((1, 2)) / (tokens_w + tokens_l)
-        return losses.sum(), pairs, {"loss": losses.sum(), "kl": drift.sum(), **sums}
+        return losses.sum(), pairs, {"loss": losses.sum(), "reference_kl": drift.sum(), **sums}
 
     return of
 
@@ -124,7 +124,10 @@ def run(cfg: Recipe, run: runs.Run) -> None:
             "loss_last": done.last["loss"],
             "first": done.first["margin"],
             "last": done.last["margin"],
-            **{name: tested.get(f"val_{name}") for name in ("margin", "accuracy", "chosen_shift", "chosen_fell", "kl")},
+            **{
+                name: tested.get(f"val_{name}")
+                for name in ("margin", "accuracy", "chosen_shift", "chosen_fell", "reference_kl")
+            },
             **done.metrics(),
         },
         data={**done.data, "rows": train.samples.report, "heldout_rows": heldout.samples.report},

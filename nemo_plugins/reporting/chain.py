@@ -92,7 +92,25 @@ def write(folder: Path) -> None:
     if "convert-export" in summaries:
         student = folder / "convert-export" / summaries["convert-export"]["outputs"]["hf"]
         console.print(f"The student as a Hugging Face folder: {student}", soft_wrap=True)
+    for line in aligned(folder, summaries):
+        console.print(line, soft_wrap=True)
     console.print(f"Picture: {folder / 'plots' / 'losses.png'}", soft_wrap=True)
+
+
+def aligned(folder: Path, summaries: dict[str, dict[str, Any]]) -> list[str]:
+    """What the preference pairs came to, and the command that says how many exercises the students solve."""
+    said = []
+    if "dpo" in summaries:
+        of = summaries["dpo"]["metrics"]
+        said.append(
+            f"Preference pairs, held out: the chosen answer wins in {of['accuracy']:.1%} and has moved by "
+            f"{of['chosen_shift']:+.2f} nats."
+        )
+    stages = {"distilled": "convert-export", "aligned": "aligned-export"}
+    if all(stage in summaries for stage in stages.values()):
+        models = " ".join(f"{name}={folder / stage / summaries[stage]['outputs']['hf']}" for name, stage in stages.items())
+        said.append(f"How many exercises they solve: python benchmarks/exercises.py {models}")
+    return said
 
 
 def parameters(summaries: dict[str, dict[str, Any]], name: str) -> int:

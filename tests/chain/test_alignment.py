@@ -75,8 +75,8 @@ def test_the_reference_is_what_transformers_says(laptop, template, tmp_path):
             wanted = logprobs(model, sample.ids)
             assert torch.allclose(stored[at : at + len(wanted)], wanted, rtol=1e-4, atol=1e-5)
             at += length
-    first = {key: laptop.losses("dpo", key)[0] for key in ("loss", "margin", "kl")}
-    assert first == {"loss": pytest.approx(np.log(2), rel=1e-6), "margin": 0, "kl": 0}
+    first = {key: laptop.losses("dpo", key)[0] for key in ("loss", "margin", "reference_kl")}
+    assert first == {"loss": pytest.approx(np.log(2), rel=1e-6), "margin": 0, "reference_kl": 0}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -88,7 +88,7 @@ def test_layouts(laptop, stage, layout):
     ok(laptop.recipe(stage, f"run.name=tiny_pl-laptop/{layout}", f"student.path={source}", *split, f"{stage}.{size}"))
     keys = ["loss", "grad_norm", "val_loss"]
     if stage == "dpo":
-        keys += ["margin", "logp_chosen", "logp_rejected", "val_margin", "val_chosen_shift", "val_kl", *COUNTED]
+        keys += ["margin", "logp_chosen", "logp_rejected", "val_margin", "val_chosen_shift", "val_reference_kl", *COUNTED]
     for key in keys:
         one, two = laptop.losses(stage, key), laptop.losses(f"{layout}/{stage}", key)
         bound = {"abs": 1 / 8} if key in COUNTED else {"rel": 1e-3 if key == "grad_norm" else 5e-5, "abs": 2e-4}

@@ -38,6 +38,7 @@ def test_it_prints_and_draws_what_came_of_it(laptop):
     assert all(f"{loss:.4f}" in said for loss in report["heldout_loss"].values())
     assert report["recovered"] == chain.recovered(report["heldout_loss"])
     assert (laptop.run / "plots" / "losses.png").stat().st_size > 5000
+    assert "the chosen answer wins in" in said and "python benchmarks/exercises.py distilled=" in said
     assert "Traceback" not in said and "Warning" not in said
 
 
