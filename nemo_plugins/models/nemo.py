@@ -7,6 +7,7 @@ config) in its tokenizer folder, which NeMo copies from stage to stage; export t
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -32,11 +33,16 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def copy_description(source: Path, to: Path) -> None:
-    """Copy the files of `DESCRIPTION` that `source` has; the weights stay where they are."""
+    """Copy the files of `DESCRIPTION` that `source` has; the weights stay where they are.
+
+    All processes of a job do it, and none ever reads another's half-written file.
+    """
     to.mkdir(parents=True, exist_ok=True)
     for name in DESCRIPTION:
         if (source / name).is_file():
-            shutil.copy(source / name, to / name)
+            partial = to / f".{name}.{os.getpid()}"
+            shutil.copy(source / name, partial)
+            os.replace(partial, to / name)
 
 
 def tokenizer(source: Path, description: Path):
