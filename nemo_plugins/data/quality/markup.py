@@ -1,0 +1,69 @@
+"""Links, markup and program text that should not be in prose."""
+
+from __future__ import annotations
+
+import re
+
+from nemo_plugins.data.quality.kinds import KIND
+from nemo_plugins.data.quality.page import Page, count, share
+
+# every repetition is bounded, so that no text takes more than a few passes
+URL = re.compile(r"(?:https?://|www\.)[^\s<>\"]{1,500}")
+TAG = re.compile(r"<[a-zA-Z/!?][^<>\n]{0,300}>")
+ENTITY = re.compile(r"&(?:[a-zA-Z]{2,8}|#\d{1,6}|#x[0-9a-fA-F]{1,6});")
+ESCAPE = re.compile(r"\\(?:[nrt\"/\\]|u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2})")
+CALL = re.compile(r"\w\([^()\n]{0,80}\)|\w\.\w{1,40}\(")
+OPERATOR = re.compile(r"[=!<>+&|-]=|=>|->|&&|\|\||::|//")
+WIKI = re.compile(r"\[\[|\]\]|\{\{|\}\}|={2,6}[^=\n]{1,80}={2,6}|'''?")
+BRACKET_CODE = re.compile(r"\[/?[a-zA-Z]{1,10}(?:=[^\[\]\n]{0,200})?\]")
+DOCUMENTATION = {
+    "urls": "web addresses per word",
+    "characters_in_urls": "share of characters in web addresses",
+    "tags": "HTML or XML tags per word",
+    "characters_in_tags": "share of characters in HTML or XML tags",
+    "entities": "HTML entities per word",
+    "escapes": "backslash escapes (\\n, \\u0105) per word",
+    "wiki_marks": "marks of wiki text ([[ {{ == ''') per word",
+    "bracket_codes": "BBCode tags ([b], [url=…]) per word",
+    "calls": "names with round brackets directly behind them per word",
+    "code_operators": "operators of programming languages (== => && :: …) per word",
+    "snake_case": "underscores between letters or digits per word",
+    "lines_end_code": "share of lines that end in ; { } or >",
+    "assignments": "= directly before or behind a quotation mark, digit or letter, per word",
+}
+
+
+def measure(page: Page) -> dict[str, float]:
+    """This family's features of a page. A pattern is looked for only where its characters are."""
+    text, counts, words = page.text, page.counts, max(1, len(page.words))
+
+    def has(marks: str) -> bool:
+        return any(counts[KIND[mark]] for mark in marks)
+
+    def found(pattern: re.Pattern, marks: str) -> float:
+        return len(pattern.findall(text)) / words if has(marks) else 0.0
+
+    urls = [len(url) for url in URL.findall(text)] if "://" in text or "www." in text else []
+    tags = [len(tag) for tag in TAG.findall(text)] if has("<") and has(">") else []
+    kind, letter = page.kind, page.letter
+    wordlike = letter | (kind == KIND["digit"])
+    underscore, equals = kind == KIND["_"], kind == KIND["="]
+    quoted = wordlike | (kind == KIND['"']) | (kind == KIND["'"])
+    ends = kind[page.lines.end - 1]
+    code_ends = (ends == KIND[";"]) | (ends == KIND["{"]) | (ends == KIND["}"]) | (ends == KIND[">"])
+    touching = (equals[:-1] & quoted[1:]) | (equals[1:] & quoted[:-1])
+    return {
+        "urls": len(urls) / words,
+        "characters_in_urls": share(sum(urls), len(kind)),
+        "tags": len(tags) / words,
+        "characters_in_tags": share(sum(tags), len(kind)),
+        "entities": found(ENTITY, "&"),
+        "escapes": found(ESCAPE, "\\"),
+        "wiki_marks": found(WIKI, "[{='"),
+        "bracket_codes": found(BRACKET_CODE, "["),
+        "calls": found(CALL, "("),
+        "code_operators": found(OPERATOR, "=>&|:/"),
+        "snake_case": float((underscore[1:-1] & wordlike[:-2] & wordlike[2:]).sum()) / words,
+        "lines_end_code": share(count(code_ends), len(page.lines)),
+        "assignments": float(touching.sum()) / words,
+    }
