@@ -1,0 +1,44 @@
+"""What the code runs on. Shapes of the configuration; see `schema`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """What the code runs on; `auto` takes the GPU where there is one."""
+
+    auto = "auto"
+    cpu = "cpu"
+    gpu = "gpu"
+
+
+class Precision(StrEnum):
+    """Arithmetic of training; `bf16` keeps fp32 master weights."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
+class Recompute(StrEnum):
+    """Which activations are computed again in the backward pass instead of kept."""
+
+    none = "none"
+    selective = "selective"  # the attention's
+    full = "full"  # all but each layer's input
+
+
+@dataclass
+class PlatformConfig:
+    kind: Kind = Kind.auto
+    devices: int = 1  # processes on each node
+    nodes: int = 1
+    tensor_parallel: int = 1
+    pipeline_parallel: int = 1
+    context_parallel: int = 1
+    precision: Precision | None = None  # default: fp32 on CPU, bf16 on GPU
+    recompute: Recompute = Recompute.none
+    gpu_memory_gib: float = 80.0  # of one GPU, for the plan
+    node_memory_gib: float = 1000.0  # of one node, for the plan
+    threads: int | None = None  # CPU threads of one process; default: cores / devices

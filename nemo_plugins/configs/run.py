@@ -1,0 +1,44 @@
+"""What every run has: its folder, its loggers, its chain. Shapes of the configuration; see `schema`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from omegaconf import MISSING
+
+
+@dataclass
+class RunConfig:
+    name: str | None = None  # <model> or <model>-<experiment>
+    root: str = "runs"
+    stage: str | None = None  # folder inside the run; default: the recipe's own name
+    seed: int = 1234
+
+
+@dataclass
+class LoggerConfig:
+    tensorboard: bool = True
+    wandb_project: str | None = None  # Weights & Biases; the key comes from WANDB_API_KEY
+    mlflow_uri: str | None = None  # MLflow's tracking server or folder; credentials come from its own environment variables
+
+
+@dataclass
+class StageConfig:
+    """One stage of a chain: the recipe that runs it and what it is told beyond the chain's own overrides."""
+
+    name: str = MISSING  # run folder
+    recipe: str = MISSING  # file in recipes/
+    overrides: list[str] = field(default_factory=list)
+    what: str = ""  # one line for the plan
+
+
+@dataclass
+class ExperimentConfig:
+    name: str | None = None
+    models: list[str] = field(default_factory=list)  # the models that it is for
+    stages: list[StageConfig] = field(default_factory=list)
+
+
+@dataclass
+class PathConfig:
+    path: str | None = None  # NeMo checkpoint or Hugging Face folder; default: what the earlier stage of the same run left
