@@ -15,8 +15,8 @@ from nemo_plugins.data.exercises import Exercise, exercises
 from nemo_plugins.data.number_words import to_words
 
 HERE = Path(__file__).resolve().parent
-COUNTS = {"sft": (2400, 420), "preferences": (1200, 280), "grpo": (1200, 280)}  # train, heldout
-SEEDS = {"sft": 1, "preferences": 2, "grpo": 3}
+COUNTS = {"sft": (2400, 420), "preferences": (1200, 280), "grpo": (1200, 280), "forms": (1200, 0)}  # train, heldout
+SEEDS = {"sft": 1, "preferences": 2, "grpo": 3, "forms": 4}
 LETTERS = "ABCD"
 
 
@@ -59,7 +59,8 @@ def rows(kind: str, split: str, count: int) -> list[dict]:
         return [
             {"messages": turns(one.question), "chosen": one.answer, "rejected": wrong(one, others, chance)} for one in found
         ]
-    return [prompt(one, others, chance) for one in found]
+    asked = [prompt(one, others, chance) for one in found]
+    return [answered(row) for row in asked] if kind == "forms" else asked
 
 
 def prompt(exercise: Exercise, others: dict[str, list[str]], chance: random.Random) -> dict:
@@ -77,9 +78,17 @@ def prompt(exercise: Exercise, others: dict[str, list[str]], chance: random.Rand
     return {"messages": turns(question), "kind": "multiple_choice", "reference": LETTERS[listed.index(exercise.answer)]}
 
 
+def answered(row: dict) -> dict:
+    """A prompt's question with its answer in the form that rewards read: without having seen it, a model never earns any."""
+    said = f"\\boxed{{{row['reference']}}}" if row["kind"] == "boxed_math" else f"Odpowiedź: {row['reference']}"
+    return {"messages": [*row["messages"], {"role": "assistant", "content": said}]}
+
+
 def main() -> None:
     for kind, counts in COUNTS.items():
         for split, count in zip(("train", "heldout"), counts, strict=True):
+            if not count:
+                continue
             lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows(kind, split, count))
             path = HERE / f"{kind}_{split}.jsonl.gz"
             path.write_bytes(gzip.compress(lines.encode(), mtime=0))

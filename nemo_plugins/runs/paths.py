@@ -19,7 +19,7 @@ from nemo_plugins.runs.errors import UserError
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 CORRECTED = "teacher-correction"  # stage that trains the teacher on the distillation's text first
-STUDENTS = ("dpo", "sft", "distill", "prune")  # stages that leave a student, latest in a chain first
+STUDENTS = ("grpo", "dpo", "sft", "distill", "prune")  # stages that leave a student, latest in a chain first
 CHECKPOINTS = (*STUDENTS, "pretrain", CORRECTED, "convert-import")  # stages that leave one, latest in a chain first
 
 

@@ -131,7 +131,7 @@ def _read_hf(model: DictConfig) -> None:
     recommended = model.recommended
     longest = architecture.context_length
     recommended.seq_length = min(recommended.seq_length, longest)
-    for key in ("calibration_seq_length", "sft_seq_length", "dpo_seq_length"):
+    for key in ("calibration_seq_length", "sft_seq_length", "dpo_seq_length", "grpo_seq_length"):
         recommended[key] = min(recommended[key], longest)
 
 

@@ -77,6 +77,16 @@ KEYS = {
         "dpo.seq_length=N": "the longest prompt with an answer; longer ones are counted and left out",
         "student.path=DIR": "NeMo checkpoint, the policy and its reference (default: what the run's sft left, else distill)",
     },
+    "grpo": {
+        "grpo.data=[FILE], grpo.heldout=[FILE]": "prompts, .jsonl[.gz] with messages, kind and reference",
+        "grpo.max_steps=N, grpo.lr=X, grpo.global_batch_size=N": "updates, and the completions of each",
+        "grpo.prompts=N, grpo.group_size=N, grpo.epochs=N": "of a rollout, and how often it is learned from",
+        "grpo.kind=grpo|dr_grpo": "the loss; grpo.kl_coef=X, grpo.clip_low=X, grpo.clip_high=X",
+        "grpo.max_tokens=N, grpo.temperature=X": "of a completion",
+        "grpo.rewards.KIND.NAME=WEIGHT": "what a kind of prompt is rewarded by; NAME may be file.py:function",
+        "grpo.engine=megatron|endpoint, grpo.endpoint.url=URL": "what draws the completions: the weights in place, or a server",
+        "student.path=DIR": "NeMo checkpoint, the policy and its reference (default: what the run's dpo left, else sft)",
+    },
     "minitron": {
         "experiment=NAME": "the chain: its stages, sizes and baselines",
         "prune.…=, distill.…=": "handed on to every stage",
@@ -107,6 +117,7 @@ EXAMPLES = {
         "+model=bielik11b sft.data=[chats.jsonl.gz] dry_run=true",
     ),
     "dpo": ("+model=tiny_pl experiment=laptop", "+model=tiny_pl experiment=laptop dpo.kind=dpo run.name=beside"),
+    "grpo": ("+model=tiny_pl experiment=laptop", "+model=tiny_pl experiment=laptop grpo.kind=dr_grpo run.stage=grpo-dr"),
     "minitron": ("+model=tiny_pl experiment=laptop", "+model=bielik11b experiment=minitron_7b dry_run=true"),
 }
 

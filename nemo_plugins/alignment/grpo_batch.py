@@ -1,0 +1,161 @@
+"""A rollout's completions as Megatron's models take them, in a file that a resumed run goes on from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.utils.data import Dataset
+
+FILLED = {"tokens": None, "labels": None}  # with the pad token; all else with 0
+
+
+@dataclass
+class Rollout:
+    """The completions of one rollout, in the order of their prompts; `n` of them, of at most `s + 1` tokens with the prompt.
+
+    Attributes:
+        tokens: `[n, s + 1]`, prompt and completion. starts, lengths: `[n]`, of the prompt, of both.
+        engine, old, reference, correction: `[n, s]`, by label: log-probabilities of the engine, of the trainer before the
+            rollout's first update, of the frozen reference (0 without one), and the bounded importance ratio.
+        advantages, rewards: `[n]`. learned: `[n]`, 0 for completions that are left out.
+        following: `[1]`, the run's next prompt to draw.
+    """
+
+    tokens: Tensor
+    starts: Tensor
+    lengths: Tensor
+    engine: Tensor
+    old: Tensor
+    reference: Tensor
+    correction: Tensor
+    advantages: Tensor
+    rewards: Tensor
+    learned: Tensor
+    following: Tensor
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def answers(self) -> Tensor:
+        """Which labels were drawn, bool `[n, s]`."""
+        place = torch.arange(1, self.tokens.shape[1])
+        return (place >= self.starts[:, None]) & (place < self.lengths[:, None])
+
+    def save(self, path: Path) -> None:
+        """Whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.partial")
+        save_file({field.name: getattr(self, field.name).contiguous() for field in fields(self)}, partial)
+        os.replace(partial, path)
+
+    @classmethod
+    def load(cls, path: Path) -> Rollout:
+        with safe_open(path, "pt") as file:
+            return cls(**{field.name: file.get_tensor(field.name) for field in fields(cls)})
+
+
+def pack(prompts: Sequence[Sequence[int]], completions: Sequence, pad: int, following: int) -> Rollout:
+    """A rollout whose scores are still to come; a prompt and a `rollouts.Completion` each."""
+    whole = [[*prompt, *made.ids] for prompt, made in zip(prompts, completions, strict=True)]
+    n, longest = len(whole), max(map(len, whole))
+    tokens = torch.full((n, longest), pad, dtype=torch.int64)
+    engine = torch.zeros(n, longest - 1)
+    for row, (ids, prompt, made) in enumerate(zip(whole, prompts, completions, strict=True)):
+        tokens[row, : len(ids)] = torch.tensor(ids)
+        engine[row, len(prompt) - 1 : len(ids) - 1] = torch.tensor(made.logp)
+    zeros, ones = torch.zeros(n), torch.ones(n)
+    return Rollout(
+        tokens, torch.tensor([len(p) for p in prompts]), torch.tensor([len(ids) for ids in whole]), engine,
+        engine.clone(), torch.zeros_like(engine), torch.ones_like(engine), zeros, zeros.clone(), ones,
+        torch.tensor([following]),
+    )  # fmt: skip
+
+
+class Rows(Dataset):
+    """What the updates of a training learn from: rollout after rollout, each epoch's rows in an order of its own.
+
+    Args:
+        samples: completions of all updates together, and a batch more.
+        per_rollout: completions of a rollout; epochs: how often it is learned from.
+    """
+
+    def __init__(self, samples: int, per_rollout: int, epochs: int, seed: int, pad: int, multiple: int):
+        self.samples, self.per_rollout, self.epochs, self.seed = samples, per_rollout, epochs, seed
+        self.pad, self.multiple = pad, multiple
+        self.rollout: Rollout | None = None
+        self.number = -1  # which rollout it is
+
+    def __len__(self) -> int:
+        return self.samples
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        number, place = divmod(index, self.per_rollout * self.epochs)
+        if number != self.number:
+            raise RuntimeError(f"sample {index} is of rollout {number}, {self.number} is here")
+        epoch, place = divmod(place, self.per_rollout)
+        order = np.random.default_rng([self.seed, 2, number, epoch]).permutation(self.per_rollout)
+        return row(self.rollout, int(order[place]))
+
+    def collate_fn(self, items: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """A micro-batch `[b, s]`, padded on the right; what is added counts nowhere."""
+        longest = max(len(item["tokens"]) for item in items)
+        length = -(-longest // self.multiple) * self.multiple
+
+        def stacked(name: str) -> Tensor:
+            fill = self.pad if name in FILLED else 0
+            rows = [item[name] for item in items]
+            return torch.stack(
+                [x if not x.dim() else torch.nn.functional.pad(x, (0, length - len(x)), value=fill) for x in rows]
+            )
+
+        return {name: stacked(name) for name in items[0]}
+
+
+def row(rollout: Rollout, index: int) -> dict[str, Tensor]:
+    """One completion with its prompt: labels are the tokens that follow."""
+    size = int(rollout.lengths[index]) - 1
+    place = torch.arange(1, size + 1)
+    answer = (place >= rollout.starts[index]).float()
+    return {
+        "tokens": rollout.tokens[index, :size],
+        "labels": rollout.tokens[index, 1 : size + 1],
+        "position_ids": torch.arange(size),
+        "answer_mask": answer,
+        "loss_mask": answer * rollout.learned[index],
+        **{name: getattr(rollout, name)[index, :size] for name in ("old", "reference", "correction")},
+        "advantages": rollout.advantages[index],
+        "rewards": rollout.rewards[index],
+        "heldout": torch.tensor(0),
+    }
+
+
+class Told(Dataset):
+    """A validation's result in the place of samples: one batch of rows without text, which a loss of 1 − reward is told."""
+
+    def __init__(self, rows: Rows, batch: int):
+        self.rows, self.batch, self.collate_fn = rows, batch, rows.collate_fn
+        self.reward = 0.0
+
+    def __len__(self) -> int:
+        return self.batch
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        zeros, ids = torch.zeros(8), torch.full((8,), self.rows.pad)
+        names = ("answer_mask", "loss_mask", "old", "reference", "correction")
+        return {
+            "tokens": ids,
+            "labels": ids,
+            "position_ids": torch.arange(8),
+            **dict.fromkeys(names, zeros),
+            "advantages": torch.tensor(0.0),
+            "rewards": torch.tensor(self.reward),
+            "heldout": torch.tensor(1),
+        }

@@ -1,0 +1,304 @@
+"""Rollouts between the updates: draw completions, score them, hold them against their group, hand them to the trainer.
+
+A callback, so that NeMo's trainer stays the loop. All that a rollout depends on is the weights, the run's seed and the number
+of the next prompt, so a run that is resumed at the beginning of a rollout does it again, and one in its middle reads its file.
+What NeMo lacks: it has no training on a model's own answers.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback
+from megatron.core import parallel_state
+from nemo.utils.model_utils import unwrap_model
+from torch import distributed
+
+from nemo_plugins import runs
+from nemo_plugins.alignment import grpo_weights
+from nemo_plugins.alignment.grpo_alarms import Alarms
+from nemo_plugins.alignment.grpo_batch import Rollout, Rows, Told, pack
+from nemo_plugins.alignment.losses import group_advantages, groups_with_signal
+from nemo_plugins.alignment.rewards.scoring import Scorer
+from nemo_plugins.alignment.rollouts import Completion, Request
+from nemo_plugins.alignment.rollouts.sampling import uniforms
+from nemo_plugins.configs.schema import GrpoConfig, Overlong
+from nemo_plugins.data.chat.prompts import Prompt
+
+
+@dataclass
+class Group:
+    """A prompt and what came of it."""
+
+    prompt: Prompt
+    completions: list[Completion]
+    texts: list[str]
+    rewards: list[float]  # as they count
+    by_reward: dict[str, list[float]]
+
+    @property
+    def signal(self) -> bool:
+        return bool(groups_with_signal(torch.tensor(self.rewards, dtype=torch.float64), len(self.rewards))[0])
+
+
+class Rollouts(Callback):
+    """Args:
+    run: the run folder.
+    train, heldout: prompts with their tokens.
+    decode: from tokens to a completion's words.
+    rows, told: what training and validation read.
+    engine: made from Megatron's model once training starts.
+    updates: of one rollout.
+    """
+
+    def __init__(
+        self, grpo: GrpoConfig, run: runs.Run, train: Sequence[Prompt], heldout: Sequence[Prompt], decode: Callable,
+        rows: Rows, told: Told, scorer: Scorer, reference: grpo_weights.FrozenReference | None, engine: Callable,
+        updates: int, seed: int,
+    ):  # fmt: skip
+        self.grpo, self.run, self.train, self.heldout, self.decode = grpo, run, train, heldout, decode
+        self.rows, self.told, self.scorer, self.reference = rows, told, scorer, reference
+        self.make_engine, self.updates, self.seed = engine, updates, seed
+        self.alarms = Alarms(run, grpo)
+        self.order, self.epoch = np.zeros(0, np.int64), -1
+
+    def on_train_start(self, trainer, pl_module) -> None:
+        parallel = trainer.strategy.megatron_parallel
+        grpo_weights.scale(parallel, self.grpo.temperature)
+        if self.reference:
+            self.reference.begin(parallel, trainer.global_step)
+        self.engine = self.make_engine(unwrap_model(parallel[0]))
+        if not trainer.global_step:
+            self.measure(trainer)
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        number, within = divmod(trainer.global_step, self.updates)
+        if number == self.rows.number:
+            return
+        if within:
+            self.rows.rollout = Rollout.load(self.path(number))
+        else:
+            following = int(Rollout.load(self.path(number - 1)).following) if number else 0
+            with grpo_weights.settled(trainer.strategy.megatron_parallel):
+                self.rows.rollout = self.roll(trainer, number, following)
+            if trainer.is_global_zero:
+                self.rows.rollout.save(self.path(number))
+                self.forget(number)
+            trainer.strategy.barrier("rollout is written")
+        self.rows.number = number
+
+    def on_validation_start(self, trainer, pl_module) -> None:
+        if trainer.global_step:
+            self.measure(trainer)
+
+    def path(self, number: int):
+        return self.run.folder / "rollouts" / f"rollout={number:06d}.safetensors"
+
+    def forget(self, number: int) -> None:
+        """Remove the files that no kept checkpoint goes on from."""
+        steps = [int(path.name.partition("=")[2]) for path in (self.run.folder / "steps").glob("step=*") if path.suffix == ""]
+        oldest = min([*steps, number * self.updates]) // self.updates - 1
+        for path in (self.run.folder / "rollouts").glob("rollout=*.safetensors"):
+            if int(path.stem.partition("=")[2]) < oldest:
+                path.unlink()
+
+    def prompt(self, draw: int) -> Prompt:
+        """The run's prompt number `draw`: all of them in a new order, again and again."""
+        epoch, place = divmod(draw, len(self.train))
+        if epoch != self.epoch:
+            self.order, self.epoch = np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.train)), epoch
+        return self.train[int(self.order[place])]
+
+    def roll(self, trainer, number: int, following: int) -> Rollout:
+        """One rollout, the same on every process, with its line of metrics."""
+        grpo, began = self.grpo, time.monotonic()
+        self.engine_ready(trainer, number)
+        kept: list[Group] = []
+        idle: list[Group] = []
+        drawn = tokens = 0
+        for _ in range(1 + grpo.refill):
+            draws = range(following, following + grpo.prompts - len(kept))
+            groups = self.groups(draws)
+            following, drawn = draws.stop, drawn + len(groups)
+            tokens += sum(len(made.ids) for group in groups for made in group.completions)
+            kept += [group for group in groups if group.signal]
+            idle += [group for group in groups if not group.signal]
+            if len(kept) == grpo.prompts or not grpo.refill:
+                break
+        chosen = (kept + idle)[: grpo.prompts]
+        seconds = time.monotonic() - began
+        rollout = self.scored(trainer, chosen, following)
+        values = {
+            "signal": len(kept) / drawn,
+            "empty_groups": sum(not group.signal for group in chosen),
+            "prompts_drawn": drawn,
+            "rollout_seconds": seconds,
+            "rollout_tokens_per_second": tokens / seconds,
+            "score_seconds": time.monotonic() - began - seconds,
+            "reward_failures": sum(self.scorer.failures.values()),
+            **_told(kept + idle),
+            **self.held_against(rollout),
+        }
+        self.write(trainer, trainer.global_step + 1, values)
+        if trainer.is_global_zero:
+            self.alarms.look(trainer.global_step + 1, values)
+            if number % grpo.samples_every == 0:
+                self.samples(trainer.global_step, chosen)
+        return rollout
+
+    def engine_ready(self, trainer, number: int) -> None:
+        ready = getattr(self.engine, "refresh", None)
+        if ready:
+            ready(trainer, number)
+
+    def groups(self, draws: range) -> list[Group]:
+        """A group for each draw, in their order; data-parallel copies share the work."""
+        copies, copy = parallel_state.get_data_parallel_world_size(), parallel_state.get_data_parallel_rank()
+        mine, size = list(draws)[copy::copies], self.grpo.group_size
+        requests = [
+            Request(self.prompt(draw).ids, uniforms(self.seed, draw, sample, self.grpo.max_tokens), draw * size + sample)
+            for draw in mine
+            for sample in range(size)
+        ]
+        made = self.engine.complete(requests)
+        own = {draw: self.group(self.prompt(draw), made[place * size : (place + 1) * size]) for place, draw in enumerate(mine)}
+        found: dict[int, Group] = {}
+        for part in _gathered(own):
+            found |= part
+        return [found[draw] for draw in draws]
+
+    def group(self, prompt: Prompt, completions: list[Completion]) -> Group:
+        texts = [self.decode(made.ids) for made in completions]
+        same = len(texts)
+        scores = self.scorer.score([prompt.text] * same, texts, [prompt.reference] * same, [prompt.kind] * same)
+        rewards = list(scores.totals)
+        if self.grpo.overlong is Overlong.penalise:
+            rewards = [
+                reward - (0 if made.ended else self.grpo.overlong_penalty)
+                for reward, made in zip(rewards, completions, strict=True)
+            ]
+        return Group(prompt, completions, texts, rewards, {name: values for name, values in scores.by_reward.items() if values})
+
+    def scored(self, trainer, groups: list[Group], following: int) -> Rollout:
+        """Advantages, and what trainer and reference think of the completions."""
+        grpo, parallel = self.grpo, trainer.strategy.megatron_parallel
+        completions = [made for group in groups for made in group.completions]
+        rollout = pack([g.prompt.ids for g in groups for _ in g.completions], completions, self.rows.pad, following)
+        rewards = torch.tensor([reward for group in groups for reward in group.rewards], dtype=torch.float64)
+        rollout.rewards = rewards.float()
+        rollout.advantages = group_advantages(rewards, grpo.group_size, kind=grpo.kind.value).float()
+        learned = [
+            group.signal and (made.ended or grpo.overlong is not Overlong.mask)
+            for group in groups
+            for made in group.completions
+        ]
+        rollout.learned = torch.tensor(learned).float()
+        answers = rollout.answers()
+        rollout.old = grpo_weights.logprobs(parallel, rollout, self.rows, grpo.micro_batch_size) * answers
+        if self.reference:
+            with self.reference.in_place(parallel):
+                rollout.reference = grpo_weights.logprobs(parallel, rollout, self.rows, grpo.micro_batch_size) * answers
+        if not self.engine.on_policy:
+            rollout.correction = (rollout.old - rollout.engine).exp().clamp(max=grpo.endpoint.cap)
+        return rollout
+
+    def held_against(self, rollout: Rollout) -> dict[str, float]:
+        """How far the engine's log-probabilities are from the trainer's.
+
+        Raises:
+            runs.Failed: too far, where both have the same weights.
+        """
+        apart = (rollout.old - rollout.engine)[rollout.answers()].abs()
+        mean, most = (float(apart.mean()), float(apart.max())) if len(apart) else (0.0, 0.0)
+        if not math.isfinite(mean) or (self.engine.fresh and mean > self.grpo.max_mismatch):
+            raise runs.Failed(
+                f"the engine's log-probabilities are {mean:.4g} nats a token from the trainer's, at most {most:.4g}",
+                f"expected at most grpo.max_mismatch={self.grpo.max_mismatch:g} from the same weights",
+                "do temperature, template, precision and weights of the engine fit? see docs/grpo.md",
+            )
+        found = {"mismatch": mean, "mismatch_max": most}
+        if not self.engine.on_policy and len(apart):
+            ratio = (rollout.old - rollout.engine)[rollout.answers()].exp()
+            found |= {"staleness": self.engine.age, "capped": float((ratio > self.grpo.endpoint.cap).float().mean())}
+        return found
+
+    def measure(self, trainer) -> None:
+        """Greedy answers to all held-out prompts: their rewards, and a table of some of them."""
+        copies, copy = parallel_state.get_data_parallel_world_size(), parallel_state.get_data_parallel_rank()
+        mine = list(range(len(self.heldout)))[copy::copies]
+        empty = np.zeros(self.grpo.max_tokens)
+        with grpo_weights.settled(trainer.strategy.megatron_parallel):
+            made = self.engine.local.complete([Request(self.heldout[i].ids, empty) for i in mine], greedy=True)
+        own = {i: self.group(self.heldout[i], [one]) for i, one in zip(mine, made, strict=True)}
+        found: dict[int, Group] = {}
+        for part in _gathered(own):
+            found |= part
+        groups = [found[i] for i in range(len(self.heldout))]
+        kinds = sorted({group.prompt.kind for group in groups})
+        values = {f"val_{name}": value for name, value in _told(groups).items() if name not in ("identical", "entropy")}
+        for kind in kinds:
+            of = [g.by_reward[kind][0] for g in groups if g.prompt.kind == kind and kind in g.by_reward]
+            if of:
+                values[f"val_{kind}"] = sum(of) / len(of)
+        solved = [g.by_reward[g.prompt.kind][0] for g in groups if g.prompt.kind in g.by_reward]
+        if solved:
+            values["val_accuracy"] = sum(one == 1 for one in solved) / len(solved)
+        self.told.reward = values["val_reward"]
+        self.write(trainer, trainer.global_step, values)
+
+    def write(self, trainer, step: int, values: dict[str, float]) -> None:
+        if self.run.is_writer:
+            self.run.log_metrics(step=step, **values)
+            for logger in trainer.loggers:
+                logger.log_metrics(values, step)
+
+    def samples(self, step: int, groups: list[Group]) -> None:
+        """The best and the worst completion of the first prompts."""
+        told = []
+        for group in groups[:8]:
+            for place in sorted({int(np.argmax(group.rewards)), int(np.argmin(group.rewards))}):
+                told.append(
+                    {
+                        "prompt": group.prompt.text,
+                        "answer": group.texts[place],
+                        "reference": group.prompt.reference,
+                        "reward": group.rewards[place],
+                        "tokens": len(group.completions[place].ids),
+                    }
+                )
+        path = self.run.folder / "samples" / f"step={step:07d}.json"
+        runs.folder.write(path, json.dumps(told, ensure_ascii=False, indent=1))
+
+
+def _gathered(own: dict) -> list[dict]:
+    """Every data-parallel copy's part."""
+    copies = parallel_state.get_data_parallel_world_size()
+    if copies == 1:
+        return [own]
+    parts: list[dict] = [{} for _ in range(copies)]
+    distributed.all_gather_object(parts, own, group=parallel_state.get_data_parallel_group())
+    return parts
+
+
+def _told(groups: Sequence[Group]) -> dict[str, float]:
+    """Means over completions: reward, by kind of reward, length, entropy a token, shares cut off and alike in their group."""
+    made = [one for group in groups for one in group.completions]
+    rewards = [reward for group in groups for reward in group.rewards]
+    entropies = [value for one in made for value in one.entropy]
+    found = {
+        "reward": sum(rewards) / len(rewards),
+        "length": sum(len(one.ids) for one in made) / len(made),
+        "truncated": sum(not one.ended for one in made) / len(made),
+        "identical": sum(len(g.texts) - len(set(g.texts)) for g in groups) / sum(max(1, len(g.texts) - 1) for g in groups),
+        "entropy": sum(entropies) / max(1, len(entropies)),
+    }
+    for name in sorted({name for group in groups for name in group.by_reward}):
+        values = [value for group in groups for value in group.by_reward.get(name, ())]
+        found[f"reward_{name.replace('/', '_')}"] = sum(values) / len(values)
+    return found

@@ -1,0 +1,87 @@
+"""What a training by rewards would do."""
+
+from __future__ import annotations
+
+from nemo_plugins.configs.schema import Engine, Recipe
+from nemo_plugins.data.chat import prompts
+from nemo_plugins.planning import alignment_plan
+from nemo_plugins.planning.plan import Plan, Table
+from nemo_plugins.runs.errors import UserError
+
+
+def plan(cfg: Recipe) -> Plan:
+    """Validate a training by rewards. Raises UserError naming the key."""
+    grpo = cfg.grpo
+    for name in ("prompts", "epochs", "max_tokens", "rollout_batch", "samples_every"):
+        if getattr(grpo, name) < 1:
+            raise UserError(f"grpo.{name}={getattr(grpo, name)}: expected at least 1")
+    if grpo.group_size < 2:
+        raise UserError(
+            f"grpo.group_size={grpo.group_size}: a completion is held against the others of its prompt",
+            "expected 2 or more; the paper's stage does not say, 8 is the default",
+        )
+    _ranges(cfg)
+    rows = grpo.prompts * grpo.group_size
+    if rows % grpo.global_batch_size:
+        raise UserError(
+            f"grpo.global_batch_size={grpo.global_batch_size} does not divide a rollout's {rows} completions "
+            f"({grpo.prompts} prompts x {grpo.group_size})",
+            f"expected {rows}, one update a rollout, or a part of it",
+        )
+    if grpo.max_tokens >= grpo.seq_length:
+        raise UserError(
+            f"grpo.max_tokens={grpo.max_tokens}: prompt and completion together have grpo.seq_length={grpo.seq_length}",
+            f"expected less than {grpo.seq_length}",
+        )
+    check = prompts.checker(grpo.rewards, grpo.options)
+    made, model = alignment_plan._begin(cfg, grpo, "grpo", check, "train {} by rewards that can be checked")
+    alignment_plan._end(made, cfg, grpo, "grpo", model)
+    made.tables.insert(1, _rollouts(cfg))
+    made.sizes = f"{grpo.max_steps:,} updates, {updates(cfg)} a rollout of {grpo.prompts:,} prompts x {grpo.group_size}"
+    return made
+
+
+def updates(cfg: Recipe) -> int:
+    """Updates of one rollout."""
+    return cfg.grpo.epochs * cfg.grpo.prompts * cfg.grpo.group_size // cfg.grpo.global_batch_size
+
+
+def _ranges(cfg: Recipe) -> None:
+    grpo = cfg.grpo
+    wanted = {
+        "temperature": (grpo.temperature > 0, "a number above 0"),
+        "clip_low": (0 <= grpo.clip_low < 1, "from 0 to below 1"),
+        "clip_high": (grpo.clip_high >= 0, "0 or more"),
+        "kl_coef": (grpo.kl_coef >= 0, "0 or more"),
+        "refill": (grpo.refill >= 0, "0 or more"),
+        "max_mismatch": (grpo.max_mismatch > 0, "a number above 0"),
+        "top_p": (grpo.top_p == 1, "1: what top-p cuts off has probability 0 where it is drawn and not where it is learned"),
+    }
+    for name, (fine, what) in wanted.items():
+        if not fine:
+            raise UserError(f"grpo.{name}={getattr(grpo, name):g}: expected {what}")
+    end = grpo.endpoint
+    if grpo.engine is Engine.endpoint:
+        if not end.url:
+            raise UserError("grpo.engine=endpoint: grpo.endpoint.url is not given", "expected e.g. http://node7:8000/v1")
+        if not end.refresh:
+            raise UserError(
+                "grpo.engine=endpoint: grpo.endpoint.refresh is not given, so the server would keep its first weights",
+                "expected the command that gives it new ones, e.g. grpo.endpoint.refresh='sbatch --wait serve.sbatch {hf}'",
+            )
+        if end.refresh_every < 1 or end.requests < 1 or not end.cap >= 1:
+            raise UserError("grpo.endpoint: expected refresh_every and requests of at least 1, and a cap of at least 1")
+
+
+def _rollouts(cfg: Recipe) -> Table:
+    grpo = cfg.grpo
+    return Table(
+        "Rollouts",
+        [
+            ("engine", grpo.engine.value),
+            ("prompts", f"{grpo.prompts:,} x {grpo.group_size} completions of at most {grpo.max_tokens:,} tokens"),
+            ("updates", f"{updates(cfg):,} a rollout, {grpo.global_batch_size:,} completions each"),
+            ("loss", f"{grpo.kind}, clip {grpo.clip_low:g} / {grpo.clip_high:g}, KL {grpo.kl_coef:g}"),
+            ("rewards", "; ".join(f"{kind}: {', '.join(map(str, mix))}" for kind, mix in grpo.rewards.items())),
+        ],
+    )
