@@ -23,6 +23,7 @@ from nemo_plugins.pruning import calibrate, depth, removal, score_file, scores
 from nemo_plugins.pruning.removal import Removals
 from nemo_plugins.pruning.score_file import Measured
 from nemo_plugins.pruning.scores import Scores
+from nemo_plugins.training import trainer as training
 from nemo_plugins.training.heldout import HeldoutLoss
 
 
@@ -39,7 +40,7 @@ class Bench:
     def __init__(self, cfg: Recipe, checkpoint: Path, is_writer: bool):
         self.cfg, self.checkpoint, self.is_writer = cfg, checkpoint, is_writer
         self.teacher = runs.architecture(cfg.model)
-        self.precision = cfg.platform.precision or Precision.bf16  # NeMo's
+        self.precision = training.precision(cfg.platform, platforms.prepare())
         calibration = cfg.prune.calibration
         make_data = partial(
             text.data_module,
@@ -243,16 +244,14 @@ def in_precision(name: Precision) -> Iterator[None]:
     from nemo import lightning as nl
     from nemo.collections.llm.modelopt import model_utils
 
-    from nemo_plugins.training import trainer
-
     plugin, restore, ours = (
         nl.MegatronMixedPrecision,
         model_utils._setup_trainer_and_restore_model,
-        trainer.mixed_precision(name),
+        training.mixed_precision(name),
     )
 
     def restore_in_precision(path, made, model, tokenizer=None):
-        made.strategy.pipeline_dtype = trainer.dtype(name)
+        made.strategy.pipeline_dtype = training.dtype(name)
         restore(path, made, model, tokenizer)
 
     nl.MegatronMixedPrecision = lambda **_: ours  # an instance: NeMo writes the classes of what it saves by their import path
