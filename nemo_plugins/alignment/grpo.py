@@ -5,10 +5,12 @@ What NeMo lacks: it has no reinforcement learning.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
-from nemo_plugins import platforms, runs
+from nemo_plugins import runs
 from nemo_plugins.alignment import policy
 from nemo_plugins.alignment.grpo_batch import Rows, Told
 from nemo_plugins.alignment.losses import grpo_loss, kl_estimate
@@ -19,7 +21,7 @@ from nemo_plugins.alignment.watch import Watch
 from nemo_plugins.configs.schema import Engine, GrpoConfig, Recipe
 from nemo_plugins.data.chat import prompts as chat_prompts
 from nemo_plugins.planning import distill_plan, grpo_plan, training_plan
-from nemo_plugins.training import trainer
+from nemo_plugins.training import checkpoints
 from nemo_plugins.training.fit import fit
 
 METRICS = ("loss", "learned_reward", "kl", "clip_fraction", "ratio", "ratio_max")
@@ -75,12 +77,13 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     grpo, source = cfg.grpo, run.input(runs.policy(cfg, "grpo"))
     model = distill_plan.student(cfg)
     tokenizer, template = policy.tokenizer(source, run.folder / "tokenizer", model.vocab_size)
+    options = grpo_plan.options(cfg)
     prompts, reports = {}, {}
     for name in ("data", "heldout"):
         files = [run.input(runs.resolve(path)) for path in getattr(grpo, name)]
         prompts[name], reports[name] = chat_prompts.load(
             files, template, grpo.rewards, key=f"grpo.{name}", policy=grpo.bad_rows.value,
-            longest=grpo.seq_length - grpo.max_tokens, options=grpo.options,
+            longest=grpo.seq_length - grpo.max_tokens, options=options,
         )  # fmt: skip
         if not prompts[name]:
             raise runs.UserError(f"grpo.{name} holds no prompt that can be used", f"what became of its rows: {reports[name]}")
@@ -91,12 +94,11 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     )  # fmt: skip
     told = Told(rows, grpo.global_batch_size)
     ends = {template.end, tokenizer.tokenizer.eos_token_id}
-    precision = trainer.precision(cfg.platform, platforms.prepare()).value
 
     def decode(ids: list[int]) -> str:
         return tokenizer.tokenizer.decode(ids, skip_special_tokens=True)
 
-    def engine(megatron_model):
+    def engine(megatron_model, lightning_trainer):
         from nemo_plugins.alignment.rollouts.megatron import MegatronEngine
 
         local = MegatronEngine(megatron_model, ends, grpo.rollout_batch)
@@ -104,13 +106,12 @@ def run(cfg: Recipe, run: runs.Run) -> None:
             return local
         from nemo_plugins.alignment.rollouts.endpoint import EndpointEngine
 
-        return EndpointEngine(cfg, run, ends, local)
+        save = functools.partial(checkpoints.save, lightning_trainer, weights_only=True)
+        return EndpointEngine(grpo.endpoint, run.folder / "endpoint", ends, grpo.temperature, local, save)
 
-    reference = None
-    if grpo.kl_coef:
-        reference = FrozenReference(run.folder / "reference", f"{runs.fingerprint(source / 'weights')} {precision}")
+    reference = FrozenReference(run.folder / "reference") if grpo.kl_coef else None
     rollouts = Rollouts(
-        grpo, run, prompts["data"], prompts["heldout"], decode, rows, told, Scorer(grpo.rewards, grpo.options), reference,
+        grpo, run, prompts["data"], prompts["heldout"], decode, rows, told, Scorer(grpo.rewards, options), reference,
         engine, grpo_plan.updates(cfg), cfg.run.seed,
     )  # fmt: skip
     counts = {"prompts": len(prompts["data"]), "heldout_prompts": len(prompts["heldout"])}
@@ -130,7 +131,7 @@ def run(cfg: Recipe, run: runs.Run) -> None:
         training_plan.flops_per_token(grpo, model),
         watch,
         load=load,
-        callbacks=[rollouts],
+        after=[rollouts],
         tokens_per_step=grpo.global_batch_size * _length(prompts["data"], grpo),
         facts={
             "student": f"{model.parameters():,} parameters, its own reference before the first update",

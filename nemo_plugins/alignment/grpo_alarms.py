@@ -45,7 +45,7 @@ class Alarms:
         """Alarm → sentence."""
         entropy, length = (statistics.median(self.first[name]) if self.first[name] else 0 for name in ("entropy", "length"))
         wrong: dict[str, str] = {}
-        if values["entropy"] < ENTROPY * entropy:
+        if values.get("entropy", entropy) < ENTROPY * entropy:
             wrong["entropy"] = (
                 f"the entropy is {values['entropy']:.3g} nats a token, it was {entropy:.3g}: the policy hardly tries anything; "
                 "try a higher grpo.clip_high or grpo.kl_coef, a lower grpo.lr, or an earlier checkpoint"

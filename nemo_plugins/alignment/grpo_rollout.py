@@ -26,10 +26,12 @@ from nemo_plugins.alignment.grpo_alarms import Alarms
 from nemo_plugins.alignment.grpo_batch import Rollout, Rows, Told, pack
 from nemo_plugins.alignment.losses import group_advantages, groups_with_signal
 from nemo_plugins.alignment.rewards.scoring import Scorer
-from nemo_plugins.alignment.rollouts import Completion, Request
+from nemo_plugins.alignment.rollouts import Away, Completion, Request
 from nemo_plugins.alignment.rollouts.sampling import uniforms
 from nemo_plugins.configs.schema import GrpoConfig, Overlong
 from nemo_plugins.data.chat.prompts import Prompt
+from nemo_plugins.training.checkpoints import StepCheckpoint
+from nemo_plugins.training.progress import Metrics
 
 
 @dataclass
@@ -53,7 +55,7 @@ class Rollouts(Callback):
     train, heldout: prompts with their tokens.
     decode: from tokens to a completion's words.
     rows, told: what training and validation read.
-    engine: made from Megatron's model once training starts.
+    engine: made from Megatron's model and the trainer once training starts.
     updates: of one rollout.
     """
 
@@ -73,7 +75,7 @@ class Rollouts(Callback):
         grpo_weights.scale(parallel, self.grpo.temperature)
         if self.reference:
             self.reference.begin(parallel, trainer.global_step)
-        self.engine = self.make_engine(unwrap_model(parallel[0]))
+        self.engine = self.make_engine(unwrap_model(parallel[0]), trainer)
         if not trainer.global_step:
             self.measure(trainer)
 
@@ -85,8 +87,14 @@ class Rollouts(Callback):
             self.rows.rollout = Rollout.load(self.path(number))
         else:
             following = int(Rollout.load(self.path(number - 1)).following) if number else 0
-            with grpo_weights.settled(trainer.strategy.megatron_parallel):
-                self.rows.rollout = self.roll(trainer, number, following)
+            began = time.monotonic()
+            try:
+                with grpo_weights.settled(trainer.strategy.megatron_parallel):
+                    self.engine.refresh(number, self.updates)
+                    self.rows.rollout = self.roll(trainer, number, following)
+            except Away as away:
+                raise self.stopped(trainer, away) from None
+            _callback(trainer, Metrics).aside += time.monotonic() - began
             if trainer.is_global_zero:
                 self.rows.rollout.save(self.path(number))
                 self.forget(number)
@@ -118,7 +126,6 @@ class Rollouts(Callback):
     def roll(self, trainer, number: int, following: int) -> Rollout:
         """One rollout, the same on every process, with its line of metrics."""
         grpo, began = self.grpo, time.monotonic()
-        self.engine_ready(trainer, number)
         kept: list[Group] = []
         idle: list[Group] = []
         drawn = tokens = 0
@@ -152,10 +159,11 @@ class Rollouts(Callback):
                 self.samples(trainer.global_step, chosen)
         return rollout
 
-    def engine_ready(self, trainer, number: int) -> None:
-        ready = getattr(self.engine, "refresh", None)
-        if ready:
-            ready(trainer, number)
+    def stopped(self, trainer, away: Away) -> runs.Stopped:
+        """The end of a run whose engine is away; what was trained is kept."""
+        if trainer.global_step:
+            _callback(trainer, StepCheckpoint).write(trainer)
+        return runs.Stopped(str(away))
 
     def groups(self, draws: range) -> list[Group]:
         """A group for each draw, in their order; data-parallel copies share the work."""
@@ -166,11 +174,14 @@ class Rollouts(Callback):
             for draw in mine
             for sample in range(size)
         ]
-        made = self.engine.complete(requests)
-        own = {draw: self.group(self.prompt(draw), made[place * size : (place + 1) * size]) for place, draw in enumerate(mine)}
-        found: dict[int, Group] = {}
-        for part in _gathered(own):
-            found |= part
+        try:
+            made = self.engine.complete(requests)
+            own = {
+                draw: self.group(self.prompt(draw), made[place * size : (place + 1) * size]) for place, draw in enumerate(mine)
+            }
+        except (Away, runs.Failed) as error:  # the other copies must hear of it, too
+            own = error
+        found = _gathered(own)
         return [found[draw] for draw in draws]
 
     def group(self, prompt: Prompt, completions: list[Completion]) -> Group:
@@ -236,9 +247,7 @@ class Rollouts(Callback):
         with grpo_weights.settled(trainer.strategy.megatron_parallel):
             made = self.engine.local.complete([Request(self.heldout[i].ids, empty) for i in mine], greedy=True)
         own = {i: self.group(self.heldout[i], [one]) for i, one in zip(mine, made, strict=True)}
-        found: dict[int, Group] = {}
-        for part in _gathered(own):
-            found |= part
+        found = _gathered(own)
         groups = [found[i] for i in range(len(self.heldout))]
         kinds = sorted({group.prompt.kind for group in groups})
         values = {f"val_{name}": value for name, value in _told(groups).items() if name not in ("identical", "entropy")}
@@ -276,14 +285,20 @@ class Rollouts(Callback):
         runs.folder.write(path, json.dumps(told, ensure_ascii=False, indent=1))
 
 
-def _gathered(own: dict) -> list[dict]:
-    """Every data-parallel copy's part."""
+def _callback(trainer, kind: type):
+    return next(one for one in trainer.callbacks if isinstance(one, kind))
+
+
+def _gathered(own: dict[int, Group] | Exception) -> dict[int, Group]:
+    """Every data-parallel copy's part together. Raises what any of them met."""
     copies = parallel_state.get_data_parallel_world_size()
-    if copies == 1:
-        return [own]
-    parts: list[dict] = [{} for _ in range(copies)]
-    distributed.all_gather_object(parts, own, group=parallel_state.get_data_parallel_group())
-    return parts
+    parts = [own] * copies
+    if copies > 1:
+        distributed.all_gather_object(parts, own, group=parallel_state.get_data_parallel_group())
+    for part in parts:
+        if isinstance(part, Exception):
+            raise part
+    return {key: group for part in parts for key, group in part.items()}
 
 
 def _told(groups: Sequence[Group]) -> dict[str, float]:
@@ -296,8 +311,9 @@ def _told(groups: Sequence[Group]) -> dict[str, float]:
         "length": sum(len(one.ids) for one in made) / len(made),
         "truncated": sum(not one.ended for one in made) / len(made),
         "identical": sum(len(g.texts) - len(set(g.texts)) for g in groups) / sum(max(1, len(g.texts) - 1) for g in groups),
-        "entropy": sum(entropies) / max(1, len(entropies)),
     }
+    if entropies:
+        found["entropy"] = sum(entropies) / len(entropies)
     for name in sorted({name for group in groups for name in group.by_reward}):
         values = [value for group in groups for value in group.by_reward.get(name, ())]
         found[f"reward_{name.replace('/', '_')}"] = sum(values) / len(values)

@@ -49,11 +49,10 @@ class FrozenReference:
 
     Args:
         folder: gets `part-<tp>-<pp>.safetensors`.
-        made_of: what they depend on. A file of something else is refused.
     """
 
-    def __init__(self, folder: Path, made_of: str):
-        self.folder, self.made_of = folder, made_of
+    def __init__(self, folder: Path):
+        self.folder = folder
         self.weights: dict[str, Tensor] = {}
 
     def begin(self, parallel, step: int) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+
+from nemo_plugins.alignment import rewards
 from nemo_plugins.configs.schema import Engine, Recipe
 from nemo_plugins.data.chat import prompts
 from nemo_plugins.planning import alignment_plan
@@ -33,7 +36,7 @@ def plan(cfg: Recipe) -> Plan:
             f"grpo.max_tokens={grpo.max_tokens}: prompt and completion together have grpo.seq_length={grpo.seq_length}",
             f"expected less than {grpo.seq_length}",
         )
-    check = prompts.checker(grpo.rewards, grpo.options)
+    check = prompts.checker(grpo.rewards, options(cfg))
     made, model = alignment_plan._begin(cfg, grpo, "grpo", check, "train {} by rewards that can be checked")
     alignment_plan._end(made, cfg, grpo, "grpo", model)
     made.tables.insert(1, _rollouts(cfg))
@@ -44,6 +47,16 @@ def plan(cfg: Recipe) -> Plan:
 def updates(cfg: Recipe) -> int:
     """Updates of one rollout."""
     return cfg.grpo.epochs * cfg.grpo.prompts * cfg.grpo.group_size // cfg.grpo.global_batch_size
+
+
+def options(cfg: Recipe) -> dict[str, dict[str, object]]:
+    """The rewards' arguments; those that know languages get the run's. Raises UserError for an unknown reward or option."""
+    grpo = cfg.grpo
+    found = {name: dict(given) for name, given in grpo.options.items()}
+    for name in {name for mix in grpo.rewards.values() for name in mix}:
+        if "language" in inspect.signature(rewards.get(name)).parameters:
+            found.setdefault(name, {}).setdefault("language", cfg.language.code)
+    return found
 
 
 def _ranges(cfg: Recipe) -> None:

@@ -53,6 +53,7 @@ def fit(
     paper: tuple[float, float] | None = None,
     load: Callable | None = None,
     callbacks: Sequence = (),
+    after: Sequence = (),
     tokens_per_step: float | None = None,
     pictures: Callable | None = None,
     leave: str = "checkpoint",
@@ -68,7 +69,7 @@ def fit(
         wrap: changes the data module before anything reads it.
         facts: what was trained, for the report; `paper` the first and last loss to hold its curve against.
         load: gives data module and counts where the stage does not train on text.
-        callbacks: of the stage's own, before the common ones.
+        callbacks: of the stage's own, before the common ones; `after`: those that come after them, checkpoints included.
         tokens_per_step: where a sequence is not always full.
         leave: another name than `checkpoint`, where the weights are not a whole model's.
         pictures: from the folder of plots and the lines of `metrics.jsonl` to further sections of the report.
@@ -99,7 +100,7 @@ def fit(
     final = run.folder / leave
     with Stops(train.stop_minutes) as stops:
         saving = checkpoints.StepCheckpoint(train, steps, final, stops, metrics.validated)
-        made.callbacks.extend([*callbacks, heldout, guard, metrics, saving])
+        made.callbacks.extend([*callbacks, heldout, guard, metrics, saving, *after])
         start(
             data=data,
             trainer=made,

@@ -53,7 +53,7 @@ class Metrics(Callback):
         self.validated: dict[int, float] = {
             line["step"]: line["val_loss"] for line in run.read_metrics() if line.get("val_loss") is not None
         }
-        self.validated_in = 0.0
+        self.aside = 0.0  # seconds since the last step that were no part of one: a validation, a rollout
 
     def on_train_start(self, trainer, pl_module) -> None:
         self.started = self.spoke = self.ticked = time.monotonic()
@@ -75,8 +75,8 @@ class Metrics(Callback):
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         now = time.monotonic()
-        step, seconds = trainer.global_step, now - self.ticked - self.validated_in
-        self.ticked, self.validated_in = now, 0.0
+        step, seconds = trainer.global_step, now - self.ticked - self.aside
+        self.ticked, self.aside = now, 0.0
         values = {NAMES[k]: float(v) for k, v in trainer.callback_metrics.items() if k in NAMES}
         values["lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
         values["tokens_per_second"] = self.tokens_per_step / seconds
@@ -117,7 +117,7 @@ class Metrics(Callback):
     def on_validation_end(self, trainer, pl_module) -> None:
         results = self.heldout.results()
         self.validated[trainer.global_step] = results["val_loss"]
-        self.validated_in = time.monotonic() - self.validation_started
+        self.aside += time.monotonic() - self.validation_started
         self.write(trainer, trainer.global_step, results)
 
     def on_train_end(self, trainer, pl_module) -> None:

@@ -38,6 +38,9 @@ class MegatronEngine:
         self.local = self
         self.ends = torch.tensor(sorted(ends), device=torch.cuda.current_device())
 
+    def refresh(self, rollout: int, updates: int) -> None:
+        """The weights are in place."""
+
     @torch.no_grad()
     def complete(self, requests: Sequence[Request], greedy: bool = False) -> list[Completion]:
         """One completion each, in order. Prompts of like length go together, equal ones are encoded once."""

@@ -1,0 +1,187 @@
+"""Completions from an OpenAI-compatible server with an export of the weights, on other GPUs or nodes.
+
+Prompts go as token ids, so the template is the trainer's; the answer's ids and log-probabilities are vLLM's (`token_ids`) or
+llama.cpp's (`logprobs.content[].id`). What NeMo lacks: it has no rollouts, by a server or otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+from megatron.core import parallel_state
+from torch import distributed
+
+from nemo_plugins import runs
+from nemo_plugins.alignment.rollouts import Away, Completion, Request
+from nemo_plugins.configs.schema import EndpointConfig
+
+EXPORT = (
+    "import pathlib, sys; from nemo_plugins import platforms; platforms.prepare(); "
+    "from nemo_plugins.models.conversion import export_hf; export_hf(*map(pathlib.Path, sys.argv[1:]))"
+)
+OF_A_JOB = ("RANK", "WORLD_SIZE", "LOCAL_", "NODE_RANK", "GROUP_RANK", "MASTER_", "TORCHELASTIC_", "SLURM_")
+BUSY = (408, 425, 429, 500, 502, 503, 504)  # a server that loads, restarts or has its queue full
+PAUSE = 2.0  # seconds between tries
+
+
+class EndpointEngine:
+    """Draws from the server's weights, which are `age` updates older than the trained ones.
+
+    Args:
+        endpoint: where the server is and how it gets weights.
+        folder: of the run: its exports.
+        ends: tokens that end a completion.
+        temperature: of what is drawn from.
+        local: an engine with the weights in place, for greedy answers.
+        save: writes the weights of this moment as a checkpoint; called by every process.
+        transport: of the client; default: HTTP.
+    """
+
+    on_policy = False
+
+    def __init__(
+        self, endpoint: EndpointConfig, folder: Path, ends: Sequence[int], temperature: float, local,
+        save: Callable[[Path], None], transport: httpx.BaseTransport | None = None,
+    ):  # fmt: skip
+        self.endpoint, self.folder, self.ends, self.temperature = endpoint, folder, sorted(ends), temperature
+        self.local, self.save = local, save
+        self.age: int | None = None  # None: the server has had nothing of this process yet
+        key = os.environ.get("OPENAI_API_KEY")
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        limits = httpx.Limits(max_connections=endpoint.requests)
+        self.client = httpx.Client(headers=headers, timeout=endpoint.timeout, limits=limits, transport=transport)
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the server's weights are the trained ones."""
+        return self.age == 0
+
+    def refresh(self, rollout: int, updates: int) -> None:
+        """Before a rollout: give the server the weights where they are due, also when a run is resumed.
+
+        Raises:
+            Away: the command that gives them failed.
+        """
+        if self.age is not None and rollout % self.endpoint.refresh_every:
+            self.age += updates
+            return
+        checkpoint, hf = self.folder / "checkpoint", self.folder / "hf"
+        self.save(checkpoint)
+        said = [""]
+        if distributed.get_rank() == 0:
+            said = [self._hand_over(checkpoint, hf, rollout * updates)]
+        distributed.broadcast_object_list(said, 0)
+        if said[0]:
+            raise Away(said[0])
+        self.age = 0
+
+    def _hand_over(self, checkpoint: Path, hf: Path, step: int) -> str:
+        """Export, then the user's command. Returns: what went wrong, or ""."""
+        command = [word.replace("{hf}", str(hf)).replace("{step}", str(step)) for word in shlex.split(self.endpoint.refresh)]
+        env = {name: value for name, value in os.environ.items() if not name.startswith(OF_A_JOB)}
+        for words, env_of in (([sys.executable, "-c", EXPORT, str(checkpoint), str(hf)], env), (command, dict(os.environ))):
+            try:
+                done = subprocess.run(words, env=env_of, capture_output=True, text=True, errors="replace")
+            except OSError as error:
+                return f"grpo.endpoint.refresh: {words[0]}: {error}"
+            if done.returncode:
+                tail = "\n".join((done.stdout + done.stderr).splitlines()[-5:])
+                return f"grpo.endpoint.refresh: {shlex.join(words[:2])} ended with {done.returncode}: {tail}"
+        return ""
+
+    def complete(self, requests: Sequence[Request], greedy: bool = False) -> list[Completion]:
+        """One completion each, in order. One process of a model asks, the others hear of it.
+
+        Raises:
+            Away: no answer within `patience` seconds.
+            runs.Failed: an answer without ids and log-probabilities.
+        """
+        group = parallel_state.get_model_parallel_group()
+        asks = distributed.get_rank(group) == 0
+        told: list = [None]
+        if asks:
+            try:
+                with ThreadPoolExecutor(self.endpoint.requests) as threads:
+                    told = [list(threads.map(lambda request: self._one(request, greedy), requests))]
+            except (Away, runs.Failed) as error:
+                told = [error]
+        if distributed.get_world_size(group) > 1:
+            distributed.broadcast_object_list(told, group=group, group_src=0)
+        if isinstance(told[0], Exception):
+            raise told[0]
+        return told[0]
+
+    def _one(self, request: Request, greedy: bool) -> Completion:
+        body = {
+            "model": self.endpoint.model,
+            "prompt": list(request.ids),
+            "max_tokens": len(request.uniforms),
+            "temperature": 0.0 if greedy else self.temperature,
+            "top_p": 1.0,  # nothing that the trainer's distribution does not do, whatever the server's defaults are
+            "top_k": -1,
+            "min_p": 0.0,
+            "repetition_penalty": 1.0,
+            "repeat_penalty": 1.0,
+            "seed": request.seed % 2**31,
+            "logprobs": 1,
+            "stop_token_ids": self.ends,
+            "return_token_ids": True,
+        }
+        return completion(self._post(body), self.ends)
+
+    def _post(self, body: dict) -> dict:
+        url = f"{self.endpoint.url.rstrip('/')}/completions"
+        began = time.monotonic()
+        while True:
+            try:
+                answer = self.client.post(url, json=body)
+                if answer.status_code == 200:
+                    return answer.json()
+                why = f"{answer.status_code} {answer.text[:300]}"
+                if answer.status_code not in BUSY:
+                    raise runs.Failed(
+                        f"{url}: {why}", "expected a server of completions that takes token ids and tells logprobs"
+                    )
+            except (httpx.TransportError, json.JSONDecodeError) as error:
+                why = f"{type(error).__name__}: {error}"
+            if time.monotonic() - began > self.endpoint.patience:
+                raise Away(f"{url} has not answered for {self.endpoint.patience:g} s ({why})")
+            time.sleep(PAUSE)
+
+
+def completion(answer: dict, ends: Sequence[int]) -> Completion:
+    """What a server's answer holds.
+
+    Raises:
+        runs.Failed: no ids, no log-probabilities, or none of the token that ended it.
+    """
+    try:
+        choice = answer["choices"][0]
+        said = choice["logprobs"]
+        if "content" in said:  # llama.cpp
+            ids, logp = ([one[name] for one in said["content"]] for name in ("id", "logprob"))
+        else:  # vLLM
+            ids, logp = choice["token_ids"], said["token_logprobs"]
+        ended = choice["finish_reason"] == "stop"
+        found = Completion([int(i) for i in ids], [float(x) for x in logp], [], ended)
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise runs.Failed(
+            f"the server's answer cannot be used ({type(error).__name__}: {error}): {json.dumps(answer)[:300]}",
+            "expected /v1/completions of vLLM 0.10.2 or later, or of llama.cpp, with ids and logprobs of what was drawn",
+        ) from None
+    if len(found.ids) != len(found.logp) or not found.ids or (ended and found.ids[-1] not in ends):
+        raise runs.Failed(
+            f"the server told {len(found.ids)} tokens and {len(found.logp)} log-probabilities, the last token "
+            f"{found.ids[-1] if found.ids else 'none'}, and that it {'ended' if ended else 'was cut off'}",
+            f"expected as many of both, and where it ended one of the end tokens {list(ends)} as the last",
+        )
+    return found
