@@ -15,9 +15,12 @@ from nemo_plugins.data.exercises import Exercise, exercises
 from nemo_plugins.data.number_words import to_words
 
 HERE = Path(__file__).resolve().parent
-COUNTS = {"sft": (2400, 420), "preferences": (1200, 280), "grpo": (1200, 280), "forms": (1200, 0)}  # train, heldout
+COUNTS = {"sft": (2400, 420), "preferences": (1200, 280), "grpo": (1200, 280), "forms": (2400, 0)}  # train, heldout
+DRAWN = 6  # exercises for each prompt that is taken
 SEEDS = {"sft": 1, "preferences": 2, "grpo": 3, "forms": 4}
 LETTERS = "ABCD"
+BOXED = 0.75  # of the prompts with rewards: a number in a box; the rest are options to choose from
+LARGEST = 99  # number in their answers: a model that never solves a prompt learns nothing from it
 
 
 def turns(question: str, *answer: str) -> list[dict[str, str]]:
@@ -49,7 +52,7 @@ def numbers() -> dict[str, int]:
 
 def rows(kind: str, split: str, count: int) -> list[dict]:
     chance = random.Random(f"{kind} {split}")
-    found = exercises(split, count, SEEDS[kind])
+    found = exercises(split, count if kind in ("sft", "preferences") else DRAWN * count, SEEDS[kind])
     others: dict[str, list[str]] = {}
     for exercise in found:
         others.setdefault(exercise.kind, []).append(exercise.answer)
@@ -59,7 +62,8 @@ def rows(kind: str, split: str, count: int) -> list[dict]:
         return [
             {"messages": turns(one.question), "chosen": one.answer, "rejected": wrong(one, others, chance)} for one in found
         ]
-    asked = [prompt(one, others, chance) for one in found]
+    asked = easy([prompt(one, others, chance) for one in found], count)
+    chance.shuffle(asked)
     return [answered(row) for row in asked] if kind == "forms" else asked
 
 
@@ -76,6 +80,15 @@ def prompt(exercise: Exercise, others: dict[str, list[str]], chance: random.Rand
     lines = "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, listed, strict=True))
     question = f"{exercise.question}\n{lines}\nPodaj literę poprawnej odpowiedzi."
     return {"messages": turns(question), "kind": "multiple_choice", "reference": LETTERS[listed.index(exercise.answer)]}
+
+
+def easy(found: list[dict], count: int) -> list[dict]:
+    """`count` different prompts, in their order, with small numbers and as many of either kind as BOXED says."""
+    boxed = [row for row in found if row["kind"] == "boxed_math" and int(row["reference"]) <= LARGEST]
+    options = [row for row in found if row["kind"] == "multiple_choice"]
+    wanted = round(BOXED * count)
+    taken = {id(row) for row in (*boxed[:wanted], *options[: count - wanted])}
+    return [row for row in found if id(row) in taken]
 
 
 def answered(row: dict) -> dict:

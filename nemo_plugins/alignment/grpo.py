@@ -83,7 +83,7 @@ def run(cfg: Recipe, run: runs.Run) -> None:
         files = [run.input(runs.resolve(path)) for path in getattr(grpo, name)]
         prompts[name], reports[name] = chat_prompts.load(
             files, template, grpo.rewards, key=f"grpo.{name}", policy=grpo.bad_rows.value,
-            longest=grpo.seq_length - grpo.max_tokens, options=options,
+            longest=grpo.seq_length - grpo.max_tokens, options=options, own=grpo.own_rewards,
         )  # fmt: skip
         if not prompts[name]:
             raise runs.UserError(f"grpo.{name} holds no prompt that can be used", f"what became of its rows: {reports[name]}")
@@ -110,8 +110,9 @@ def run(cfg: Recipe, run: runs.Run) -> None:
         return EndpointEngine(grpo.endpoint, run.folder / "endpoint", ends, grpo.temperature, local, save)
 
     reference = FrozenReference(run.folder / "reference") if grpo.kl_coef else None
+    scorer = Scorer(grpo.rewards, options, grpo.own_rewards)
     rollouts = Rollouts(
-        grpo, run, prompts["data"], prompts["heldout"], decode, rows, told, Scorer(grpo.rewards, options), reference,
+        grpo, run, prompts["data"], prompts["heldout"], decode, rows, told, scorer, reference,
         engine, grpo_plan.updates(cfg), cfg.run.seed,
     )  # fmt: skip
     counts = {"prompts": len(prompts["data"]), "heldout_prompts": len(prompts["heldout"])}
@@ -157,7 +158,7 @@ def run(cfg: Recipe, run: runs.Run) -> None:
             "kl": done.last.get("kl"),
             "rollout_tokens_per_second": rolled[-1]["rollout_tokens_per_second"] if rolled else None,
             "mismatch": max((line["mismatch"] for line in rolled), default=None),
-            "reward_failures": sum(rollouts.scorer.failures.values()),
+            "reward_failures": sum(scorer.failures.values()),
             **done.metrics(),
         },
         data={**done.data, "rows": reports["data"], "heldout_rows": reports["heldout"]},

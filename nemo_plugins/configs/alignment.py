@@ -134,6 +134,7 @@ class GrpoConfig(TrainConfig):
     clip_high: float = 0.2
     kl_coef: float = 0.001
     rewards: dict[str, dict[str, float]] = field(default_factory=dict)  # kind of prompt → reward → weight
+    own_rewards: dict[str, str] = field(default_factory=dict)  # reward → path/to/file.py:function, a user's
     options: dict[str, dict[str, Any]] = field(default_factory=dict)  # reward → its arguments
     refill: int = 3  # further draws of prompts in the place of groups without signal; 0: none
     overlong: Overlong = Overlong.mask

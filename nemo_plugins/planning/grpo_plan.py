@@ -36,7 +36,7 @@ def plan(cfg: Recipe) -> Plan:
             f"grpo.max_tokens={grpo.max_tokens}: prompt and completion together have grpo.seq_length={grpo.seq_length}",
             f"expected less than {grpo.seq_length}",
         )
-    check = prompts.checker(grpo.rewards, options(cfg))
+    check = prompts.checker(grpo.rewards, options(cfg), grpo.own_rewards)
     made, model = alignment_plan._begin(cfg, grpo, "grpo", check, "train {} by rewards that can be checked")
     alignment_plan._end(made, cfg, grpo, "grpo", model)
     made.tables.insert(1, _rollouts(cfg))
@@ -54,7 +54,7 @@ def options(cfg: Recipe) -> dict[str, dict[str, object]]:
     grpo = cfg.grpo
     found = {name: dict(given) for name, given in grpo.options.items()}
     for name in {name for mix in grpo.rewards.values() for name in mix}:
-        if "language" in inspect.signature(rewards.get(name)).parameters:
+        if "language" in inspect.signature(rewards.get(grpo.own_rewards.get(name, name))).parameters:
             found.setdefault(name, {}).setdefault("language", cfg.language.code)
     return found
 

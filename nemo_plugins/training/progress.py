@@ -79,6 +79,7 @@ class Metrics(Callback):
         self.ticked, self.aside = now, 0.0
         values = {NAMES[k]: float(v) for k, v in trainer.callback_metrics.items() if k in NAMES}
         values["lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
+        values["step_seconds"] = seconds
         values["tokens_per_second"] = self.tokens_per_step / seconds
         if self.peak_flops:
             values["mfu"] = values["tokens_per_second"] * self.flops_per_token / self.peak_flops

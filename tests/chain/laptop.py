@@ -1,6 +1,8 @@
 """A short chain on the bundled model, driven by the command line as a user would."""
 
+import gzip
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -34,6 +36,20 @@ SHORT = (
     "dpo.warmup_steps=1",
     "dpo.checkpoint_every=2",
     "dpo.validate_every=2",
+    "grpo.max_steps=4",
+    "grpo.prompts=4",
+    "grpo.group_size=4",
+    "grpo.global_batch_size=8",  # two updates a rollout
+    "grpo.micro_batch_size=4",
+    "grpo.max_tokens=12",
+    "grpo.refill=1",
+    "grpo.warmup_steps=1",
+    "grpo.checkpoint_every=1",
+    "grpo.validate_every=2",
+    "grpo.samples_every=1",
+    "+grpo.rewards.boxed_math.length=0.5",  # what a model of a few steps can be told apart by
+    "+grpo.rewards.multiple_choice.length=0.5",
+    "+grpo.options.length.limit=8",
 )
 # a calibration of four micro-batches whose numbers can be held against another library's
 MEASURED = (
@@ -54,13 +70,24 @@ class Laptop:
     def run(self) -> Path:
         return self.root / "tiny_pl-laptop"
 
+    @property
+    def prompts(self) -> Path:
+        """A few of the held-out prompts."""
+        path = self.root.with_name("prompts.jsonl")
+        if not path.exists():
+            whole = gzip.decompress((REPOSITORY / "assets" / "chat_samples" / "grpo_heldout.jsonl.gz").read_bytes())
+            partial = path.with_name(f"{os.getpid()}.partial")
+            partial.write_text("".join(f"{line}\n" for line in whole.decode().splitlines()[:24]))
+            os.replace(partial, path)
+        return path
+
     def recipe(self, name: str, *overrides: str, **popen) -> subprocess.CompletedProcess:
         """Run a recipe of the same experiment and run root as a user would."""
         return subprocess.run(self.command(name, *overrides), capture_output=True, text=True, **popen)
 
     def command(self, name: str, *overrides: str) -> list[str]:
         start = [sys.executable, str(REPOSITORY / "recipes" / f"{name}.py"), "+model=tiny_pl", "experiment=laptop"]
-        return [*start, f"run.root={self.root}", *SHORT, *overrides]
+        return [*start, f"run.root={self.root}", f"grpo.heldout=[{self.prompts}]", *SHORT, *overrides]
 
     def summary(self, stage: str) -> dict:
         return json.loads((self.run / stage / "summary.json").read_text())

@@ -34,6 +34,7 @@ class Scorer:
     Args:
         mix: kind of prompt → reward's name (`rewards.get`) → weight.
         options: reward's name → its keyword arguments.
+        own: reward's name → "path/to/file.py:function", for rewards that are not in `rewards.NAMES`.
 
     Attributes:
         failures: "reward: exception" → how often, since the beginning; the first of each is also a warning in the log.
@@ -44,6 +45,7 @@ class Scorer:
 
     mix: Mix
     options: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    own: Mapping[str, str] = field(default_factory=dict)
     failures: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self):
@@ -57,7 +59,7 @@ class Scorer:
         unused = sorted(set(self.options) - names)
         if unused:
             raise UserError(f"options for {', '.join(unused)}: no such reward in the mix, which has {', '.join(sorted(names))}")
-        self._rewards = {name: get(name, **self.options.get(name, {})) for name in names}
+        self._rewards = {name: get(self.own.get(name, name), **self.options.get(name, {})) for name in names}
 
     def score(
         self, prompts: Sequence[str], completions: Sequence[str], references: Sequence[str], kinds: Sequence[str]

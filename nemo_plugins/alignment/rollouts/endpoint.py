@@ -78,25 +78,18 @@ class EndpointEngine:
         self.save(checkpoint)
         said = [""]
         if distributed.get_rank() == 0:
-            said = [self._hand_over(checkpoint, hf, rollout * updates)]
+            env = {name: value for name, value in os.environ.items() if not name.startswith(OF_A_JOB)}
+            export = [sys.executable, "-c", EXPORT, str(checkpoint), str(hf)]
+            said = [_run(export, env) or self._command(hf, rollout * updates)]
         distributed.broadcast_object_list(said, 0)
         if said[0]:
             raise Away(said[0])
         self.age = 0
 
-    def _hand_over(self, checkpoint: Path, hf: Path, step: int) -> str:
-        """Export, then the user's command. Returns: what went wrong, or ""."""
-        command = [word.replace("{hf}", str(hf)).replace("{step}", str(step)) for word in shlex.split(self.endpoint.refresh)]
-        env = {name: value for name, value in os.environ.items() if not name.startswith(OF_A_JOB)}
-        for words, env_of in (([sys.executable, "-c", EXPORT, str(checkpoint), str(hf)], env), (command, dict(os.environ))):
-            try:
-                done = subprocess.run(words, env=env_of, capture_output=True, text=True, errors="replace")
-            except OSError as error:
-                return f"grpo.endpoint.refresh: {words[0]}: {error}"
-            if done.returncode:
-                tail = "\n".join((done.stdout + done.stderr).splitlines()[-5:])
-                return f"grpo.endpoint.refresh: {shlex.join(words[:2])} ended with {done.returncode}: {tail}"
-        return ""
+    def _command(self, hf: Path, step: int) -> str:
+        """The user's command that gives the server the weights. Returns: what went wrong, or ""."""
+        words = shlex.split(self.endpoint.refresh)
+        return _run([word.replace("{hf}", str(hf)).replace("{step}", str(step)) for word in words], dict(os.environ))
 
     def complete(self, requests: Sequence[Request], greedy: bool = False) -> list[Completion]:
         """One completion each, in order. One process of a model asks, the others hear of it.
@@ -156,6 +149,16 @@ class EndpointEngine:
             if time.monotonic() - began > self.endpoint.patience:
                 raise Away(f"{url} has not answered for {self.endpoint.patience:g} s ({why})")
             time.sleep(PAUSE)
+
+
+def _run(words: list[str], env: dict[str, str]) -> str:
+    """Returns: what went wrong, or ""."""
+    try:
+        done = subprocess.run(words, env=env, capture_output=True, text=True, errors="replace")
+    except OSError as error:
+        return f"grpo.endpoint.refresh: {words[0]}: {error}"
+    tail = "\n".join((done.stdout + done.stderr).splitlines()[-5:])
+    return f"grpo.endpoint.refresh: {shlex.join(words[:2])} ended with {done.returncode}: {tail}" if done.returncode else ""
 
 
 def completion(answer: dict, ends: Sequence[int]) -> Completion:

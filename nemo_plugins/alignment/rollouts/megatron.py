@@ -76,7 +76,8 @@ class MegatronEngine:
         open_ = torch.ones(len(requests), dtype=torch.bool, device=device)
         for place in range(shortest, room):
             given = place < lengths[active]
-            drawn = self._drawn(logits, numbers[active, (place - lengths[active]).clamp_min(0)], greedy, len(active))
+            nth = (place - lengths[active]).clamp(0, numbers.shape[1] - 1)  # rows before their end or after it draw, too
+            drawn = self._drawn(logits, numbers[active, nth], greedy, len(active))
             new = torch.where(given, tokens[active, place], drawn[0].long())
             tokens[active, place] = new
             told[:, active, place] = drawn[1:].float()

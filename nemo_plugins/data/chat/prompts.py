@@ -48,20 +48,24 @@ class Prompt:
         return self.messages[-1]["content"]
 
 
-def checker(mix: Mix, options: Mapping[str, Mapping[str, object]] | None = None) -> rows.Check[Prompt]:
+def checker(
+    mix: Mix, options: Mapping[str, Mapping[str, object]] | None = None, own: Mapping[str, str] | None = None
+) -> rows.Check[Prompt]:
     """A check for `rows.read` that knows which rewards each kind of prompt has.
 
     Args:
         options: reward's name → its keyword arguments.
+        own: reward's name → "path/to/file.py:function".
     Raises:
         UserError: no mix, an unknown reward or option.
         Fault: when called: as `messages.check` for the turns; kinds kind, no_reference, reference.
     """
     if not mix or not all(mix.values()):
         raise UserError(f"rewards: {dict(mix)}", "expected a reward and its weight for every kind of prompt")
-    named = {name: rewards.get(name, **(options or {}).get(name, {})) for of in mix.values() for name in of}
+    own = own or {}
+    named = {name: rewards.get(own.get(name, name), **(options or {}).get(name, {})) for of in mix.values() for name in of}
     # A user's own reward may do anything with an empty answer, so only ours try their references.
-    tried = {name: reward for name, reward in named.items() if name in rewards.NAMES and name not in NO_REFERENCE}
+    tried = {name: reward for name, reward in named.items() if name in rewards.NAMES and name not in (*NO_REFERENCE, *own)}
 
     def check(row: dict, where: str, report: Report) -> Prompt:
         tools = messages.check_tools(row.get("tools"))
@@ -119,6 +123,7 @@ def load(
     policy: str,
     longest: int,
     options: Mapping[str, Mapping[str, object]] | None = None,
+    own: Mapping[str, str] | None = None,
 ) -> tuple[list[Prompt], dict[str, Any]]:
     """All prompts of `.jsonl[.gz]` files, in their order, and what became of the rows (`rows.Report.summary`).
 
@@ -130,6 +135,6 @@ def load(
         UserError: as `checker` and `rows.read`.
     """
     report = Report(key, policy)
-    found = list(encode(rows.read(paths, checker(mix, options), report), template, longest, report))
+    found = list(encode(rows.read(paths, checker(mix, options, own), report), template, longest, report))
     report.settle()
     return found, report.summary()

@@ -1,0 +1,66 @@
+"""What a training by rewards refuses before anything heavy is loaded."""
+
+import json
+
+import pytest
+
+from nemo_plugins.planning import grpo_plan
+from nemo_plugins.runs.errors import UserError
+from nemo_plugins.runs.prepare import compose
+
+
+def plan(*overrides: str):
+    return grpo_plan.plan(compose("grpo", ["+model=tiny_pl", "experiment=laptop", *overrides]))
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("grpo.group_size=1", "group_size=1: a completion is held against the others"),
+        ("grpo.global_batch_size=100", "does not divide a rollout's 256 completions"),
+        ("grpo.max_tokens=192", "prompt and completion together"),
+        ("grpo.top_p=0.9", "probability 0 where it is drawn"),
+        ("grpo.temperature=0", "temperature=0"),
+        ("grpo.clip_low=1", "clip_low=1"),
+        ("grpo.kl_coef=-1", "kl_coef=-1"),
+        ("grpo.max_mismatch=0", "max_mismatch=0"),
+        ("+grpo.rewards.boxed_math.boxed_maths=1.0", "reward 'boxed_maths' is not there"),
+        ("+grpo.own_rewards.boxed_math=no_file.py:f", "no_file.py is not there"),
+        ("+grpo.options.boxed_math.languages=pl", "boxed_math"),
+        ("platform.context_parallel=2", "context_parallel=2"),
+        ("grpo.engine=endpoint", "endpoint.url is not given"),
+    ],
+)
+def test_a_mistake_is_named(override, says):
+    with pytest.raises(UserError) as refused:
+        plan(override)
+    assert says in str(refused.value)
+
+
+def test_a_server_needs_a_way_to_get_weights():
+    with pytest.raises(UserError, match="refresh is not given"):
+        plan("grpo.engine=endpoint", "grpo.endpoint.url=http://127.0.0.1:8000/v1")
+
+
+def test_rewards_speak_the_runs_language():
+    cfg = compose("grpo", ["+model=tiny_pl", "experiment=laptop", "language=cs"])
+    found = grpo_plan.options(cfg)
+    assert found == {
+        "boxed_math": {"language": "cs"},
+        "multiple_choice": {"language": "cs"},
+        "boxed_format": {"language": "cs"},
+    }
+    cfg.grpo.options = {"multiple_choice": {"language": "hu"}}
+    assert grpo_plan.options(cfg)["multiple_choice"] == {"language": "hu"}
+
+
+def test_prompts_without_a_reference_are_refused_where_that_is_asked_for(tmp_path):
+    file = tmp_path / "prompts.jsonl"
+    file.write_text(json.dumps({"messages": [{"role": "user", "content": "2 + 2?"}], "kind": "boxed_math"}) + "\n")
+    made = plan(f"grpo.data=[{file}]", "grpo.bad_rows=error")
+    assert any("reference" in missing.text for missing in made.missing)
+
+
+def test_updates_of_a_rollout():
+    cfg = compose("grpo", ["+model=tiny_pl", "experiment=laptop", "grpo.epochs=2"])
+    assert grpo_plan.updates(cfg) == 2 * 32 * 8 // 128
