@@ -1,5 +1,7 @@
 """Convert between Hugging Face and NeMo: the teacher in (convert.to=nemo), a student out (convert.to=hf).
 
+With convert.tokenizer=<folder> another tokenizer takes the place of the model's own (docs/tokenizers.md).
+
 Run on a laptop    python recipes/convert.py +model=tiny_pl
 See first          python recipes/convert.py +model=bielik11b dry_run=true
 """
@@ -16,9 +18,14 @@ from nemo_plugins.planning import convert_plan
 
 @runs.recipe("convert", plan=convert_plan.plan, reads=("model", "convert"), stage=convert_plan.stage)
 def main(cfg: Recipe, run: runs.Run) -> None:
-    from nemo_plugins.models import conversion  # heavy imports after validation
+    if cfg.convert.tokenizer:
+        from nemo_plugins.models.vocabulary import swap  # heavy imports after validation
 
-    conversion.run(cfg, run)
+        swap.run(cfg, run)
+    else:
+        from nemo_plugins.models import conversion
+
+        conversion.run(cfg, run)
 
 
 if __name__ == "__main__":

@@ -48,9 +48,11 @@ from nemo_plugins.configs.training import (
     Divergence,
     LossConfig,
     PretrainConfig,
+    Start,
     TeacherConfig,
     TeacherMode,
     TrainConfig,
+    VocabularyConfig,
 )
 
 __all__ = [
@@ -99,9 +101,11 @@ __all__ = [
     "SftConfig",
     "SizesConfig",
     "StageConfig",
+    "Start",
     "TeacherConfig",
     "TeacherMode",
     "TrainConfig",
+    "VocabularyConfig",
 ]
 
 

@@ -90,8 +90,29 @@ class PretrainConfig(TrainConfig):
     from_teacher: bool = False  # go on from the teacher's weights: teacher correction (arXiv 2408.11796)
 
 
+class Start(StrEnum):
+    """What the embeddings of a vocabulary that a model was not trained with start from (nemo_plugins/models/vocabulary)."""
+
+    focus = "focus"  # sparse mixtures of tokens that are used and written alike
+    mean = "mean"  # of the old embeddings
+    random = "random"  # with their mean and standard deviation
+
+
+@dataclass
+class VocabularyConfig:
+    """How `convert.tokenizer` is put in place of a model's own."""
+
+    start: Start = Start.focus  # of the tokens that the model does not have; those that it has keep their embeddings
+    text: list[str] = field(default_factory=list)  # in which `focus` sees how tokens are used; default: data.train
+    heldout: list[str] = field(default_factory=list)  # on which tokens a word are counted; default: data.heldout
+    megabytes: float = 64.0  # of either, from its start; own choice: some ten million tokens, a few minutes
+    multiple: int = 128  # rows of the embeddings are padded to; own choice: what tensor parallelism and GEMMs like, as Bielik's
+
+
 @dataclass
 class ConvertConfig:
-    source: str | None = None  # default: model.path for `import`, the run's newest checkpoint for `export`
+    tokenizer: str | None = None  # folder of a tokenizer: Hugging Face to Hugging Face, with it in place of the model's own
+    vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
+    source: str | None = None  # default: the run's newest checkpoint for `hf`, else model.path
     to: str = "nemo"  # nemo | hf
     dtype: str | None = None  # of an exported folder: bfloat16 | float32; default: the checkpoint's own

@@ -4,6 +4,9 @@ The result is byte for byte that of `tokens.write`, whatever the number of proce
 A part that is there is whole, so that what was killed goes on with the parts that are missing. Each process holds a batch of
 documents; the parent holds what is on its way of a compressed text, at most `AHEAD` parts a process, and at the end
 megatron-core's builder some 150 bytes a document.
+
+The processes import neither torch nor megatron-core, whose start would take each of them longer than tens of megabytes of text:
+a part is plain ids and plain lengths, and megatron-core's builder writes the pair in the parent.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -20,10 +24,13 @@ from pathlib import Path
 from nemo_plugins import runs
 from nemo_plugins.data import documents, tokens
 
-PART = 16 << 20  # bytes of text in a part
+PARTS = 256  # that a text is cut into, so that no process has much left to do when the others are done,
+SMALLEST, LARGEST = 1 << 20, 16 << 20  # in parts of at least and at most so many bytes of text
 AHEAD = 2  # parts handed out for each process
-WORTH = 2 * PART  # bytes of files from which on the seconds that processes take to start are won back
+WORTH = 32 << 20  # bytes of files from which on the seconds that processes take to start are won back
 UNPACKED = 3  # how much larger text is than its compressed file, at least
+COPIED = 1 << 22  # bytes at once
+LENGTHS = ".lengths"  # of a part's documents, int32, beside its `.bin` of ids
 
 
 def workers() -> int:
@@ -33,14 +40,17 @@ def workers() -> int:
 
 def is_worth(path: str | Path) -> bool:
     """Whether a text is large enough for several processes, as its files' sizes tell."""
-    files = documents.shards(path)
+    return text_bytes(path) >= WORTH
+
+
+def text_bytes(path: str | Path) -> int:
+    """Bytes of text of a file or folder, at least, as its files' sizes tell."""
     packed = (*documents.COMPRESSED, ".parquet")
-    size = sum(file.stat().st_size * (UNPACKED if file.suffix in packed else 1) for file in files)
-    return size >= WORTH
+    return sum(file.stat().st_size * (UNPACKED if file.suffix in packed else 1) for file in documents.shards(path))
 
 
 def write(
-    prefix: Path, path: str | Path, tokenizer, folder: Path, processes: int | None = None, part: int = PART
+    prefix: Path, path: str | Path, tokenizer, folder: Path, processes: int | None = None, part: int | None = None
 ) -> tokens.Tokens:
     """Tokenise a file, or a folder of them, into `prefix.bin` and `prefix.idx`.
 
@@ -48,16 +58,16 @@ def write(
         tokenizer: a fast Hugging Face tokenizer.
         folder: of the finished parts, for this text and tokenizer alone; they are kept if this is interrupted.
         processes: default: one for each core.
-        part: bytes of text in a part; another one than the folder was begun with makes all parts again.
+        part: bytes of text in a part; default: by the size of the text. Another one than the folder was begun with makes all
+            parts again.
 
     Raises:
         runs.UserError: text that cannot be read, with its place.
         runs.Failed: a process was killed, for example for want of memory.
     """
-    from megatron.core.datasets.indexed_dataset import IndexedDatasetBuilder
-
     encoder = tokens.Encoder.of(tokenizer)
     folder.mkdir(parents=True, exist_ok=True)
+    part = part or min(max(text_bytes(path) // PARTS, SMALLEST), LARGEST)
     made: dict[int, tokens.Tokens] = {}
     with _Progress(Path(path).name) as progress:
         pool = ProcessPoolExecutor(
@@ -74,11 +84,27 @@ def write(
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+    return _join(prefix, [made[number] for number in sorted(made)], encoder)
+
+
+def _join(prefix: Path, parts: list[tokens.Tokens], encoder: tokens.Encoder) -> tokens.Tokens:
+    """The pair of all parts, in their order, by megatron-core's builder.
+
+    What its `add_index` does, without its full garbage collection for each part, which takes longer than the part.
+    """
+    import numpy as np
+    from megatron.core.datasets.indexed_dataset import IndexedDatasetBuilder
+
     builder = IndexedDatasetBuilder(f"{prefix}.bin", dtype=encoder.dtype)
-    for number in sorted(made):
-        builder.add_index(str(made[number].prefix))
+    for part in parts:
+        lengths = np.fromfile(part.prefix.with_suffix(LENGTHS), dtype=np.int32)
+        first = len(builder.sequence_lengths)
+        builder.sequence_lengths.extend(lengths.tolist())
+        builder.document_indices.extend(range(first + 1, first + 1 + len(lengths)))  # a sequence each
+        with part.prefix.with_suffix(".bin").open("rb") as ids:
+            shutil.copyfileobj(ids, builder.data_file, COPIED)
     builder.finalize(f"{prefix}.idx")
-    return tokens.Tokens(Path(prefix), sum(one.documents for one in made.values()), sum(one.tokens for one in made.values()))
+    return tokens.Tokens(Path(prefix), sum(one.documents for one in parts), sum(one.tokens for one in parts))
 
 
 def _run(
@@ -87,7 +113,7 @@ def _run(
     """Numbers of parts from 0, their tokens and whether they are new, as they come."""
     running: dict[Future, int] = {}
     for number, part in enumerate(parts):
-        prefix = folder / f"part-{size}-{number:06d}"
+        prefix = folder / f"ids-{size}-{number:06d}"
         if (counts := prefix.with_suffix(".json")).is_file():
             yield number, tokens.Tokens(prefix, **json.loads(counts.read_text())), False
             continue
@@ -115,11 +141,18 @@ def _start(encoder: tokens.Encoder) -> None:
 
 def _tokenise(part: documents.Part, prefix: Path) -> tokens.Tokens:
     """Write a part; its `.json` of counts comes last, and says that it is whole."""
-    partial = prefix.with_suffix(".partial")
-    made = tokens.write(partial, documents.read(part), _encoder)
-    for suffix in (".bin", ".idx"):
-        os.replace(f"{partial}{suffix}", prefix.with_suffix(suffix))
-    counts = {"documents": made.documents, "tokens": made.tokens}
+    import numpy as np
+
+    partial, dtype = prefix.with_suffix(".partial"), _encoder.dtype
+    lengths = []
+    with partial.open("wb") as file:
+        for ids in _encoder(documents.read(part)):
+            lengths.append(len(ids))
+            file.write(np.array(ids, dtype=dtype).tobytes())
+    os.replace(partial, prefix.with_suffix(".bin"))
+    np.array(lengths, dtype=np.int32).tofile(partial)
+    os.replace(partial, prefix.with_suffix(LENGTHS))
+    counts = {"documents": len(lengths), "tokens": sum(lengths)}
     partial.write_text(json.dumps(counts))
     os.replace(partial, prefix.with_suffix(".json"))
     return tokens.Tokens(prefix, **counts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from importlib.util import find_spec
@@ -16,6 +17,9 @@ from nemo_plugins.planning.plan import Plan, gib
 from nemo_plugins.runs import paths, workers
 from nemo_plugins.runs.errors import UserError
 
+MODEL_SIZES = (
+    "num_layers", "hidden_size", "ffn_hidden_size", "num_attention_heads", "num_query_groups", "head_dim", "vocab_size",
+)  # fmt: skip
 MULTIPLE = 64  # of FFN and hidden sizes, as ModelOpt's pruning has them
 LARGE = 1_000_000_000  # parameters beyond which platform=auto plans for GPUs on a machine that has none
 HOST_SHARE = 0.95  # of the free memory that a conversion may want
@@ -286,6 +290,33 @@ def model_weights(path: str | None, key: str) -> Path:
     if folder is None:
         raise UserError(paths.weights_missing(key, path))
     weights.check(folder, key)
+    return folder
+
+
+def source(plan: Plan, cfg: Recipe) -> Path | None:
+    """The Hugging Face folder that a conversion reads, of the sizes that the configuration says; None: it is not here.
+
+    Raises:
+        UserError: the folder is here, and its model is another than `model` describes.
+    """
+    given = cfg.convert.source
+    key, path = ("convert.source", given) if given else ("model.path", cfg.model.path)
+    from_run = given and paths.resolve(given).resolve().is_relative_to(paths.run_root(cfg).resolve())
+    folder = plan.need("earlier" if from_run else "weights", lambda: model_weights(path, key))
+    if folder is None:
+        return None
+    try:
+        there = Architecture.from_hf(json.loads((folder / "config.json").read_text()))
+    except ValueError as error:
+        raise UserError(f"{key}: cannot use {folder / 'config.json'}: {error}", "expected a Mistral or Llama model") from None
+    here = Architecture.from_config(cfg.model)
+    differ = [name for name in MODEL_SIZES if getattr(there, name) != getattr(here, name)]
+    if differ:
+        raise UserError(
+            f"{key}: the model of {path} is another than model={cfg.model.name} describes",
+            *(f"  {name}: {getattr(there, name):,} there, {getattr(here, name):,} in model.{name}" for name in differ),
+            "expected the same; if it is meant: " + " ".join(f"model.{name}={getattr(there, name)}" for name in differ),
+        )
     return folder
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.planning import checks, memory, tables
+from nemo_plugins.planning import checks, memory, tables, vocabulary_plan
 from nemo_plugins.planning.plan import Plan, Table
 from nemo_plugins.runs import paths
 from nemo_plugins.runs.errors import UserError
@@ -17,12 +17,16 @@ DTYPES = (None, "bfloat16", "float32")
 
 def stage(cfg: Recipe) -> str:
     """Folder of a conversion that is not given one."""
+    if cfg.convert.tokenizer:
+        return vocabulary_plan.STAGE
     return "convert-export" if cfg.convert.to == "hf" else "convert-import"
 
 
 def plan(cfg: Recipe) -> Plan:
     """Validate a conversion. Raises UserError naming the key."""
     convert = cfg.convert
+    if convert.tokenizer:
+        return vocabulary_plan.plan(cfg)
     if convert.to not in TO:
         raise UserError(f"convert.to={convert.to}: expected {' or '.join(TO)}")
     if convert.dtype not in DTYPES:
@@ -34,8 +38,7 @@ def plan(cfg: Recipe) -> Plan:
     if exports:
         made.need("earlier", lambda: _checkpoint(cfg))
     else:
-        key = "convert.source" if convert.source else "model.path"
-        made.need("weights", lambda: checks.model_weights(convert.source or cfg.model.path, key))
+        checks.source(made, cfg)
     width = 4 if convert.dtype == "float32" else 2
     folder = paths.run_root(cfg) / (cfg.run.stage or stage(cfg))
     files = {"hf" if exports else "checkpoint": model.parameters() * width}

@@ -56,6 +56,9 @@ def prepare(composed: DictConfig) -> Recipe:
     _check_experiment(composed)
     cfg: Recipe = OmegaConf.to_object(composed)
     cfg.run.name = cfg.run.name or paths.default_name(cfg.model.name, cfg.experiment.name)
+    if cfg.convert.tokenizer:  # of another conversion the texts are no part
+        vocabulary = cfg.convert.vocabulary
+        vocabulary.text, vocabulary.heldout = vocabulary.text or cfg.data.train, vocabulary.heldout or cfg.data.heldout
     for key in ("name", "stage"):
         value = getattr(cfg.run, key)
         if value is not None and (not RUN_NAME.fullmatch(value) or ".." in value.split("/")):

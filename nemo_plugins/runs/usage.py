@@ -19,6 +19,8 @@ KEYS = {
         "convert.to=nemo|hf": "import a Hugging Face folder, or export the run's newest checkpoint",
         "convert.source=DIR": "what to convert (default: model.path, or the run's newest checkpoint)",
         "convert.dtype=bfloat16|float32": "of an exported folder",
+        "convert.tokenizer=DIR": "put another tokenizer in place of the model's own, Hugging Face to Hugging Face",
+        "convert.vocabulary.start=focus|mean|random": "what the embeddings of its new tokens start from",
     },
     "prune": {
         "prune.num_layers=N, prune.ffn_hidden_size=N, prune.hidden_size=N": "the student (default: the recommended one)",

@@ -1,0 +1,1 @@
+"""Another tokenizer for a model that is trained: what its new embeddings start from."""
