@@ -40,3 +40,4 @@ class LanguageConfig:
     hedges: list[str] = field(default_factory=list)  # regular expressions of not choosing
     denials: list[str] = field(default_factory=list)  # regular expressions of what follows a letter that is said to be wrong
     evaluation: list[str] = field(default_factory=list)  # suites
+    quality_model: str | None = None  # folder of a quality classifier (docs/quality.md)
