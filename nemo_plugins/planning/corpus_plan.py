@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -142,6 +143,12 @@ def _model(made: Plan, cfg: Recipe) -> str | None:
         raise UserError(
             f"corpus.quality.model: no classifier in {named}",
             "expected what corpus.task=train_quality leaves, or null",
+        )
+    code = json.loads((folder / "classifier.json").read_text())["language"]
+    if code != cfg.language.code:
+        raise UserError(
+            f"corpus.quality.model={named} is of {code}, the text is {cfg.language.code}",
+            "train one for the language (corpus.task=train_quality), or null for none",
         )
     return named
 

@@ -11,7 +11,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -43,18 +43,28 @@ class Local(PipelineExecutor):
         missing = self.get_incomplete_ranks()
         done = self.stage.tasks - len(missing)
         processes = min(processes or workers(), len(missing))
+        if not missing:
+            return
+        if self.stage.tasks == 1:  # in this process, with the progress of its own that it may have
+            self.task(0)
+            runs.say(f"{self.stage.name}: done")
+            return
+        with _progress() as progress:
+            bar = progress.add_task(self.stage.name, total=self.stage.tasks, completed=done)
+            for _ in self._finished(missing, processes):
+                progress.advance(bar)
+
+    def _finished(self, missing: Sequence[int], processes: int) -> Iterator[None]:
+        """Runs tasks; one element for each that is done."""
         if processes <= 1:
-            for place, rank in enumerate(missing):
-                self.task(rank)
-                _say(self.stage, done + place + 1)
+            yield from map(self.task, missing)
             return
         # spawned, not forked: this process may have threads, and a spawned one ends with its parent (runs.end_with_parent)
         with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
             running = [pool.submit(_task, self.stage, str(self.logging_dir.path), rank) for rank in missing]
             try:
-                for place, future in enumerate(as_completed(running)):
-                    future.result()
-                    _say(self.stage, done + place + 1)
+                for future in as_completed(running):
+                    yield future.result()
             except BrokenProcessPool as error:
                 raise runs.Failed(
                     f"{self.stage.name}: a process was killed, perhaps for want of memory",
@@ -72,8 +82,12 @@ def _task(stage: Stage, logs: str, rank: int) -> None:
     Local(stage, Path(logs)).task(rank)
 
 
-def _say(stage: Stage, done: int) -> None:
-    runs.say(f"{stage.name}: {done:,} of {stage.tasks:,} tasks")
+def _progress():
+    """Tasks done of a stage, with the time they took and will take."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=runs.console())
 
 
 def is_done(stage: Stage, logs: Path) -> bool:

@@ -29,6 +29,8 @@ class LanguageFilter:
     def look(self, text: str) -> tuple[float, str]:
         """(probability that it is the language, the language that is likelier than all others, as ISO 639-1)."""
         looked = sample(text)
+        if sum(map(str.isupper, looked)) > sum(map(str.islower, looked)):
+            looked = looked.lower()  # to py3langid capitals are other letters
         if self.place is None:
             return self._by_words(looked)
         counts = self.identifier.instance2fv(looked)
