@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import struct
 import subprocess
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import corpora
 import pytest
 
+from nemo_plugins.data import blend
 from nemo_plugins.data.corpus import stores
 from nemo_plugins.data.corpus.contamination import Contamination
 from nemo_plugins.data.corpus.split import HeldoutGuard
@@ -44,7 +46,7 @@ def test_every_reason_is_counted_and_nothing_is_lost(run, expected):
     dropped = {reason: count for stage in counts.values() for reason, count in stage.items()}
     for reason in expected.keys() - {"near", "quality"}:
         assert dropped[reason] == expected[reason], reason
-    assert dropped["near"] >= expected["near"]
+    assert expected["near"] - 2 <= dropped["near"] <= expected["near"] + 2  # one or the other is not good enough to come so far
     assert expected["quality"] <= dropped["quality"] < 20  # and some that are menus more than text
     assert 9000 < dropped["no_text"] <= 10_000  # what the truncated file held before its end
     sizes = [stage["out"] for stage in counts.values()]
@@ -84,12 +86,10 @@ def test_dropped_documents_can_be_read_and_the_page_shows_them(run):
 
 
 def test_the_tokens_are_those_of_the_text(run):
-    from megatron.core.datasets.indexed_dataset import IndexedDataset
-
-    summary = json.loads((run / "summary.json").read_text())
-    index = IndexedDataset(str(run / "tokens" / "train")).index
-    assert len(index.document_indices) - 1 == summary["metrics"]["train_documents"] == len(records(run, "train"))
-    assert int(index.sequence_lengths.sum()) == summary["metrics"]["train_tokens"]
+    metrics = json.loads((run / "summary.json").read_text())["metrics"]
+    sequences, documents = struct.unpack("<QQ", (run / "tokens" / "train.idx").read_bytes()[18:34])  # indexed_dataset.py
+    assert documents - 1 == sequences == metrics["train_documents"] == len(records(run, "train"))
+    assert blend.counted(run / "tokens" / "train") == metrics["train_tokens"]
 
 
 def test_killed_again_and_again_it_goes_on_and_writes_the_same_bytes(base, run):
@@ -136,7 +136,7 @@ def test_a_finished_one_is_not_done_again_and_another_is_refused(base, run):
         (["corpus.engine=slurm"], "corpus.engine=slurm without corpus.slurm.partition"),
         (["corpus.engine=slurm", "corpus.slurm.partition='a b'"], "cannot go into a job script"),
         (["corpus.task=evaluate_quality", "corpus.quality.model=null"], "without corpus.quality.model"),
-        (["language=cs", "corpus.quality.model=assets/quality_pl", "dry_run=false"], "is of pl, the text is cs"),
+        (["language=cs", "corpus.quality.model=assets/quality_pl"], "is of pl, the text is cs"),
     ],
 )
 def test_a_mistake_is_one_message(base, expected, arguments, says):
