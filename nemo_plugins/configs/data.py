@@ -40,3 +40,6 @@ class LanguageConfig:
     hedges: list[str] = field(default_factory=list)  # regular expressions of not choosing
     denials: list[str] = field(default_factory=list)  # regular expressions of what follows a letter that is said to be wrong
     evaluation: list[str] = field(default_factory=list)  # suites
+    boilerplate: list[str] = field(default_factory=list)  # what stands around texts of web pages, for the quality classifier
+    spam: list[str] = field(default_factory=list)  # words of keyword spam, for the same
+    quality_model: str | None = None  # folder of a quality classifier (docs/quality.md)

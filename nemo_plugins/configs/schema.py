@@ -25,6 +25,16 @@ from nemo_plugins.configs.alignment import (
     Preference,
     SftConfig,
 )
+from nemo_plugins.configs.corpus import (
+    CorpusConfig,
+    CorpusEngine,
+    CorpusTask,
+    DecontaminationConfig,
+    DuplicatesConfig,
+    QualityConfig,
+    SlurmConfig,
+    TextFiles,
+)
 from nemo_plugins.configs.data import DataConfig, LanguageConfig
 from nemo_plugins.configs.deployment import Format, PlanConfig
 from nemo_plugins.configs.model import Family, ModelConfig, RecommendedConfig, SizesConfig
@@ -63,12 +73,17 @@ __all__ = [
     "BudgetConfig",
     "CalibrationConfig",
     "ConvertConfig",
+    "CorpusConfig",
+    "CorpusEngine",
+    "CorpusTask",
     "Count",
     "Criterion",
     "DataConfig",
+    "DecontaminationConfig",
     "DistillConfig",
     "Divergence",
     "DpoConfig",
+    "DuplicatesConfig",
     "EndpointConfig",
     "Engine",
     "ExperimentConfig",
@@ -93,6 +108,7 @@ __all__ = [
     "Preference",
     "PretrainConfig",
     "PruneConfig",
+    "QualityConfig",
     "Recipe",
     "RecommendedConfig",
     "Recompute",
@@ -100,10 +116,12 @@ __all__ = [
     "SearchConfig",
     "SftConfig",
     "SizesConfig",
+    "SlurmConfig",
     "StageConfig",
     "Start",
     "TeacherConfig",
     "TeacherMode",
+    "TextFiles",
     "TrainConfig",
     "VocabularyConfig",
 ]
@@ -122,6 +140,7 @@ class Recipe:
     platform: PlatformConfig = field(default_factory=PlatformConfig)
     data: DataConfig = field(default_factory=DataConfig)
     language: LanguageConfig = field(default_factory=LanguageConfig)
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     convert: ConvertConfig = field(default_factory=ConvertConfig)
     prune: PruneConfig = field(default_factory=PruneConfig)

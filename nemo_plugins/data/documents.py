@@ -57,7 +57,7 @@ def documents(path: str | Path) -> Iterator[str]:
         if file.suffix == ".parquet":
             yield from _rows(file, 0, None)
         else:
-            with _open(file) as stream:
+            with opened(file) as stream:
                 yield from _texts(file, _whole_lines(file, stream))
 
 
@@ -70,7 +70,7 @@ def parts(path: str | Path, size: int) -> Iterator[Part]:
         if file.suffix == ".parquet":
             yield from _row_groups(file, size)
         elif file.suffix in COMPRESSED:
-            with _open(file) as stream:
+            with opened(file) as stream:
                 start, lines = 0, []
                 for position, line in _whole_lines(file, stream):
                     lines.append(line)
@@ -127,7 +127,8 @@ class _Zstd(io.RawIOBase):
         super().close()
 
 
-def _open(path: Path) -> BinaryIO:
+def opened(path: Path) -> BinaryIO:
+    """The bytes of a text file, unpacked."""
     if path.suffix == ".gz":
         return gzip.open(path, "rb")
     return io.BufferedReader(_Zstd(path), 1 << 20) if path.suffix == ".zst" else open(path, "rb")

@@ -15,6 +15,16 @@ COMMON = {
     "debug=fast": "a few steps, to see that it works",
 }
 KEYS = {
+    "data": {
+        "corpus.sources=[FILE]": "documents: files, folders, hf:<data set>[:<configuration>[:<split>]] (default: data.train)",
+        "corpus.decontamination.items=[FILE]": "evaluation sets, JSONL: a document that holds an item is dropped",
+        "corpus.quality.model=DIR, .minimum=X": "the classifier (default: the language's; null: none), and P(HIGH)",
+        "corpus.language_minimum=X, corpus.mask=BOOL": "probability of the language that stays (0.5); personal data masked",
+        "corpus.heldout_share=X, corpus.tokens=BOOL": "held out (0.01), its near-duplicates dropped; to .bin/.idx",
+        "corpus.task=clean|train_quality|evaluate_quality|apply_quality": "all of it (clean), or the classifier alone",
+        "corpus.workers=N, corpus.engine=local|slurm": "processes (a core each); job arrays: corpus.slurm.partition=NAME",
+        "language=NAME": "pl, cs, hu, sw, or a file of your own in conf/language/",
+    },
     "convert": {
         "convert.to=nemo|hf": "import a Hugging Face folder, or export the run's newest checkpoint",
         "convert.source=DIR": "what to convert (default: model.path, or the run's newest checkpoint)",
@@ -97,6 +107,11 @@ KEYS = {
 }
 EXAMPLES = {
     "convert": ("+model=tiny_pl", "+model=bielik11b convert.source=Bielik-11B dry_run=true"),
+    "data": (
+        "+model=tiny_pl",
+        "+model=bielik11b corpus.sources=[crawl/] corpus.decontamination.items=[items.jsonl] dry_run=true",
+        "+model=tiny_pl corpus.task=train_quality corpus.quality.good=[good.jsonl.gz]",
+    ),
     "prune": (
         "+model=bielik11b dry_run=true",
         "+model=tiny_pl prune.num_layers=6",

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from nemo_plugins.data.quality.kinds import COUNT, KIND
-from nemo_plugins.data.quality.page import Page, mean, share, spread
+from nemo_plugins.data.quality.page import Page, count, mean, share, spread
 
 DOCUMENTATION = {
     "line_length_mean": "mean characters of a line, as a natural logarithm of 1 + it",
@@ -36,7 +36,7 @@ BULLETS = "-–—•·*#>+"
 def measure(page: Page) -> dict[str, float]:
     """This family's features of a page."""
     lines, kind = page.lines, page.kind
-    count, lengths, words = len(lines), lines.length, page.line_words()
+    every, lengths, words = len(lines), lines.length, page.line_words()
     first, last = kind[lines.start], kind[lines.end - 1]
     begins, ends = (np.bincount(which, minlength=COUNT) for which in (first, last))
     letters = page.letters_before[lines.end] - page.letters_before[lines.start]
@@ -46,22 +46,22 @@ def measure(page: Page) -> dict[str, float]:
     in_line = np.searchsorted(bars, lines.end) - np.searchsorted(bars, lines.start)
     made = {
         "line_length_mean": math.log1p(average),
-        "line_length_median": math.log1p(float(np.median(lengths))) if count else 0.0,
+        "line_length_median": math.log1p(float(np.median(lengths))) if every else 0.0,
         "line_length_variation": share(spread(lengths), average),
-        "lines_short": share(count(lengths < 20), count),
-        "lines_long": share(count(lengths >= 200), count),
+        "lines_short": share(count(lengths < 20), every),
+        "lines_long": share(count(lengths >= 200), every),
         "characters_in_long_lines": share(lengths[lengths >= 80].sum(), total),
-        "lines_of_few_words": share(count(words <= 4), count),
-        "lines_empty": share(page.empty_lines, page.empty_lines + count),
-        "lines_indented": share(page.indented, count),
+        "lines_of_few_words": share(count(words <= 4), every),
+        "lines_empty": share(page.empty_lines, page.empty_lines + every),
+        "lines_indented": share(page.indented, every),
     }
-    made |= {name: share(ends[[KIND[mark] for mark in marks]].sum(), count) for name, marks in ENDS.items()}
+    made |= {name: share(ends[[KIND[mark] for mark in marks]].sum(), every) for name, marks in ENDS.items()}
     made |= {
-        "lines_end_letter": share(page.letter[lines.end - 1].sum(), count),
-        "lines_bullet": share(bullets, count),
-        "lines_mark_start": share(page.punctuation[lines.start].sum() - bullets, count),
-        "lines_without_letters": share(count(letters == 0), count),
-        "lines_few_letters": share(count(2 * letters < lengths), count),
-        "lines_with_bars": share(count(in_line >= 2), count),
+        "lines_end_letter": share(page.letter[lines.end - 1].sum(), every),
+        "lines_bullet": share(bullets, every),
+        "lines_mark_start": share(page.punctuation[lines.start].sum() - bullets, every),
+        "lines_without_letters": share(count(letters == 0), every),
+        "lines_few_letters": share(count(2 * letters < lengths), every),
+        "lines_with_bars": share(count(in_line >= 2), every),
     }
     return made

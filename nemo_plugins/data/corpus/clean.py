@@ -1,0 +1,111 @@
+"""From documents to training text: the stages in their order, their run, and what they leave."""
+
+from __future__ import annotations
+
+import shutil
+from functools import partial
+from pathlib import Path
+
+from nemo_plugins import runs
+from nemo_plugins.configs.schema import CorpusEngine, Recipe
+from nemo_plugins.data.corpus import duplicates, execute, sources, steps
+from nemo_plugins.data.corpus.duplicates import Stage
+from nemo_plugins.data.corpus.steps import MIB, Folders
+
+
+def run(cfg: Recipe, run: runs.Run) -> None:
+    """Do all that is not done yet; the last is the report."""
+    from nemo_plugins.reporting import corpus_report
+
+    if not run.is_writer:
+        return
+    folders, logs = Folders(run.folder), run.folder / "logs"
+    made = stages(cfg, folders, prepare(cfg, run, folders))
+    if cfg.corpus.engine is CorpusEngine.slurm:
+        if waiting := execute.slurm(made, logs, cfg.corpus.slurm, str(cfg.run.name).replace("/", "-")):
+            raise runs.Stopped(f"{waiting}; once they have ended")
+    else:
+        execute.local(made, logs, cfg.corpus.workers)
+    found = corpus_report.Found.collect(folders, cfg.corpus)
+    if not found.count("divide", "out"):
+        raise runs.Failed("no document is left to train on", f"read {run.folder / 'report.html'}: it says what was dropped",
+                          f"{corpus_report.write(run.folder, cfg, found)['report']}")  # fmt: skip
+    outputs = {"train": folders.out("train"), "heldout": folders.out("heldout")}
+    if cfg.corpus.tokens:
+        outputs |= {f"{side}_tokens": run.folder / "tokens" / side for side in ("train", "heldout")}
+    outputs |= corpus_report.write(run.folder, cfg, found)
+    if not cfg.corpus.keep_work:
+        work = ("signatures", "pairs", "documents", "removed")  # the summary and the samples stay: a kill here costs nothing
+        for folder in (folders.read, folders.unique, *(folders.duplicates / name for name in work)):
+            shutil.rmtree(folder, ignore_errors=True)
+    run.finish(outputs, found.metrics(), next=_next(cfg, run.folder), counts=found.flow())
+
+
+def prepare(cfg: Recipe, run: runs.Run, folders: Folders) -> int:
+    """Fetch data sets, list what each task reads, put the evaluation items in place. Returns the number of tasks."""
+    corpus = cfg.corpus
+    named = [
+        sources.fetch(source, run.folder / "work" / "fetched") if sources.is_dataset(source) else source
+        for source in corpus.sources
+    ]
+    made = sources.tasks(sources.parts(named, corpus.part_mib * MIB, corpus.text_files.value == "file"), corpus.part_mib * MIB)
+    sources.save(folders.parts, made)
+    for path in named:
+        run.input(runs.resolve(path))
+    for number, item in enumerate(corpus.decontamination.items):
+        sources.save_items(item, folders.items, number, run.folder / "work" / "fetched")
+        if not sources.is_dataset(item):
+            run.input(runs.resolve(item))
+    return len(made)
+
+
+def stages(cfg: Recipe, folders: Folders, tasks: int) -> list[Stage]:
+    """All stages; each `pipeline` can be pickled."""
+    corpus, language, seed = cfg.corpus, cfg.language, cfg.run.seed
+    model = str(runs.resolve(corpus.quality.model)) if corpus.quality.model else None
+    made = [Stage("read", tasks, partial(_clean, folders, corpus, language, model, seed))]
+    stored, finish = partial(_stored, folders.read), partial(_finish, folders, corpus, language, seed)
+    if corpus.duplicates.remove:
+        asked = corpus.duplicates
+        made += duplicates.stages(
+            stored, finish, str(folders.duplicates), tasks,
+            shingle_words=asked.shingle_words, buckets=asked.buckets, hashes=asked.hashes,
+        )  # fmt: skip
+    else:
+        made.append(Stage("finish", tasks, partial(_joined, stored, finish)))
+    made.append(Stage("divide", tasks, partial(_divide, folders, corpus)))
+    if corpus.tokens:
+        processes = corpus.slurm.cores if corpus.engine is CorpusEngine.slurm else corpus.workers
+        folder = str(runs.local_weights(cfg.model.path))
+        made.append(Stage("tokens", 1, partial(_tokenise, folders, folder, processes)))
+    return made
+
+
+def _clean(*of) -> list:
+    return [steps.Clean(*of)]
+
+
+def _stored(folder: Path) -> list:
+    return [steps.Stored(folder)]
+
+
+def _finish(*of) -> list:
+    return [steps.Finish(*of)]
+
+
+def _joined(first, last) -> list:
+    return [*first(), *last()]
+
+
+def _divide(*of) -> list:
+    return [steps.Divide(*of)]
+
+
+def _tokenise(*of) -> list:
+    return [steps.Tokenise(*of)]
+
+
+def _next(cfg: Recipe, folder: Path) -> str:
+    kind = "tokens/{}" if cfg.corpus.tokens else "{}"
+    train, heldout = (folder / kind.format(side) for side in ("train", "heldout"))
+    return runs.command(cfg, "distill", f"data.train=[{train}]", f"data.heldout=[{heldout}]")

@@ -1,0 +1,162 @@
+"""Runs stages: on this machine with all cores, or on a cluster by datatrove's Slurm executor.
+
+Both are datatrove's: a task leaves its log, its stats and, last, a marker in `logs/<stage>/`, and one that has a marker is not
+run again. Its own local executor is not used, for its manager process outlives a SIGKILL, and so would a second writer.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from datatrove.executor.base import PipelineExecutor
+
+from nemo_plugins import runs
+from nemo_plugins.configs.schema import SlurmConfig
+from nemo_plugins.configs.store import REPOSITORY
+from nemo_plugins.data.corpus.duplicates import Stage
+from nemo_plugins.data.parallel_tokens import workers
+
+BESIDE_OTHERS = 1  # datatrove's number of a task whose log does not go to the terminal
+
+
+class Local(PipelineExecutor):
+    """The tasks of one stage in this process or in a pool of them, which end with it."""
+
+    def __init__(self, stage: Stage, logs: Path):
+        self.stage = stage
+        super().__init__([], str(logs))
+
+    @property
+    def world_size(self) -> int:
+        return self.stage.tasks
+
+    def run(self, processes: int | None = None) -> None:
+        """Run what is not done yet. Raises what a task raises, once no other is running."""
+        missing = self.get_incomplete_ranks()
+        done = self.stage.tasks - len(missing)
+        processes = min(processes or workers(), len(missing))
+        if not missing:
+            return
+        if self.stage.tasks == 1:  # in this process, with the progress of its own that it may have
+            self.task(0)
+            runs.say(f"{self.stage.name}: done")
+            return
+        with _progress() as progress:
+            bar = progress.add_task(self.stage.name, total=self.stage.tasks, completed=done)
+            for _ in self._finished(missing, processes):
+                progress.advance(bar)
+
+    def _finished(self, missing: Sequence[int], processes: int) -> Iterator[None]:
+        """Runs tasks; one element for each that is done."""
+        if processes <= 1:
+            yield from map(self.task, missing)
+            return
+        # spawned, not forked: this process may have threads, and a spawned one ends with its parent (runs.end_with_parent)
+        with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+            running = [pool.submit(_task, self.stage, str(self.logging_dir.path), rank) for rank in missing]
+            try:
+                for future in as_completed(running):
+                    yield future.result()
+            except BrokenProcessPool as error:
+                raise runs.Failed(
+                    f"{self.stage.name}: a process was killed, perhaps for want of memory",
+                    "the same command goes on with the tasks that are missing; corpus.workers=<fewer> takes less memory",
+                ) from error
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    def task(self, rank: int) -> None:
+        self.pipeline = self.stage.pipeline()
+        self._run_for_rank(rank, BESIDE_OTHERS)
+
+
+def _task(stage: Stage, logs: str, rank: int) -> None:
+    Local(stage, Path(logs)).task(rank)
+
+
+def _progress():
+    """Tasks done of a stage, with the time they took and will take."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=runs.console())
+
+
+def is_done(stage: Stage, logs: Path) -> bool:
+    """Whether every task of a stage has its marker."""
+    return not Local(stage, logs / stage.name).get_incomplete_ranks()
+
+
+def local(stages: Sequence[Stage], logs: Path, processes: int | None) -> None:
+    """Run the stages one after the other."""
+    for stage in stages:
+        Local(stage, logs / stage.name).run(processes)
+
+
+def slurm(stages: Sequence[Stage], logs: Path, config: SlurmConfig, name: str) -> str | None:
+    """Submit what is not done yet, each stage to start when the one before has ended well.
+
+    Returns: what is running, in words; None where every stage is done.
+    """
+    from datatrove.executor import SlurmPipelineExecutor
+
+    missing = [stage for stage in stages if not is_done(stage, logs)]
+    if not missing:
+        return None
+    jobs = logs / "jobs.txt"
+    submitted = jobs.read_text().split() if jobs.is_file() else []
+    if running := _running(submitted):
+        left = ", ".join(
+            f"{stage.name} ({len(Local(stage, logs / stage.name).get_incomplete_ranks())} of {stage.tasks} tasks)"
+            for stage in missing
+        )
+        return f"{len(running)} jobs are queued or run: {' '.join(running)}; still to do: {left}"
+    before, made = None, []
+    for stage in missing:
+        sbatch = {"kill-on-invalid-dep": "yes", **({"account": config.account} if config.account else {})}
+        before = SlurmPipelineExecutor(
+            stage.pipeline(),
+            stage.tasks,
+            time=config.time,
+            partition=config.partition,
+            cpus_per_task=config.cores if stage.name == "tokens" else 1,
+            mem_per_cpu_gb=config.memory_gb,
+            workers=config.at_once,
+            job_name=f"{name}-{stage.name}",
+            qos=config.qos,
+            env_command=_environment(config),
+            sbatch_args=sbatch,
+            logging_dir=str((logs / stage.name).resolve()),
+            depends=before,
+            requeue_signals=None,
+        )
+        before.run()
+        made.append(str(before.job_id))
+        jobs.write_text("\n".join(made))  # after each: a second call finds what a first one that was stopped has submitted
+    return f"{len(made)} jobs were submitted: {' '.join(made)}"
+
+
+def _environment(config: SlurmConfig) -> str:
+    """Shell lines that give a task this Python and this code."""
+    path = f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
+    code = f"export PYTHONPATH={shlex.quote(str(REPOSITORY))}:${{PYTHONPATH:-}}"
+    return "\n".join(line for line in (config.setup, path, code) if line)
+
+
+def _running(jobs: Sequence[str]) -> list[str]:
+    """Those of the jobs that Slurm has not ended yet."""
+    numbers = [job for job in jobs if re.fullmatch(r"\d+", job)]
+    if not numbers:
+        return []
+    asked = subprocess.run(["squeue", "--noheader", "--format=%A", "--me"], capture_output=True, text=True, check=True)
+    queued = set(asked.stdout.split())
+    array = subprocess.run(["squeue", "--noheader", "--format=%F", "--me"], capture_output=True, text=True, check=True)
+    return [job for job in numbers if job in queued | set(array.stdout.split())]

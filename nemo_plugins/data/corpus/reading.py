@@ -1,0 +1,195 @@
+"""Reads what the world sends: every document, and for each one that cannot be read a reason and its place.
+
+Nothing here raises for what is in a file. A line of any length costs no more memory than the longest allowed one.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from nemo_plugins.data import documents
+
+CHUNK = 1 << 20  # bytes in which a line that is too long is skipped
+BOM = b"\xef\xbb\xbf"
+EXCERPT = 200  # characters
+REASONS = {
+    "broken_utf8": "not UTF-8",
+    "broken_json": "not a line of JSON",
+    "no_text": "JSON without `text`",
+    "not_text": "`text` is no string, or holds half a character",
+    "empty": "no character but white space",
+    "too_long": "longer than corpus.longest_mib",
+    "damaged_file": "a file that breaks off or cannot be read; what was read of it before stays",
+    "empty_file": "a file without a byte",
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one task reads of a file: bytes or row groups `start` to `stop`; `stop` None is the end, `whole` one document."""
+
+    path: str
+    name: str  # in ids and reports
+    start: int = 0
+    stop: int | None = None
+    whole: bool = False
+
+
+@dataclass(frozen=True)
+class Read:
+    """A document. `id` is the file's name and the place in it; `source` the record's own field of that name."""
+
+    id: str
+    text: str
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """What is none: one of `REASONS`, where, and what it looks like."""
+
+    id: str
+    reason: str
+    excerpt: str
+
+
+def read(part: Part, longest: int) -> Iterator[Read | Rejected]:
+    """All that a part holds, in its order.
+
+    Args:
+        longest: bytes of a line or a document.
+    """
+    path = Path(part.path)
+    place = None
+    try:
+        if path.stat().st_size == 0:
+            yield Rejected(part.name, "empty_file", "")
+        elif path.suffix == ".parquet":
+            for at, one in _rows(part, longest):
+                place = at
+                yield one
+        elif part.whole:
+            with documents.opened(path) as stream:
+                content = stream.read(longest + 1)
+            yield _too_long(part.name, content) if len(content) > longest else _text(part.name, content.removeprefix(BOM))
+        else:
+            with documents.opened(path) as stream:
+                for place, line in _lines(stream, part, longest):
+                    if line is not None and not line.strip():
+                        continue  # between documents
+                    yield _line(f"{part.name}:{place}", line, ".jsonl" in path.suffixes, longest)
+    except (EOFError, OSError, zlib.error, *_damages(path)) as error:
+        where = part.name if place is None else f"{part.name}:{place}"
+        yield Rejected(where, "damaged_file", f"{type(error).__name__}: {error}")
+
+
+def _damages(path: Path) -> tuple[type[Exception], ...]:
+    if path.suffix == ".zst":
+        import zstandard
+
+        return (zstandard.ZstdError,)
+    if path.suffix == ".parquet":
+        import pyarrow
+
+        return (pyarrow.ArrowException,)
+    return ()
+
+
+def _lines(stream: BinaryIO, part: Part, longest: int) -> Iterator[tuple[int, bytes | None]]:
+    """(place of its first byte, line) of those that begin in the part; None for a line that is too long."""
+    if part.start:
+        stream.seek(part.start - 1)
+        _skip(stream)  # the end of a line that belongs to the part before; just its newline where one begins at `start`
+    position = stream.tell() if part.start else 0
+    while part.stop is None or position < part.stop:
+        line = stream.readline(longest + 1)
+        if not line:
+            return
+        size = len(line)
+        if size > longest and not line.endswith(b"\n"):
+            size, line = size + _skip(stream), None
+        elif position == 0:
+            line = line.removeprefix(BOM)
+        yield position, line
+        position += size
+
+
+def _skip(stream: BinaryIO) -> int:
+    """Read to the end of the line. Returns its bytes."""
+    size = 0
+    while chunk := stream.readline(CHUNK):
+        size += len(chunk)
+        if chunk.endswith(b"\n"):
+            break
+    return size
+
+
+def _line(id: str, line: bytes | None, is_json: bool, longest: int) -> Read | Rejected:
+    if line is None:
+        return Rejected(id, "too_long", f"more than {longest:,} bytes")
+    if not is_json:
+        return _text(id, line.rstrip(b"\r\n"))
+    try:
+        record = json.loads(line)
+    except UnicodeDecodeError:
+        return Rejected(id, "broken_utf8", _excerpt(line))
+    except (ValueError, RecursionError):
+        return Rejected(id, "broken_json", _excerpt(line))
+    if not isinstance(record, dict) or record.get("text") is None:
+        return Rejected(id, "no_text", _excerpt(line))
+    source = record.get("source")
+    return _checked(id, record["text"], source if isinstance(source, str) else "")
+
+
+def _text(id: str, content: bytes) -> Read | Rejected:
+    try:
+        return _checked(id, content.decode())
+    except UnicodeDecodeError:
+        return Rejected(id, "broken_utf8", _excerpt(content))
+
+
+def _checked(id: str, text: object, source: str = "") -> Read | Rejected:
+    if not isinstance(text, str):
+        return Rejected(id, "not_text", str(text)[:EXCERPT])
+    if not text or text.isspace():
+        return Rejected(id, "empty", "")
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half a UTF-16 pair
+        return Rejected(id, "not_text", text[:EXCERPT].encode("utf-8", "backslashreplace").decode())
+    return Read(id, text, source)
+
+
+def _too_long(id: str, content: bytes) -> Rejected:
+    return Rejected(id, "too_long", _excerpt(content))
+
+
+def _excerpt(content: bytes) -> str:
+    return content[:EXCERPT].decode("utf-8", "backslashreplace").strip()
+
+
+def _rows(part: Part, longest: int) -> Iterator[tuple[int, Read | Rejected]]:
+    from pyarrow import parquet
+
+    with parquet.ParquetFile(part.path) as file:
+        groups = list(range(part.start, file.num_row_groups if part.stop is None else part.stop))
+        place = sum(file.metadata.row_group(group).num_rows for group in range(part.start))
+        columns = [name for name in ("text", "source") if name in file.schema_arrow.names]
+        for batch in file.iter_batches(documents.ROWS, row_groups=groups, columns=columns) if groups else ():
+            for record in batch.to_pylist():
+                yield place, _row(f"{part.name}:{place}", record, longest)
+                place += 1
+
+
+def _row(id: str, record: dict, longest: int) -> Read | Rejected:
+    text, source = record.get("text"), record.get("source")
+    if text is None:
+        return Rejected(id, "no_text", "")
+    if isinstance(text, str) and len(text) > longest:
+        return Rejected(id, "too_long", text[:EXCERPT])
+    return _checked(id, text, source if isinstance(source, str) else "")

@@ -1,0 +1,37 @@
+"""From documents to training text: normalised, in the language, good, each once, without evaluation items and personal data.
+
+Run on a laptop    python recipes/data.py +model=tiny_pl
+Your own text      python recipes/data.py +model=bielik11b corpus.sources=[crawl/] corpus.decontamination.items=[items.jsonl]
+On a cluster       python recipes/data.py +model=bielik11b corpus.sources=[crawl/] corpus.engine=slurm \\
+                       corpus.slurm.partition=cpu
+See first          python recipes/data.py +model=tiny_pl dry_run=true
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a plain checkout works, too
+
+from nemo_plugins import runs
+from nemo_plugins.configs import CorpusTask, Recipe
+from nemo_plugins.planning import corpus_plan
+
+WHAT = ("task", "sources", "text_files", "longest_mib", "part_mib", "language_minimum", "quality", "duplicates",
+        "decontamination", "mask", "heldout_share", "heldout_similarity", "tokens", "samples")  # fmt: skip
+READS = ("model.path", "language", *(f"corpus.{key}" for key in WHAT))  # where and how fast it runs does not change a byte
+
+
+@runs.recipe("data", plan=corpus_plan.plan, reads=READS, stage=corpus_plan.stage, resumable=True, alone=lambda cfg: True)
+def main(cfg: Recipe, run: runs.Run) -> None:
+    if cfg.corpus.task is CorpusTask.clean:
+        from nemo_plugins.data.corpus import clean  # heavy imports after validation
+
+        clean.run(cfg, run)
+    else:
+        from nemo_plugins.data.quality import tasks
+
+        tasks.run(cfg, run)
+
+
+if __name__ == "__main__":
+    main()
