@@ -79,9 +79,7 @@ def evaluate(
         progress.done()
 
 
-def finish(
-    cfg: Recipe, run: runs.Run, results: dict[str, dict], described: dict[str, dict], lacking: dict[str, str]
-) -> None:
+def finish(cfg: Recipe, run: runs.Run, results: dict[str, dict], described: dict[str, dict], lacking: dict[str, str]) -> None:
     """Write the summary and print the table."""
     models = summary.models_block(cfg.eval, results, described)
     last = list(models)[-1]
@@ -121,7 +119,8 @@ def tell(cfg: Recipe, models: dict[str, Any]) -> None:
 
     table = Table(title=f"{cfg.eval.suite}: {cfg.eval.title}", title_justify="left")
     table.add_column("model", overflow="fold")
-    for column in ("parameters", "average", f"{cfg.eval.confidence:.0%}", "recovery", f"{cfg.eval.confidence:.0%}", "bits/byte"):
+    sure = f"{cfg.eval.confidence:.0%}"
+    for column in ("parameters", "average", sure, "recovery", sure, "bits/byte"):
         table.add_column(column, justify="right")
     for name, block in models.items():
         teacher = block.get("against_teacher") or {}

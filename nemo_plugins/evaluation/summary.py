@@ -30,7 +30,7 @@ def task_block(config: TaskConfig, result: Result, confidence: float) -> dict[st
 
 
 def averaged(cfg: EvalConfig, results: Mapping[str, Results]) -> list[str]:
-    """The tasks of a suite's average: those with a baseline that every model has a result of, so that all are averaged alike."""
+    """The tasks of a suite's average: those with a baseline, and with a result of every model so that all average the same."""
     return [
         name
         for name, task in cfg.tasks.items()

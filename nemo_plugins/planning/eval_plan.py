@@ -84,7 +84,9 @@ def _backend(cfg: Recipe, made: Plan) -> None:
         made.need("device", lambda: _raise("eval.backend=vllm: vllm is not installed", "expected: pip install vllm, or hf"))
     if backend is Backend.endpoint:
         if not cfg.eval.endpoint.url:
-            raise UserError("eval.backend=endpoint: eval.endpoint.url is not given", "expected e.g. http://node7:8000/v1/completions")
+            raise UserError(
+                "eval.backend=endpoint: eval.endpoint.url is not given", "expected e.g. http://node7:8000/v1/completions"
+            )
         if len(cfg.eval.models) != 1:
             raise UserError(
                 f"eval.backend=endpoint serves one model, eval.models has {len(cfg.eval.models)}",
@@ -116,17 +118,25 @@ def _model(cfg: Recipe, made: Plan, name: str, given: str) -> None:
     if path is None and given.endswith(".gguf") and paths.resolve(given).is_file():
         return
     if path is None:
-        made.need("weights", lambda: _raise(*(paths.weights_missing(key, given) if given else f"{key} is not given").split("\n")))
+        said = paths.weights_missing(key, given) if given else f"{key} is not given"
+        made.need("weights", lambda: _raise(*said.split("\n")))
         return
     if not subjects.is_checkpoint(path):
         made.need("weights", lambda: weights.check(path, key))
     if not cfg.eval.chat_template or subjects.has_chat_template(path):
         return
-    said = (f"{key}: {given} has no chat template, and eval.chat_template=true", "expected a tokenizer with one (chat_template.jinja), or")
+    lacks = f"{key}: {given} has no chat template"
     if cfg.eval.missing is Lacking.skip:
-        made.warnings.append(f"{key} is left out: {given} has no chat template")
+        made.warnings.append(f"{lacks}; it is left out, as eval.missing=skip says")
         return
-    made.need("weights", lambda: _raise(*said, "  eval.chat_template=false, or eval.missing=skip to go on without this model"))
+    made.need(
+        "weights",
+        lambda: _raise(
+            f"{lacks}, and eval.chat_template=true",
+            "expected a tokenizer with one (chat_template.jinja), or",
+            "  eval.chat_template=false, or eval.missing=skip to go on without this model",
+        ),
+    )
 
 
 def _bytes(path: str) -> int:

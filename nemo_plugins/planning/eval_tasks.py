@@ -1,4 +1,4 @@
-"""Whether the tasks of a suite are defined where they should be, by the names in their files: lm-eval itself is not imported."""
+"""Whether the tasks of a suite are defined where they should be, by the names in their files; lm-eval is not imported."""
 
 from __future__ import annotations
 
@@ -50,9 +50,7 @@ def chosen(cfg: EvalConfig) -> dict[str, TaskConfig]:
         UserError: `only` names one that the suite has not.
     """
     if unknown := [name for name in cfg.only if name not in cfg.tasks]:
-        raise UserError(
-            f"eval.only: {', '.join(unknown)} not in eval={cfg.suite}", f"expected some of: {', '.join(cfg.tasks)}"
-        )
+        raise UserError(f"eval.only: {', '.join(unknown)} not in eval={cfg.suite}", f"expected some of: {', '.join(cfg.tasks)}")
     return {name: task for name, task in cfg.tasks.items() if not cfg.only or name in cfg.only}
 
 
