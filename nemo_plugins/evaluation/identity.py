@@ -53,6 +53,14 @@ def parameters(folder: Path) -> int:
     return total
 
 
+def quantised(model: Path) -> str | None:
+    """How the weights of a folder or `.gguf` are quantised; None where they are not."""
+    if model.is_file():
+        return "gguf"
+    config = json.loads((model / "config.json").read_text())
+    return (config.get("quantization_config") or {}).get("quant_method")
+
+
 def size(model: Path) -> int:
     """Bytes of the weights."""
     return sum(file.stat().st_size for file in model.glob("*.safetensors")) if model.is_dir() else model.stat().st_size

@@ -213,6 +213,7 @@ def _described(cfg: Recipe, path: Path, name: str) -> dict[str, Any]:
         "identity": identity.identity(path),
         "parameters": identity.parameters(path) if path.is_dir() else None,
         "bytes": identity.size(path),
+        "quantised": identity.quantised(path),
     }
 
 

@@ -38,7 +38,7 @@ def write(figure, path: Path) -> Path:
 
 def intervals(path: Path, points: Sequence[Point], title: str, label: str, line: tuple[float, str] | None = None) -> Path:
     """A row for each model: its value and interval; `line` is a value that all are held against, and what it is."""
-    figure, axes = pyplot.subplots(figsize=(7, 0.45 * len(points) + 1.4))
+    figure, axes = pyplot.subplots(figsize=(6, 0.45 * len(points) + 1.4))
     for place, point in enumerate(points):
         colour = BASELINE if point.grey else KEPT
         if point.interval:
@@ -76,7 +76,7 @@ class Model:
 
 def scatter(path: Path, models: Sequence[Model], title: str, unit: str) -> Path:
     """Quality against the size of the weights; a mark is the larger the faster the model answers, where that is known."""
-    figure, axes = pyplot.subplots(figsize=(7, 4))
+    figure, axes = pyplot.subplots(figsize=(6, 3.8))
     fastest = max((model.speed for model in models if model.speed), default=None)
     for number, model in enumerate(models):
         if model.interval:
@@ -93,7 +93,7 @@ def scatter(path: Path, models: Sequence[Model], title: str, unit: str) -> Path:
         )
     left, right = axes.get_xlim()
     axes.set_xlim(left, right + 0.3 * (right - left))  # room for names
-    axes.set(xlabel=f"weights ({unit})", ylabel="average (normalised, %)")
+    axes.set(xlabel=f"weights ({unit}; in bf16 where not quantised)", ylabel="average (normalised, %)")
     axes.set_title(plain(title), loc="left")
     axes.grid(alpha=0.25)
     for side in ("top", "right"):

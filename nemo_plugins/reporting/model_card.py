@@ -66,8 +66,8 @@ def text(cfg: Recipe, chain: Lineage, evaluations: list[scores.Evaluation]) -> s
         "## Limits and licence",
         "",
         "Nobody has examined this model for what it says that is wrong, biased or harmful. It inherits what its teacher "
-        f"({cfg.model.name}) learned; the teacher's licence and those of the training texts apply to it: whoever passes it on has "
-        "to look at them.",
+        f"({cfg.model.name}) learned; the teacher's licence and those of the training texts apply to it: whoever passes it "
+        "on has to look at them.",
         "",
     ]
     return "\n".join(lines)

@@ -169,13 +169,12 @@ def task_table(made: Evaluation) -> Table:
     """A row for each task: its baseline, and every model's score and error."""
     rows = []
     for task, block in made.summary["tasks"].items():
-        row: list[Cell] = [task, made.suite["forms"].get(task, "")]
-        row.append(made.figure("tasks", task, "items", show=lambda value: f"{value:,}"))
-        row.append(made.figure("tasks", task, "baseline", show=percent))
         shown = with_error if block["baseline"] is not None else raw
-        row += [made.figure("models", model, "tasks", task, show=shown) for model in made.models]
-        rows.append(row)
-    return Table(["task", "form", "items", "guessing", *map(name, made.models)], rows)
+        row: list[Cell] = [task, *(made.figure("models", model, "tasks", task, show=shown) for model in made.models)]
+        row.append(made.figure("tasks", task, "baseline", show=percent))
+        row.append(made.figure("tasks", task, "items", show=lambda value: f"{value:,}"))
+        rows.append([*row, made.suite["forms"].get(task, "")])
+    return Table(["task", *map(name, made.models), "guessing", "items", "form"], rows)
 
 
 def with_error(task: dict[str, Any]) -> str:
@@ -214,14 +213,20 @@ def pictures(made: Evaluation, plots: Path, speeds: dict[str, float]) -> list[tu
         title = f"{made.suite['name']}: what each stage keeps of the teacher"
         path = plots / f"{stem}-recovery.png"
         found.append((eval_plots.intervals(path, recovered, title, "student / teacher (%)", (100, "teacher")), title))
-    unit, scale = ("GB", 1e9) if max(block["bytes"] for block in have.values()) > 1e9 else ("MB", 1e6)
+    sizes = {key: served(block) for key, block in have.items()}
+    unit, scale = ("GB", 1e9) if max(sizes.values()) > 1e9 else ("MB", 1e6)
     models = [
-        Model(name(key), block["bytes"] / scale, 100 * block["average"], _percents(block["average_interval"]), speeds.get(key))
+        Model(name(key), sizes[key] / scale, 100 * block["average"], _percents(block["average_interval"]), speeds.get(key))
         for key, block in have.items()
     ]
     title = f"{made.suite['name']}: quality against size" + (" and speed" if speeds else "; speed was not measured")
     found.append((eval_plots.scatter(plots / f"{stem}-size.png", models, title, unit), title))
     return found
+
+
+def served(block: dict[str, Any]) -> int:
+    """Bytes of a model's weights as they would be served: in bf16 where they are not quantised, however they lie on the disk."""
+    return block["bytes"] if block.get("quantised") or not block.get("parameters") else 2 * block["parameters"]
 
 
 def generations(made: Evaluation, count: int) -> list[Section]:
