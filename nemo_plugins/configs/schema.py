@@ -37,6 +37,16 @@ from nemo_plugins.configs.corpus import (
 )
 from nemo_plugins.configs.data import DataConfig, LanguageConfig
 from nemo_plugins.configs.deployment import Format, PlanConfig
+from nemo_plugins.configs.evaluation import (
+    Backend,
+    EvalConfig,
+    EvalEndpointConfig,
+    Form,
+    Lacking,
+    Origin,
+    ReportConfig,
+    TaskConfig,
+)
 from nemo_plugins.configs.model import Family, ModelConfig, RecommendedConfig, SizesConfig
 from nemo_plugins.configs.platform import Kind, PlatformConfig, Precision, Recompute
 from nemo_plugins.configs.pruning import (
@@ -70,6 +80,7 @@ __all__ = [
     "AggregationConfig",
     "BadRows",
     "BadStep",
+    "Backend",
     "BudgetConfig",
     "CalibrationConfig",
     "ConvertConfig",
@@ -86,19 +97,24 @@ __all__ = [
     "DuplicatesConfig",
     "EndpointConfig",
     "Engine",
+    "EvalConfig",
+    "EvalEndpointConfig",
     "ExperimentConfig",
     "Family",
+    "Form",
     "Format",
     "GridConfig",
     "GroupLoss",
     "GrpoConfig",
     "Kind",
+    "Lacking",
     "LanguageConfig",
     "Learn",
     "LoggerConfig",
     "LoraConfig",
     "LossConfig",
     "ModelConfig",
+    "Origin",
     "Overlong",
     "Packing",
     "PathConfig",
@@ -112,6 +128,7 @@ __all__ = [
     "Recipe",
     "RecommendedConfig",
     "Recompute",
+    "ReportConfig",
     "RunConfig",
     "SearchConfig",
     "SftConfig",
@@ -119,6 +136,7 @@ __all__ = [
     "SlurmConfig",
     "StageConfig",
     "Start",
+    "TaskConfig",
     "TeacherConfig",
     "TeacherMode",
     "TextFiles",
@@ -150,5 +168,7 @@ class Recipe:
     sft: SftConfig = field(default_factory=SftConfig)
     dpo: DpoConfig = field(default_factory=DpoConfig)
     grpo: GrpoConfig = field(default_factory=GrpoConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     experiment: ExperimentConfig = field(default_factory=ExperimentConfig)

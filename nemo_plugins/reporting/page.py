@@ -13,10 +13,24 @@ from pathlib import Path
 
 from nemo_plugins.runs.folder import write
 
-Cell = str | int | float | None
 
-# text that reads as a number: 1,234, −3.5 %, 9,216 of 14,336
-_NUMBER = re.compile(r"[+−-]?\d[\d,.]*( ?%| of \d[\d,.]*)?")
+@dataclass(frozen=True)
+class Figure:
+    """A number of a table with where it is written: the page carries both, so that every figure can be looked up.
+
+    Attributes:
+        text: as it is shown.
+        source: file and place, e.g. `eval/summary.json#/models/sft/average` (RFC 6901).
+    """
+
+    text: str
+    source: str
+
+
+Cell = str | int | float | Figure | None
+
+# text that reads as a number: 1,234, −3.5 %, 9,216 of 14,336, 4.2 to 14.3
+_NUMBER = re.compile(r"[+−-]?\d[\d,.]*( ?%| (of|to|±) [−-]?\d[\d,.]*)?")
 
 # the policy keeps the page self-contained even if a text got round the escaping
 _HEAD = """<!DOCTYPE html>
@@ -37,6 +51,10 @@ th, td {{ padding: .25rem .8rem; text-align: left; vertical-align: top; border-b
   overflow-wrap: break-word; max-width: 40rem; }}
 th {{ background: var(--shade); }}
 .n {{ text-align: right; white-space: nowrap; }}
+pre {{ white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85rem; }}
+@media (max-width: 40rem) {{
+  body {{ margin: 1rem auto; }} h1 {{ font-size: 1.3rem; }} th, td {{ padding: .2rem .5rem; max-width: 16rem; }}
+}}
 img {{ max-width: 100%; height: auto; background: #fff; border-radius: 4px; display: block; margin: 1rem 0; }}
 @media print {{
   body {{ margin: 0; max-width: none; font-size: 11pt; color: #000; background: #fff; }}
@@ -103,6 +121,8 @@ def cell(value: Cell) -> str:
         return "–"
     if isinstance(value, str):
         return value
+    if isinstance(value, Figure):
+        return value.text
     if isinstance(value, Integral):  # numpy's integers too
         return f"{value:,}"
     return f"{value:.4f}" if not math.isfinite(value) or value == 0 or 1e-3 <= abs(value) < 1e7 else f"{value:.3g}"
@@ -134,13 +154,21 @@ def _table(table: Table) -> str:
 
     classes = [' class="n"' if right else "" for right in numeric]
 
-    def line(tag: str, texts: Iterable[str]) -> str:
-        cells = (f"<{tag}{style}>{_text(text)}</{tag}>" for text, style in zip(texts, classes, strict=True))
-        return f"<tr>{''.join(cells)}</tr>\n"
+    def line(tag: str, cells: Sequence[Cell]) -> str:
+        shown = (f"<{tag}{style}{_from(one)}>{_text(cell(one))}</{tag}>" for one, style in zip(cells, classes, strict=True))
+        return f"<tr>{''.join(shown)}</tr>\n"
 
-    body = "".join(line("td", map(cell, row)) for row in table.rows)
+    body = "".join(line("td", row) for row in table.rows)
     return f'<div class="scroll"><table>\n<thead>{line("th", table.header)}</thead>\n<tbody>\n{body}</tbody>\n</table></div>\n'
 
 
+def _from(value: Cell) -> str:
+    """Where a figure is written, as attributes of its cell."""
+    if not isinstance(value, Figure):
+        return ""
+    return f' data-source="{_text(value.source)}" title="{_text(value.source)}"'
+
+
 def _is_number(value: Cell) -> bool:
+    value = value.text if isinstance(value, Figure) else value
     return not isinstance(value, str) or value in ("", "–") or bool(_NUMBER.fullmatch(value))

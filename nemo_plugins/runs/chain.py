@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.configs.store import REPOSITORY
-from nemo_plugins.runs import output, paths
+from nemo_plugins.runs import children, output, paths
 
 METRICS = (
     "loss_before", "loss_after", "kd_loss_first", "kd_loss_last", "loss_first", "loss_last", "margin", "accuracy", "val_loss",
@@ -57,10 +58,16 @@ def import_teacher(cfg: Recipe) -> None:
         raise SystemExit(code)
 
 
-def process(command: list[str]) -> int:
-    """Run a stage with this process's terminal; a signal to this process goes to the stage. Returns its exit code."""
+def process(command: list[str], aside: bool = False) -> int:
+    """Run a stage with this process's terminal; a signal to this process goes to the stage. Returns its exit code.
+
+    Args:
+        aside: a part of this process's own work: it ends with it, and what it prints goes to the log.
+    """
     # a session of its own: Ctrl-C reaches it once, through us
-    stage = subprocess.Popen(command, start_new_session=True, stdout=output.stream(1), stderr=output.stream(2))
+    streams = {} if aside else {"stdout": output.stream(1), "stderr": output.stream(2)}
+    env = {**os.environ, children.WORKER: "1"} if aside else None
+    stage = subprocess.Popen(command, start_new_session=True, env=env, **streams)
 
     def forward(number: int, _frame) -> None:
         if stage.poll() is None:

@@ -6,13 +6,15 @@ import hashlib
 from pathlib import Path
 
 PART = 1 << 20  # bytes of each end of a file that are hashed; smaller files whole
+CARD = "README.md"
 
 
 def fingerprint(path: str | Path) -> str:
     """16 hexadecimal digits of a file or folder: relative names, sizes, and of each file its first and last MiB.
 
     The first MiB of a safetensors shard holds its header; config and index files are smaller than that. A Megatron prefix
-    (`<prefix>.bin`, `<prefix>.idx`) counts as its two files. Time stamps and hidden files do not count.
+    (`<prefix>.bin`, `<prefix>.idx`) counts as its two files. Time stamps and hidden files do not count, nor does a folder's
+    model card: it is written when all the rest is done.
 
     Raises:
         FileNotFoundError: neither file, folder nor prefix.
@@ -32,7 +34,7 @@ def fingerprint(path: str | Path) -> str:
 
 def _files(path: Path) -> list[tuple[str, Path]]:
     if path.is_dir():
-        inside = ((file.relative_to(path), file) for file in path.rglob("*") if file.is_file())
+        inside = ((file.relative_to(path), file) for file in path.rglob("*") if file.is_file() and file.name != CARD)
         return sorted((name.as_posix(), file) for name, file in inside if not any(part.startswith(".") for part in name.parts))
     if path.is_file():
         return [("", path)]

@@ -100,6 +100,21 @@ KEYS = {
         "grpo.engine=megatron|endpoint, grpo.endpoint.url=URL": "what draws the completions: the weights in place, or a server",
         "student.path=DIR": "NeMo checkpoint, the policy and its reference (default: what the run's dpo left, else sft)",
     },
+    "eval": {
+        "eval=laptop|open_pl|english": "the suite: offline probes (default), the Polish leaderboard's tasks, English",
+        "eval.models={NAME: DIR}": "Hugging Face folders or NeMo checkpoints (default: the teacher and what the run left)",
+        "eval.only=[TASK], eval.limit=N": "some tasks of the suite; the first N items of each",
+        "eval.num_fewshot=N, eval.chat_template=true|false": "how the models are asked",
+        "eval.task_path=DIR": "task definitions that are not lm-eval's own; the plan says how to get them",
+        "eval.backend=hf|vllm|endpoint, eval.endpoint.url=URL": "what runs the models",
+        "eval.missing=stop|skip": "what becomes of it where a task or model cannot be run; other results are kept either way",
+        "eval.heldout_text=[FILE]": "text of heldout_bits_per_byte (default: the bundled one)",
+    },
+    "report": {
+        "report.results=[FILE]": "results of judges and of tool calling, .json or .csv (docs/evaluating.md)",
+        "report.generations=N": "questions whose answers are shown side by side",
+        "report.card=true|false": "whether the model card also goes into the exported folder",
+    },
     "minitron": {
         "experiment=NAME": "the chain: its stages, sizes and baselines",
         "prune.…=, distill.…=": "handed on to every stage",
@@ -136,6 +151,12 @@ EXAMPLES = {
     ),
     "dpo": ("+model=tiny_pl experiment=laptop", "+model=tiny_pl experiment=laptop dpo.kind=dpo run.name=beside"),
     "grpo": ("+model=tiny_pl experiment=laptop", "+model=tiny_pl experiment=laptop grpo.kind=dr_grpo run.stage=grpo-dr"),
+    "eval": (
+        "+model=tiny_pl experiment=laptop",
+        "+model=tiny_pl 'eval.models={mine: folder/of/mine}' eval.limit=20",
+        "+model=bielik11b eval=open_pl eval.task_path=tasks dry_run=true",
+    ),
+    "report": ("+model=tiny_pl experiment=laptop", "+model=tiny_pl experiment=laptop report.results=[bfcl.csv]"),
     "minitron": ("+model=tiny_pl experiment=laptop", "+model=bielik11b experiment=minitron_7b dry_run=true"),
 }
 

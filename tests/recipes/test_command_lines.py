@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-RECIPES = ("plan", "data", "convert", "prune", "search", "distill", "pretrain", "sft", "dpo", "grpo", "minitron")
+RECIPES = (
+    "plan", "data", "convert", "prune", "search", "distill", "pretrain", "sft", "dpo", "grpo", "eval", "report", "minitron",
+)  # fmt: skip
 LIMIT = 2.0  # seconds that a mistake may cost
 
 

@@ -1,0 +1,1 @@
+"""Evaluation by lm-eval: which models, which tasks, what is kept, and what the scores are worth."""

@@ -1,0 +1,238 @@
+"""The evaluation stage: every model on every task of the suite, each result kept as soon as it is there."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from nemo_plugins import runs
+from nemo_plugins.configs.schema import Lacking, Recipe
+from nemo_plugins.evaluation import cache, exports, harness, identity, subjects, summary
+from nemo_plugins.planning import eval_tasks
+from nemo_plugins.runs import output
+
+LONGEST = 300  # characters of a library's complaint
+
+
+def run(cfg: Recipe, run: runs.Run) -> None:
+    """Evaluate, write `results/`, `samples/` and `summary.json`, and print the table.
+
+    Raises:
+        Failed: a task or model could not be run and eval.missing=stop; all other results are kept.
+    """
+    harness.quiet()
+    folders = {name: path for name, path in exports.folders(cfg, run).items() if _usable(cfg, path)}
+    described = {name: _described(cfg, path, name) for name, path in folders.items()}
+    for path in folders.values():
+        run.input(path)
+    loaded, lacking = _load(cfg)
+    results: dict[str, dict[str, cache.Result]] = {name: {} for name in folders}
+    with Progress(len(folders) * len(loaded)) as progress:
+        for name, path in folders.items():
+            evaluate(cfg, run, (name, path, described[name]["identity"]), loaded, results[name], lacking, progress)
+    if not any(results.values()) or (lacking and cfg.eval.missing is Lacking.stop):
+        raise runs.Failed(*_failure(cfg, run, results, lacking))
+    finish(cfg, run, results, described, lacking)
+
+
+def evaluate(
+    cfg: Recipe,
+    run: runs.Run,
+    model: tuple[str, Path, str],
+    loaded: list[harness.Loaded],
+    results: dict[str, cache.Result],
+    lacking: dict[str, str],
+    progress: Progress,
+) -> None:
+    """One model on all tasks: what is kept is taken, the rest run. Fills `results`, and `lacking` with what went wrong."""
+    name, path, which = model
+    lm = None
+    for task in loaded:
+        file = cache.place(Path(cfg.run.root).expanduser(), which, task.name, task.settings)
+        result = None
+        try:
+            result = cache.load(file)
+        except cache.Damaged as damage:
+            output.error(f"{damage}: {task.name} is run again for {name}")
+        if result is None:
+            progress.now(f"{name}: {task.name}")
+            try:
+                lm = lm or harness.model(cfg, path)
+                began = time.monotonic()
+                said = harness.run(cfg, lm, task)
+            except Exception as error:  # of whatever a task's own code may raise; it is told, and costs no other result
+                lacking[f"{name}: {task.name}"] = complaint(error)
+                progress.done()
+                continue
+            seconds = time.monotonic() - began
+            count = len(said.samples)
+            result = cache.Result(
+                said.score, said.stderr, said.metrics, count, said.resampled, round(seconds, 3), task.settings
+            )
+            cache.keep(file, result, said.samples)
+        results[task.name] = result
+        _copy(file, run.folder / "results" / name / f"{task.name}.json")
+        _copy(cache.samples_of(file), run.folder / "samples" / name / f"{task.name}.jsonl.gz")
+        progress.done()
+
+
+def finish(cfg: Recipe, run: runs.Run, results: dict[str, dict], described: dict[str, dict], lacking: dict[str, str]) -> None:
+    """Write the summary and print the table."""
+    models = summary.models_block(cfg.eval, results, described)
+    last = list(models)[-1]
+    tell(cfg, models)
+    own = models[last]
+    metrics = {"average": own.get("average"), "recovery": (own.get("against_teacher") or {}).get("recovery")}
+    chosen = eval_tasks.chosen(cfg.eval)
+    suite = {
+        "name": cfg.eval.suite,
+        "title": cfg.eval.title,
+        "source": cfg.eval.source,
+        "averaged": summary.averaged(cfg.eval, results),
+        "forms": {name: task.form.value for name, task in chosen.items()},
+        "confidence": cfg.eval.confidence,
+        "resamples": cfg.eval.resamples,
+        "limit": cfg.eval.limit,
+        "chat_template": cfg.eval.chat_template,
+        "dtype": harness.dtype(cfg),
+        "backend": cfg.eval.backend.value,
+    }
+    run.finish(
+        outputs={"results": run.folder / "results", "samples": run.folder / "samples"},
+        metrics={key: value for key, value in metrics.items() if value is not None},
+        next=runs.command(cfg, "report"),
+        suite=suite,
+        subject=last,
+        teacher=cfg.eval.teacher if cfg.eval.teacher in models else None,
+        tasks=own["tasks"],
+        models=models,
+        not_run=lacking,
+    )
+
+
+def tell(cfg: Recipe, models: dict[str, Any]) -> None:
+    """The table of models on the terminal."""
+    from rich.table import Table
+
+    table = Table(title=f"{cfg.eval.suite}: {cfg.eval.title}", title_justify="left")
+    table.add_column("model", overflow="fold")
+    sure = f"{cfg.eval.confidence:.0%}"
+    for column in ("parameters", "average", sure, "recovery", sure, "bits/byte"):
+        table.add_column(column, justify="right")
+    for name, block in models.items():
+        teacher = block.get("against_teacher") or {}
+        text = [task["score"] for key, task in block["tasks"].items() if task["metric"].startswith("bits_per_byte")]
+        table.add_row(
+            name,
+            f"{block['parameters']:,}" if block.get("parameters") else "–",
+            percent(block.get("average")),
+            between(block.get("average_interval")),
+            percent(teacher.get("recovery")),
+            between(teacher.get("recovery_interval")),
+            f"{text[0]:.4f}" if text else "–",
+        )
+    runs.console().print(table)
+
+
+def percent(value: float | None) -> str:
+    """A share as the paper prints it, times 100; a dash for None."""
+    return "–" if value is None else f"{100 * value:.2f}"
+
+
+def between(interval: tuple[float, float] | None) -> str:
+    """An interval of shares, times 100."""
+    return "–" if interval is None else f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}"
+
+
+class Progress:
+    """A bar on stderr; lines where it is not a terminal."""
+
+    def __init__(self, total: int):
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        console = runs.console(2)
+        self.bar = Bar(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            console=console, disable=not console.is_terminal,
+        )  # fmt: skip
+        self.task, self.spoke = self.bar.add_task("evaluate", total=total), ""
+
+    def __enter__(self) -> Progress:
+        self.bar.__enter__()
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.bar.__exit__(*error)
+
+    def now(self, what: str) -> None:
+        self.bar.update(self.task, description=what)
+        model = what.partition(":")[0]
+        if self.bar.disable and model != self.spoke:
+            self.spoke = model
+            output.error(f"eval: {model}")
+
+    def done(self) -> None:
+        self.bar.advance(self.task)
+
+
+def complaint(error: Exception) -> str:
+    """What a library said, on one line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    kind = "" if isinstance(error, runs.UserError) else f"{type(error).__name__}: "
+    return f"{kind}{text[:LONGEST]}"
+
+
+def _load(cfg: Recipe) -> tuple[list[harness.Loaded], dict[str, str]]:
+    """The tasks that are there and have their data; of the others, why not."""
+    absent = eval_tasks.lacking(cfg.eval)
+    found, lacking = [], dict(absent)
+    for name, task in eval_tasks.chosen(cfg.eval).items():
+        if name in absent:
+            continue
+        try:
+            found.append(harness.load(cfg, name, task))
+        except Exception as error:  # of whatever a task's own code or its data set may raise
+            lacking[name] = complaint(error)
+    return found, lacking
+
+
+def _usable(cfg: Recipe, path: Path) -> bool:
+    """Whether a model can be asked as configured; the plan has said so of those that cannot."""
+    return not cfg.eval.chat_template or path.is_file() or subjects.has_chat_template(path)
+
+
+def _described(cfg: Recipe, path: Path, name: str) -> dict[str, Any]:
+    given = cfg.eval.models[name]
+    return {
+        "path": str(path),
+        "source": given,
+        "identity": identity.identity(path),
+        "parameters": identity.parameters(path) if path.is_dir() else None,
+        "bytes": identity.size(path),
+        "quantised": identity.quantised(path),
+    }
+
+
+def _copy(source: Path, to: Path) -> None:
+    """A copy in the stage's folder, which is whole without the cache."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    partial = to.with_name(f".{to.name}")
+    with contextlib.suppress(FileNotFoundError):
+        partial.unlink()
+    shutil.copy(source, partial)
+    partial.replace(to)
+
+
+def _failure(cfg: Recipe, run: runs.Run, results: dict[str, dict], lacking: dict[str, str]) -> list[str]:
+    kept = sum(len(mine) for mine in results.values())
+    lines = [f"  {name}: {why}" for name, why in lacking.items()]
+    return [
+        f"{len(lacking)} of the evaluation could not be run:",
+        *lines,
+        f"{kept} results are kept; the same command goes on with what is missing",
+        "eval.missing=skip finishes without it; eval.only=[<task>] asks for some tasks alone",
+    ]

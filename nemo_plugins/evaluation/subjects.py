@@ -1,0 +1,91 @@
+"""The models of an evaluation: those that are named, else the teacher and whatever the run's stages left. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nemo_plugins.configs.schema import Recipe
+from nemo_plugins.runs import paths
+
+MADE = {"prune": "pruned", "distill": "distilled"}  # name of what a stage leaves, where it is not the stage's own
+ORDER = ("prune", "distill", "sft", "dpo", "grpo")  # recipes that leave a student's checkpoint, in the order of a chain
+OTHERS = ("convert", "eval", "report", "bench", "plan", "data", "pretrain", "search")  # leave no further model of their own
+RECIPE = re.compile(r"recipes/(\w+)\.py")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A finished stage of a run."""
+
+    folder: Path
+    summary: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def recipe(self) -> str:
+        """The recipe that ran it, from its command; the folder's name where that does not tell."""
+        found = RECIPE.search(self.summary.get("command", ""))
+        return found[1] if found else self.name.partition("-")[0]
+
+    def output(self, name: str) -> Path | None:
+        """What it left, where that is still there."""
+        path = self.summary.get("outputs", {}).get(name)
+        return self.folder / path if path and (self.folder / path).exists() else None
+
+
+def stages(run: Path) -> list[Stage]:
+    """The finished stages directly below a run's folder, in the order in which they began."""
+    found = [Stage(file.parent, json.loads(file.read_text())) for file in sorted(run.glob("*/summary.json"))]
+    return sorted(found, key=lambda stage: stage.summary.get("started", ""))
+
+
+def derived(cfg: Recipe) -> dict[str, str]:
+    """The teacher, and each student that a stage of the run left, by name: checkpoints in a chain's order, then other folders.
+
+    A quantisation is any stage that leaves `hf` or a `.gguf` and is no conversion.
+    """
+    found = {cfg.eval.teacher: cfg.model.path or ""}
+    done = stages(paths.run_root(cfg))
+    trained = [stage for stage in done if stage.recipe in ORDER and stage.output("checkpoint")]
+    for stage in sorted(trained, key=lambda stage: ORDER.index(stage.recipe)):
+        found[MADE.get(stage.name, stage.name)] = str(stage.output("checkpoint"))
+    for stage in done:
+        if stage.recipe in (*ORDER, *OTHERS):
+            continue
+        files = {name: stage.folder / path for name, path in stage.summary.get("outputs", {}).items()}
+        kept = {name: path for name, path in files.items() if path.suffix == ".gguf" or (path / "config.json").is_file()}
+        for name, path in kept.items():
+            found[stage.name if len(kept) == 1 else f"{stage.name}-{name}"] = str(path)
+    return found
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether it is a NeMo checkpoint rather than a Hugging Face folder."""
+    return (path / "context").is_dir()
+
+
+def export_of(run: Path, checkpoint: Path) -> Path | None:
+    """The Hugging Face folder that a stage of the run has already made of a checkpoint."""
+    for stage in stages(run):
+        sources = {Path(source).resolve() for source in stage.summary.get("inputs", {})}
+        if stage.recipe == "convert" and sources == {checkpoint.resolve()} and (folder := stage.output("hf")):
+            return folder
+    return None
+
+
+def has_chat_template(path: Path) -> bool:
+    """Whether a Hugging Face folder, or the description in a NeMo checkpoint, has a chat template."""
+    for file in [*path.glob("chat_template.*"), *(path / "context").rglob("chat_template.*")]:
+        if file.stat().st_size:
+            return True
+    for file in [*path.glob("tokenizer_config.json"), *(path / "context").rglob("tokenizer_config.json")]:
+        if json.loads(file.read_text()).get("chat_template"):
+            return True
+    return False

@@ -1,0 +1,34 @@
+"""What a report would show."""
+
+from __future__ import annotations
+
+from nemo_plugins.configs.schema import Recipe
+from nemo_plugins.evaluation import subjects
+from nemo_plugins.planning.plan import Plan, Table
+from nemo_plugins.reporting import results
+from nemo_plugins.runs import paths
+from nemo_plugins.runs.errors import UserError
+
+
+def plan(cfg: Recipe) -> Plan:
+    """Validate a report. Raises UserError naming the key."""
+    if cfg.report.generations < 0:
+        raise UserError(f"report.generations={cfg.report.generations}: expected 0 or more")
+    for path in cfg.report.results:
+        results.read(paths.resolve(path), f"report.results={path}")
+    run = paths.run_root(cfg)
+    made = Plan(f"report on {run}")
+    stages = subjects.stages(run)
+    made.need("earlier", lambda: _any(cfg, stages))
+    rows = [(stage.name, stage.recipe) for stage in stages]
+    made.tables.append(Table("Finished stages", rows, ["stage", "recipe"], numbers=False))
+    made.sizes = f"{len(stages)} stages"
+    return made
+
+
+def _any(cfg: Recipe, stages: list[subjects.Stage]) -> None:
+    if not stages:
+        raise UserError(
+            f"{paths.run_root(cfg)} has no finished stage", "expected a run to report on; run one first, e.g.",
+            f"  {paths.command(cfg, 'prune')}",
+        )  # fmt: skip

@@ -1,0 +1,167 @@
+"""Where a model comes from: every stage of a run with what it read, how it was configured, what it cost and what with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from nemo_plugins.evaluation.subjects import ORDER, Stage, stages
+from nemo_plugins.reporting.page import Cell, Figure, Picture, Section, Table
+from nemo_plugins.runs import output
+
+# recipe → its keys of the configuration that a reader asks for first
+SETTINGS = {
+    "prune": ("prune.num_layers", "prune.ffn_hidden_size", "prune.hidden_size", "prune.criterion", "prune.calibration.samples"),
+    "distill": ("distill.max_steps", "distill.global_batch_size", "distill.seq_length", "distill.lr", "distill.loss.kind",
+                "distill.loss.temperature"),
+    "pretrain": ("pretrain.max_steps", "pretrain.global_batch_size", "pretrain.seq_length", "pretrain.lr"),
+    "sft": ("sft.max_steps", "sft.global_batch_size", "sft.seq_length", "sft.lr", "sft.lora.dim"),
+    "dpo": ("dpo.max_steps", "dpo.global_batch_size", "dpo.lr", "dpo.kind", "dpo.beta", "dpo.lam"),
+    "grpo": ("grpo.max_steps", "grpo.prompts", "grpo.group_size", "grpo.lr", "grpo.kind", "grpo.kl_coef"),
+    "eval": ("eval.suite", "eval.num_fewshot", "eval.chat_template", "eval.limit", "eval.dtype"),
+}  # fmt: skip
+DATA = {"prune": "prune.calibration.data", "distill": "distill.data", "pretrain": "pretrain.data", "sft": "sft.data",
+        "dpo": "dpo.data", "grpo": "grpo.data"}  # fmt: skip
+LOSSES = (  # model, stage, metric: on the same held-out text
+    ("teacher", "prune", "loss_before"),
+    ("pruned", "prune", "loss_after"),
+    ("distilled", "distill", "val_loss"),
+    ("pruned at random", "random/prune", "loss_after"),
+    ("pruned at random, distilled", "random/distill", "val_loss"),
+    ("without its last layers", "last_layers/prune", "loss_after"),
+    ("without its last layers, distilled", "last_layers/distill", "val_loss"),
+    ("from scratch, same tokens", "scratch/pretrain", "val_loss"),
+)
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """The stages of a run, baselines and candidates included, by their folder below it."""
+
+    run: Path
+    stages: dict[str, Stage]
+
+    def figure(self, stage: str, *keys: str, show=None) -> Cell:
+        """A number of a stage's summary, with its place; a dash where there is none."""
+        value: Any = self.stages[stage].summary
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+            if value is None:
+                return None
+        text = show(value) if show else f"{value:.4f}"
+        return Figure(text, f"{stage}/summary.json#/{'/'.join(keys)}")
+
+
+def read(run: Path) -> Lineage:
+    """The finished stages of a run and of the runs in it, in the order in which they began."""
+    found = {stage.name: stage for stage in stages(run)}
+    for folder in sorted(path for path in run.iterdir() if path.is_dir()):
+        if not (folder / "summary.json").is_file():
+            found |= {f"{folder.name}/{stage.name}": stage for stage in stages(folder)}
+    return Lineage(run, dict(sorted(found.items(), key=lambda pair: pair[1].summary.get("started", ""))))
+
+
+def sections(made: Lineage) -> list[Section]:
+    """Stages, their settings, held-out losses, curves and versions."""
+    found = [Section("Lineage", [stage_table(made), settings_table(made)])]
+    losses = loss_table(made)
+    if losses.rows:
+        found.append(Section("Loss on held-out text", ["Nats a token, lower is better; as the stages measured it.", losses]))
+    found += curves(made)
+    return found
+
+
+def stage_table(made: Lineage) -> Table:
+    """A row for each stage: what it started from, what it cost."""
+    rows: list[list[Cell]] = []
+    for name, stage in made.stages.items():
+        rows.append(
+            [
+                name,
+                ", ".join(_source(made.run, path) for path in stage.summary.get("inputs", {})) or "–",
+                stage.summary.get("started", "–").replace("T", " ").partition("+")[0],
+                made.figure(name, "seconds", show=output.duration),
+                made.figure(name, "peak_memory_bytes", show=lambda value: f"{value / 2**30:.1f}"),
+            ]
+        )
+    return Table(["stage", "read", "began (UTC)", "took", "GiB at most"], rows)
+
+
+def settings_table(made: Lineage) -> Table:
+    """A row for each stage: configuration and data."""
+    rows: list[list[Cell]] = []
+    for name, stage in made.stages.items():
+        file = stage.folder / "config.yaml"
+        config = OmegaConf.load(file) if file.is_file() else OmegaConf.create()
+        wanted = SETTINGS.get(stage.recipe, ())
+        values = ((key.partition(".")[2], OmegaConf.select(config, key)) for key in wanted)
+        said = ", ".join(f"{key} {value}" for key, value in values if value is not None)
+        data = OmegaConf.select(config, DATA[stage.recipe]) if stage.recipe in DATA else None
+        if said or data:
+            rows.append([name, said or "–", ", ".join(map(str, data)) if data else "–"])
+    return Table(["stage", "settings", "data"], rows)
+
+
+def loss_table(made: Lineage) -> Table:
+    """Held-out loss of each model of the run."""
+    rows = [
+        [model, stage, figure]
+        for model, stage, metric in LOSSES
+        if stage in made.stages and (figure := made.figure(stage, "metrics", metric)) is not None
+    ]
+    return Table(["model", "measured by", "loss"], rows)
+
+
+def curves(made: Lineage) -> list[Section]:
+    """The pictures of training that the stages of the main chain have drawn."""
+    found = []
+    for name, stage in made.stages.items():
+        picture = stage.folder / "plots" / "curves.png"
+        if stage.recipe in ORDER and "/" not in name and picture.is_file():
+            found.append(Picture(picture, f"curves of {name}"))
+    return [Section("Curves", found)] if found else []
+
+
+def versions(made: Lineage) -> Section:
+    """Versions of what the numbers depend on; a package of which stages used two has both."""
+    found: dict[str, list[str]] = {}
+    for stage in made.stages.values():
+        for package, version in stage.summary.get("versions", {}).items():
+            if version not in found.setdefault(package, []):
+                found[package].append(version)
+    return Section("Versions", [Table(["package", "version"], [[name, ", ".join(had)] for name, had in found.items()])])
+
+
+def commands(made: Lineage) -> list[tuple[str, str]]:
+    """Each stage with the command that ran it; the interpreter and the checkout's path are left out."""
+    return [(name, _command(stage.summary.get("command", ""))) for name, stage in made.stages.items()]
+
+
+def _command(command: str) -> str:
+    """From the recipe on, as a user types it."""
+    before, recipe, after = command.partition("recipes/")
+    return f"python {recipe}{after}" if recipe else command
+
+
+def _source(run: Path, path: str) -> str:
+    """An input by its place in the run, or by its last two names."""
+    resolved = Path(path).resolve()
+    if resolved.is_relative_to(run.resolve()):
+        return str(resolved.relative_to(run.resolve()))
+    return "/".join(Path(path).parts[-2:])
+
+
+def speeds(made: Lineage) -> dict[str, float]:
+    """Tokens a second of each model, where a benchmark of the run measured it."""
+    found: dict[str, float] = {}
+    for stage in made.stages.values():
+        measured = stage.summary.get("tokens_per_second")
+        if isinstance(measured, dict):
+            found |= {model: value for model, value in measured.items() if isinstance(value, (int, float))}
+        for model, block in (stage.summary.get("models") or {}).items():
+            if isinstance(block, dict) and isinstance(block.get("tokens_per_second"), (int, float)):
+                found[model] = block["tokens_per_second"]
+    return found

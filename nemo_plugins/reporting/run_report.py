@@ -1,0 +1,102 @@
+"""The report of a run: one page that needs nothing else, its pictures, and a model card for what was exported."""
+
+from __future__ import annotations
+
+from nemo_plugins import runs
+from nemo_plugins.configs.schema import Recipe
+from nemo_plugins.evaluation.subjects import ORDER
+from nemo_plugins.reporting import lineage, model_card, quoted, results, scores
+from nemo_plugins.reporting.lineage import Lineage
+from nemo_plugins.reporting.page import Section, Table, page
+from nemo_plugins.runs.folder import write
+
+CARD = "README.md"
+
+
+def run(cfg: Recipe, run: runs.Run) -> None:
+    """Write `report.html`, `plots/` and `README.md`, and the last into the exported folder where `report.card` says so."""
+    root = runs.run_root(cfg)
+    chain, evaluations = lineage.read(root), scores.read(root)
+    others = [one for path in cfg.report.results for one in results.read(runs.resolve(path), path)]
+    plots, speeds = run.folder / "plots", lineage.speeds(chain)
+    lead = [scores.verdict(made) for made in evaluations] or ["No evaluation of this run has been made yet."]
+    sections: list[Section] = []
+    for made in evaluations:
+        sections += scores.sections(made, plots, speeds)
+    for made in evaluations:
+        sections += scores.generations(made, cfg.report.generations)
+    sections += quoted_sections()
+    sections += result_sections(others)
+    sections += lineage.sections(chain)
+    sections += [not_run(cfg, chain, evaluations, bool(others), bool(speeds)), lineage.versions(chain), _commands(chain)]
+    for stage in chain.stages.values():
+        run.input(stage.folder / "summary.json")
+    for path in cfg.report.results:
+        run.input(runs.resolve(path))
+    html = page(run.folder / "report.html", f"{cfg.run.name}: report", lead, sections)
+    card = model_card.text(cfg, chain, evaluations)
+    write(run.folder / CARD, card)
+    outputs = {"report": html, "card": run.folder / CARD, **({"plots": plots} if plots.is_dir() else {})}
+    exported = model_card.exported(root) if cfg.report.card else None
+    if exported:
+        write(exported / CARD, card)
+        runs.say(f"model card: {exported / CARD}")
+    run.finish(
+        outputs, next=f"look at {html}", stages=list(chain.stages), evaluations=[made.folder.name for made in evaluations]
+    )
+
+
+def quoted_sections() -> list[Section]:
+    """The paper's figures, marked as quoted."""
+    paper = quoted.load()
+    made = quoted.recompute(paper)
+    stages = [(row["model"], f"{row['english']:.2f}", f"{row['polish']:.2f}") for row in paper["stages"]]
+    rows = [(name, f"{student:.2f}", f"{teacher:.2f}", f"{100 * ratio:.2f}") for name, student, teacher, ratio in made.rows]
+    formats = [(row["format"], f"{row['polish']:.2f}") for row in paper["quantised"]]
+    parts = [
+        f"Quoted from {paper['source']}, of Bielik-Minitron-7B and its teacher. Nothing on this page measured them, and they "
+        "cannot be compared with other suites.",
+        Table(["student (quoted)", "English", "Polish"], stages),
+        Table(["benchmark (quoted)", "student", "teacher", "student / teacher %"], rows),
+        made.words(),
+        Table(["format (quoted)", "Open PL"], formats),
+    ]
+    return [Section("The paper's own figures, quoted", parts)]
+
+
+def result_sections(others: list[results.Measured]) -> list[Section]:
+    """Results of judges and of tool calling, as their files have them."""
+    found = []
+    for one in others:
+        columns = list(dict.fromkeys(what for values in one.scores.values() for what in values))
+        rows = [[model, *(_plain(values.get(what)) for what in columns)] for model, values in one.scores.items()]
+        said = f"From {one.file}{f', {one.source}' if one.source else ''}; shown as given, not recomputed here."
+        found.append(Section(f"{one.benchmark} (measured elsewhere)", [said, Table(["model", *columns], rows)]))
+    return found
+
+
+def not_run(cfg: Recipe, chain: Lineage, evaluations: list[scores.Evaluation], judged: bool, timed: bool) -> Section:
+    """What a reader might look for and this run has not."""
+    done = {stage.recipe for stage in chain.stages.values()}
+    suites = {made.suite["name"] for made in evaluations}
+    rows = [(f"stage {recipe}", "not in this run") for recipe in ORDER if recipe not in done]
+    rows += [(f"suite {suite}", "not run") for suite in cfg.language.evaluation if suite not in suites]
+    for made in evaluations:
+        rows += [(f"{made.suite['name']}: {what}", why) for what, why in made.summary.get("not_run", {}).items()]
+        if made.suite["limit"]:
+            rows.append((f"{made.suite['name']}: items", f"all but the first {made.suite['limit']} of each task"))
+    if "quantize" not in done:
+        rows.append(("quantisation", "no quantised model in this run"))
+    if not timed:
+        rows.append(("speed", "not measured in this run"))
+    if not judged:
+        rows.append(("judges and tool calling (EQ-Bench, CPTUB, BFCL …)", "no result files given: report.results=[…]"))
+    return Section("What was not run", [Table(["", ""], rows)])
+
+
+def _commands(chain: Lineage) -> Section:
+    return Section("Commands", [Table(["stage", "command"], lineage.commands(chain))])
+
+
+def _plain(number: float | None) -> str | None:
+    return None if number is None else f"{number:g}"

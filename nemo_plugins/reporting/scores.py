@@ -1,0 +1,285 @@
+"""An evaluation as tables, pictures and sentences: every number with the place in `summary.json` that it is from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nemo_plugins.evaluation import cache, subjects
+from nemo_plugins.reporting import eval_plots
+from nemo_plugins.reporting.eval_plots import Model, Point
+from nemo_plugins.reporting.page import Cell, Figure, Picture, Section, Table
+
+SHOWN = {"sft": "SFT", "dpo": "DPO-P", "grpo": "GRPO"}  # as the paper names its stages
+SIGNIFICANT = 0.05
+LONGEST = 160  # characters of an answer that is shown
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A finished evaluation of a run.
+
+    Attributes:
+        folder: of the stage.
+        summary: its `summary.json`.
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+
+    @property
+    def models(self) -> dict[str, Any]:
+        return self.summary["models"]
+
+    @property
+    def suite(self) -> dict[str, Any]:
+        return self.summary["suite"]
+
+    def figure(self, *keys: str | int, show: Callable[[Any], str]) -> Cell:
+        """A number of the summary by its keys; a dash where it is not there or none."""
+        value: Any = self.summary
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+            if value is None:
+                return None
+        return Figure(show(value), f"{self.folder.name}/summary.json#/{'/'.join(map(pointer, keys))}")
+
+
+def pointer(key: str | int) -> str:
+    """A key as a JSON pointer has it."""
+    return str(key).replace("~", "~0").replace("/", "~1")
+
+
+def read(run: Path) -> list[Evaluation]:
+    """The evaluations of a run."""
+    return [Evaluation(stage.folder, stage.summary) for stage in subjects.stages(run) if stage.recipe == "eval"]
+
+
+def name(model: str) -> str:
+    """A model as it is shown."""
+    return SHOWN.get(model, model)
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.2f}"
+
+
+def interval(value: list[float]) -> str:
+    return f"{100 * value[0]:.1f} to {100 * value[1]:.1f}"
+
+
+def points(value: float) -> str:
+    return f"{100 * value:+.2f}"
+
+
+def p(value: float) -> str:
+    return f"{value:.3f}"
+
+
+def megabytes(value: float) -> str:
+    return f"{value / 1e6:,.1f}"
+
+
+def verdict(made: Evaluation) -> str:
+    """What the last model keeps of its teacher, in words."""
+    last = made.summary["subject"]
+    block = made.models[last]
+    teacher = block.get("against_teacher")
+    if not teacher or "average" not in block:
+        return f"{name(last)} on {made.suite['name']}: no average to hold against a teacher."
+    average = made.models[made.summary["teacher"]]["average"]
+    said = (
+        f"On {made.suite['name']}, {name(last)} has an average of {percent(block['average'])}, its teacher {percent(average)}"
+    )
+    if teacher["recovery_interval"] is None:
+        return f"{said}; the teacher is not clearly better than guessing, so no share of it can be given."
+    sure = f"{made.suite['confidence']:.0%}"
+    said += f": a recovery of {percent(teacher['recovery'])} % ({sure} interval {interval(teacher['recovery_interval'])})."
+    if teacher["p"] < SIGNIFICANT:
+        return f"{said} The difference is significant (p = {p(teacher['p'])})."
+    return f"{said} On these items the difference is not significant (p = {p(teacher['p'])})."
+
+
+def sections(made: Evaluation, plots: Path, speeds: dict[str, float]) -> list[Section]:
+    """The parts of the report on one suite.
+
+    Args:
+        plots: folder of the pictures.
+        speeds: tokens a second by model, where they were measured.
+    """
+    suite = made.suite
+    asked = [
+        f"{suite['title'][0].upper()}{suite['title'][1:]}." if suite["title"] else "",
+        f"Scores are normalised: 0 is guessing, 100 perfect. The average is over {len(suite['averaged'])} tasks. Intervals "
+        f"are {suite['confidence']:.0%}, by a bootstrap over items of {suite['resamples']:,} resamples, paired between models; "
+        "p is two-sided and not corrected for how many comparisons stand here.",
+        f"Only the first {suite['limit']} items of each task were asked." if suite["limit"] else "",
+    ]
+    heading = f"Scores: {suite['name']}"
+    steps = step_table(made)
+    parts = [*filter(None, asked), stage_table(made), *([steps] if steps.rows else [])]
+    parts += [Picture(path, alt) for path, alt in pictures(made, plots, speeds)]
+    found = [Section(heading, parts), Section(f"Tasks: {suite['name']}", [task_table(made), "± is the standard error."])]
+    return found
+
+
+def stage_table(made: Evaluation) -> Table:
+    """A row for each model: size, average, recovery, bits a byte."""
+    text = _text_task(made)
+    rows = []
+    for model in made.models:
+        at = ("models", model)
+        teacher = (*at, "against_teacher")
+        row: list[Cell] = [
+            name(model),
+            made.figure(*at, "parameters", show=lambda value: f"{value:,}"),
+            made.figure(*at, "bytes", show=megabytes),
+            made.figure(*at, "average", show=percent),
+            made.figure(*at, "average_interval", show=interval),
+            made.figure(*teacher, "recovery", show=percent),
+            made.figure(*teacher, "recovery_interval", show=interval),
+            made.figure(*teacher, "p", show=p),
+        ]
+        rows.append([*row, made.figure(*at, "tasks", text, "score", show=lambda value: f"{value:.4f}")] if text else row)
+    header = ["model", "parameters", "MB", "average", "interval", "recovery %", "interval", "p"]
+    return Table([*header, *(["bits a byte"] if text else [])], rows)
+
+
+def step_table(made: Evaluation) -> Table:
+    """A row for each stage that has one before it: what it changed, in points of the average."""
+    rows: list[list[Cell]] = []
+    for model, block in made.models.items():
+        if "against_before" in block:
+            at = ("models", model, "against_before")
+            rows.append(
+                [
+                    f"{name(block['against_before']['model'])} → {name(model)}",
+                    made.figure(*at, "difference", show=points),
+                    made.figure(*at, "difference_interval", show=interval),
+                    made.figure(*at, "p", show=p),
+                ]
+            )
+    return Table(["step", "points", "interval", "p"], rows)
+
+
+def task_table(made: Evaluation) -> Table:
+    """A row for each task: its baseline, and every model's score and error."""
+    rows = []
+    for task, block in made.summary["tasks"].items():
+        shown = with_error if block["baseline"] is not None else raw
+        row: list[Cell] = [task, *(made.figure("models", model, "tasks", task, show=shown) for model in made.models)]
+        row.append(made.figure("tasks", task, "baseline", show=percent))
+        row.append(made.figure("tasks", task, "items", show=lambda value: f"{value:,}"))
+        rows.append([*row, made.suite["forms"].get(task, "")])
+    return Table(["task", *map(name, made.models), "guessing", "items", "form"], rows)
+
+
+def with_error(task: dict[str, Any]) -> str:
+    """A score and its standard error, in percent."""
+    score = percent(task["score"])
+    return score if task["stderr"] is None else f"{score} ± {100 * task['stderr']:.1f}"
+
+
+def raw(task: dict[str, Any]) -> str:
+    """A score that is no share."""
+    return f"{task['score']:.4f}"
+
+
+def pictures(made: Evaluation, plots: Path, speeds: dict[str, float]) -> list[tuple[Path, str]]:
+    """Pictures of a suite, with what each shows: averages, recovery, size against quality."""
+    stem = made.folder.name
+    have = {model: block for model, block in made.models.items() if "average" in block}
+    if not have:
+        return []
+    teacher = made.summary["teacher"]
+    title = f"{made.suite['name']}: average of {len(made.suite['averaged'])} tasks"
+    shown = [
+        Point(name(model), 100 * block["average"], _percents(block["average_interval"]), model == teacher)
+        for model, block in have.items()
+    ]
+    found = [
+        (eval_plots.intervals(plots / f"{stem}-average.png", shown, title, "normalised score (%)", (0, "guessing")), title)
+    ]
+    kept = {model: block["against_teacher"] for model, block in have.items() if "against_teacher" in block}
+    recovered = [
+        Point(name(model), 100 * block["recovery"], _percents(block["recovery_interval"]))
+        for model, block in kept.items()
+        if block["recovery_interval"]
+    ]
+    if recovered:
+        title = f"{made.suite['name']}: what each stage keeps of the teacher"
+        path = plots / f"{stem}-recovery.png"
+        found.append((eval_plots.intervals(path, recovered, title, "student / teacher (%)", (100, "teacher")), title))
+    sizes = {key: served(block) for key, block in have.items()}
+    unit, scale = ("GB", 1e9) if max(sizes.values()) > 1e9 else ("MB", 1e6)
+    models = [
+        Model(name(key), sizes[key] / scale, 100 * block["average"], _percents(block["average_interval"]), speeds.get(key))
+        for key, block in have.items()
+    ]
+    title = f"{made.suite['name']}: quality against size" + (" and speed" if speeds else "; speed was not measured")
+    found.append((eval_plots.scatter(plots / f"{stem}-size.png", models, title, unit), title))
+    return found
+
+
+def served(block: dict[str, Any]) -> int:
+    """Bytes of a model's weights as they would be served: in bf16 where they are not quantised, however they lie on the disk."""
+    return block["bytes"] if block.get("quantised") or not block.get("parameters") else 2 * block["parameters"]
+
+
+def generations(made: Evaluation, count: int) -> list[Section]:
+    """The same questions answered by every model, side by side: the first of each task that is answered in writing."""
+    free = [task for task in made.summary["tasks"] if made.suite["forms"].get(task) == "free"]
+    if not free or not count:
+        return []
+    said = {model: {task: _samples(made, model, task) for task in free} for model in made.models}
+    rows = []
+    for number in range(count):
+        task, index = free[number % len(free)], number // len(free)
+        first = next(iter(said.values()))[task]
+        if index >= len(first):
+            continue
+        question = _question(first[index])
+        answers = [_answer(said[model][task], index) for model in made.models]
+        rows.append([question, str(first[index]["target"]), *answers])
+    if not rows:
+        return []
+    header = ["question", "expected", *map(name, made.models)]
+    return [Section(f"Answers side by side: {made.suite['name']}", [Table(header, rows)])]
+
+
+def _samples(made: Evaluation, model: str, task: str) -> list[dict[str, Any]]:
+    path = made.folder / "samples" / model / f"{task}.jsonl.gz"
+    return cache.read_samples(path) if path.is_file() else []
+
+
+def _question(sample: dict[str, Any]) -> str:
+    """What was asked, without the control tokens of a chat."""
+    document = sample["doc"]
+    for key in ("free", "question", "prompt"):
+        if isinstance(document.get(key), str):
+            return _short(document[key])
+    return _short(sample["arguments"][0][0][-LONGEST:])
+
+
+def _answer(samples: list[dict[str, Any]], index: int) -> str:
+    if index >= len(samples):
+        return "–"
+    said = samples[index]["resps"][0][0]
+    return _short(said if isinstance(said, str) else json.dumps(said)) or "(nothing)"
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
+
+def _text_task(made: Evaluation) -> str | None:
+    """The task that measures bits a byte."""
+    return next((key for key, task in made.summary["tasks"].items() if task["metric"].startswith("bits_per_byte")), None)
+
+
+def _percents(value: list[float] | None) -> tuple[float, float] | None:
+    return None if value is None else (100 * value[0], 100 * value[1])

@@ -1,0 +1,59 @@
+"""Which models an evaluation takes from a run's folders."""
+
+import json
+from pathlib import Path
+
+from nemo_plugins.evaluation import subjects
+from nemo_plugins.evaluation.identity import identity
+from nemo_plugins.runs.prepare import compose
+
+
+def stage(run: Path, name: str, recipe: str, started: int, outputs: dict[str, str], inputs: tuple[str, ...] = ()) -> Path:
+    folder = run / name
+    folder.mkdir(parents=True)
+    for output in outputs.values():
+        (folder / output / "context").mkdir(parents=True)
+        (folder / output / "config.json").write_text("{}")
+    summary = {
+        "started": f"2026-01-01T00:00:{started:02}+00:00",
+        "command": f"python /somewhere/recipes/{recipe}.py +model=tiny_pl",
+        "outputs": outputs,
+        "inputs": dict.fromkeys(inputs, "0" * 16),
+    }
+    (folder / "summary.json").write_text(json.dumps(summary))
+    return folder
+
+
+def test_models_are_what_the_stages_left_in_the_order_of_a_chain(tmp_path):
+    run = tmp_path / "tiny_pl-laptop"
+    cfg = compose("eval", ["+model=tiny_pl", "experiment=laptop", f"run.root={tmp_path}"])
+    assert list(subjects.derived(cfg)) == ["teacher"]
+    for number, (name, recipe) in enumerate((("grpo", "grpo"), ("distill", "distill"), ("dpo", "dpo"), ("prune", "prune"),
+                                             ("sft", "sft"), ("dpo-plain", "dpo"))):  # fmt: skip
+        stage(run, name, recipe, number, {"checkpoint": "checkpoint"})
+    stage(run, "convert-import", "convert", 7, {"checkpoint": "checkpoint"})
+    stage(run, "convert-export", "convert", 8, {"hf": "hf"}, (str(run / "grpo" / "checkpoint"),))
+    stage(run, "quantize-fp8", "quantize", 9, {"hf": "hf"})
+    stage(run / "random", "distill", "distill", 10, {"checkpoint": "checkpoint"})
+    (run / "sft-unfinished").mkdir()
+    found = subjects.derived(cfg)
+    assert list(found) == ["teacher", "pruned", "distilled", "sft", "dpo", "dpo-plain", "grpo", "quantize-fp8"]
+    assert found["teacher"] == "assets/tiny_pl" and found["grpo"] == str(run / "grpo" / "checkpoint")
+    assert subjects.export_of(run, run / "grpo" / "checkpoint") == run / "convert-export" / "hf"
+    assert subjects.export_of(run, run / "sft" / "checkpoint") is None
+
+
+def test_two_models_that_agree_in_the_ends_of_their_files_are_not_one(tmp_path):
+    import torch
+    from safetensors.torch import save_file
+
+    big = torch.zeros(600_000)  # 2.4 MB: beyond the ends that a fingerprint looks at
+    for name, value in (("one", 0.0), ("two", 1.0)):
+        (tmp_path / name).mkdir()
+        tensors = {"a": big, "b": torch.full((1000,), value), "c": big.clone()}
+        save_file(tensors, tmp_path / name / "model.safetensors")
+    from nemo_plugins import runs
+
+    assert runs.fingerprint(tmp_path / "one") == runs.fingerprint(tmp_path / "two")
+    assert identity(tmp_path / "one") != identity(tmp_path / "two")
+    assert identity(tmp_path / "one") == identity(tmp_path / "one")
