@@ -255,9 +255,11 @@ class Rollouts(Callback):
             of = [g.by_reward[kind][0] for g in groups if g.prompt.kind == kind and kind in g.by_reward]
             if of:
                 values[f"val_{kind}"] = sum(of) / len(of)
-        solved = [g.by_reward[g.prompt.kind][0] for g in groups if g.prompt.kind in g.by_reward]
+        solved = [g.by_reward[g.prompt.kind][0] == 1 for g in groups if g.prompt.kind in g.by_reward]
         if solved:
-            values["val_accuracy"] = sum(one == 1 for one in solved) / len(solved)
+            values["val_accuracy"] = sum(solved) / len(solved)
+            if trainer.is_global_zero:  # which ones, so that two models can be held against each other prompt by prompt
+                runs.folder.write(self.run.folder / "solved" / f"step={trainer.global_step:07d}.json", json.dumps(solved))
         self.told.reward = values["val_reward"]
         self.write(trainer, trainer.global_step, values)
 
