@@ -107,6 +107,7 @@ class VocabularyConfig:
     heldout: list[str] = field(default_factory=list)  # on which tokens a word are counted; default: data.heldout
     megabytes: float = 64.0  # of either, from its start; own choice: some ten million tokens, a few minutes
     multiple: int = 128  # rows of the embeddings are padded to; own choice: what tensor parallelism and GEMMs like, as Bielik's
+    rows: int | None = None  # that they must come to, where later stages of a chain count on it
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ class Link:
 
     @property
     def command(self) -> str:
-        return " ".join(["python", f"recipes/{self.recipe}.py", *self.overrides])
+        return shlex.join(["python", f"recipes/{self.recipe}.py", *self.overrides])
 
 
 def links(cfg: Recipe, arguments: list[str] | None = None) -> list[Link]:

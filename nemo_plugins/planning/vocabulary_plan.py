@@ -45,7 +45,14 @@ def plan(cfg: Recipe) -> Plan:
             old = tokens.read(source, "convert.source" if cfg.convert.source else "model.path")
             missing = lacking(new, old)
             made.tables.append(_vocabulary(made, new, old, missing, before.vocab_size))
-        after = Architecture(**{**before.as_dict(), "vocab_size": rows(new.size + len(missing), asked.multiple)})
+        size = rows(new.size + len(missing), asked.multiple)
+        if source and asked.rows not in (None, size):
+            raise UserError(
+                f"convert.vocabulary.rows={asked.rows}: {new.size + len(missing):,} tokens, padded to a multiple of "
+                f"{asked.multiple}, are {size:,} rows",
+                f"expected a tokenizer of as many, or convert.vocabulary.rows={size}",
+            )
+        after = Architecture(**{**before.as_dict(), "vocab_size": size})
     folder = paths.run_root(cfg) / (cfg.run.stage or STAGE)
     files = {"hf": after.parameters() * 2}
     need = memory(cfg, before, after)

@@ -55,3 +55,22 @@ def test_the_chain_hands_on_the_users_overrides_and_then_the_stages():
 def test_an_experiment_without_stages_is_no_chain():
     with pytest.raises(UserError, match="expected an experiment that is a chain: .*laptop.*minitron_7b"):
         chain_plan.links(compose("minitron", ["+model=bielik11b", "experiment=exp_001"]), [])
+
+
+def test_minitron_7b_pl_hands_the_swapped_student_from_stage_to_stage():
+    given = ["+model=bielik11b", "experiment=minitron_7b_pl", "run.name=pl", "run.root=here"]
+    stages = {link.name: compose(link.recipe, link.overrides) for link in chain_plan.links(compose("minitron", given), given)}
+    swap, imported = stages["convert-tokenizer"], stages["tokenizer-import"]
+    assert swap.convert.source == "here/pl/convert-export/hf" and swap.convert.tokenizer
+    assert imported.convert.source == "here/pl/convert-tokenizer/hf" and not imported.convert.tokenizer
+    assert {name for name, stage in stages.items() if stage.model.vocab_size == 32_000} == {
+        "tokenizer-import", "adapt-first", "adapt-second", "sft", "dpo", "aligned-export",
+    }  # fmt: skip
+    first, second = stages["adapt-first"], stages["adapt-second"]
+    for stage, billions in ((first, 4), (second, 16)):
+        train = stage.pretrain
+        assert train.max_steps * train.global_batch_size * train.seq_length == pytest.approx(billions * 1e9, rel=0.002)
+        assert (stage.model.num_layers, stage.model.ffn_hidden_size) == (40, 11264) and train.from_teacher
+    assert first.teacher.path == "here/pl/tokenizer-import/checkpoint"
+    assert second.teacher.path == "here/pl/adapt-first/checkpoint"
+    assert stages["sft"].student.path == "here/pl/adapt-second/checkpoint"
