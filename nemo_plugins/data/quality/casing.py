@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nemo_plugins.data.quality.page import Page, share
+from nemo_plugins.data.quality.page import Pages, share
 
 DOCUMENTATION = {
     "upper_letters": "share of letters in upper case",
@@ -21,30 +21,31 @@ DOCUMENTATION = {
 }
 
 
-def measure(page: Page) -> dict[str, float]:
-    """This family's features of a page."""
-    words, uppers = page.words, page.word_uppers
-    first = page.upper[words.start]
+def measure(pages: Pages) -> dict[str, np.ndarray]:
+    """This family's features of each text, `[texts]`."""
+    words, uppers, lines = pages.words, pages.word_uppers, pages.lines
+    first = pages.upper[words.start]
     all_upper = (uppers == words.length) & (words.length > 1)
-    beginning = page.first_of_sentence
-    capital_beginnings = int(first[beginning].sum())
-    starts, line_letters = page.lines.start, _inside(page.letters_before, page)
-    line_uppers = _inside(page.uppers_before, page)
-    lines = len(starts)
+    capitals, beginnings = words.sum(first), pages.sentences.count
+    capital_beginnings = pages.sentences.sum(first[pages.first_of_sentence])
+    starts, line_letters, line_uppers = lines.start, _inside(pages.letters_before, pages), _inside(pages.uppers_before, pages)
+    pair = words.follows()
+    pair[1:] &= first[1:] & first[:-1]
+    changes = pages.letter[:-1] & ~pages.upper[:-1] & pages.upper[1:]
     return {
-        "upper_letters": share(page.uppers_before[-1], page.letters),
-        "capitalised_words": share(first.sum(), len(words)),
-        "all_upper_words": share(all_upper.sum(), len(words)),
-        "single_upper_letters": share((first & (words.length == 1)).sum(), len(words)),
-        "case_changes": share((page.letter[:-1] & ~page.upper[:-1] & page.upper[1:]).sum(), page.letters - len(words)),
-        "sentences_capitalised": share(capital_beginnings, len(beginning)),
-        "capitalised_inside": share(int(first.sum()) - capital_beginnings, len(words) - len(beginning)),
-        "capitalised_pairs": share((first[:-1] & first[1:]).sum(), len(words) - 1),
-        "lines_lower_start": share((page.letter[starts] & ~page.upper[starts]).sum(), lines),
-        "lines_upper_start": share(page.upper[starts].sum(), lines),
-        "lines_all_upper": share(((line_letters >= 4) & (line_letters == line_uppers)).sum(), lines),
+        "upper_letters": share(pages.sum(pages.upper), pages.letters),
+        "capitalised_words": share(capitals, words.count),
+        "all_upper_words": share(words.sum(all_upper), words.count),
+        "single_upper_letters": share(words.sum(first & (words.length == 1)), words.count),
+        "case_changes": share(pages.pairs(changes), pages.letters - words.count),
+        "sentences_capitalised": share(capital_beginnings, beginnings),
+        "capitalised_inside": share(capitals - capital_beginnings, words.count - beginnings),
+        "capitalised_pairs": share(words.sum(pair), np.maximum(0, words.count - 1)),
+        "lines_lower_start": share(lines.sum(pages.letter[starts] & ~pages.upper[starts]), lines.count),
+        "lines_upper_start": share(lines.sum(pages.upper[starts]), lines.count),
+        "lines_all_upper": share(lines.sum((line_letters >= 4) & (line_letters == line_uppers)), lines.count),
     }
 
 
-def _inside(before: np.ndarray, page: Page) -> np.ndarray:
-    return before[page.lines.end] - before[page.lines.start]
+def _inside(before: np.ndarray, pages: Pages) -> np.ndarray:
+    return before[pages.lines.end] - before[pages.lines.start]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from nemo_plugins.data.quality.kinds import KIND
-from nemo_plugins.data.quality.page import Page, count, edges, share
+from nemo_plugins.data.quality.kinds import KIND, SIZE
+from nemo_plugins.data.quality.page import Pages, edges, share
 
 DOCUMENTATION = {
     "letters": "share of characters that are letters",
@@ -32,62 +32,73 @@ DOCUMENTATION = {
 }
 
 
-def measure(page: Page) -> dict[str, float]:
-    """This family's features of a page."""
-    characters, letters = len(page.kind), page.letters
-    own = (page.kind == KIND["own_lower"]) | (page.kind == KIND["own_upper"])
-    plain = page.count("plain_lower", "plain_upper")
-    in_alphabet = int(page.lexicon.tables.alphabet[page.code].sum())
-    own_count = int(own.sum())
-    histogram = np.bincount(page.lower, minlength=page.lexicon.own_letters.max(initial=0) + 1)
-    own_kinds = page.lexicon.own_letters
-    vowel = page.lexicon.tables.vowel[page.lower]
-    both = page.letter[:-1] & page.letter[1:]
+def measure(pages: Pages) -> dict[str, np.ndarray]:
+    """This family's features of each text, `[texts]`."""
+    characters, letters, words = pages.length, pages.letters, pages.words
+    own = (pages.kind == KIND["own_lower"]) | (pages.kind == KIND["own_upper"])
+    plain, own_count = pages.count("plain_lower", "plain_upper"), pages.count("own_lower", "own_upper")
+    in_alphabet = pages.sum(pages.lexicon.tables.alphabet[pages.code])
+    vowel = pages.lexicon.tables.vowel[pages.lower]
+    both = pages.letter[:-1] & pages.letter[1:]
+    spaces = pages.kind == KIND["space"]
     return {
         "letters": share(letters, characters),
         "own_letters": share(own_count, letters),
         "alphabet_letters": share(in_alphabet, letters),
         "ascii_strangers": share(plain - (in_alphabet - own_count), letters),
-        "foreign_latin": share(page.count("foreign_lower", "foreign_upper"), letters),
-        "cyrillic": share(page.count("cyrillic"), letters),
-        "other_letters": share(page.count("other_letter", "greek"), letters),
-        "words_with_own_letters": share(_words_with(own, page), len(page.words)),
-        "own_letter_kinds": share(count(histogram[own_kinds]), len(own_kinds)),
-        "vowels": share(vowel.sum(), letters),
-        "vowel_changes": share((both & (vowel[:-1] != vowel[1:])).sum(), both.sum()),
-        "consonant_runs": share(_in_long_runs(page.letter & ~vowel, 5), letters),
-        "white_space": share(page.space.sum(), characters),
-        "spaces_doubled": share(_doubled(page.kind == KIND["space"]), page.count("space")),
-        "other_spaces": share(page.count("other_space"), characters),
-        "invisible": share(page.count("invisible"), characters),
-        "controls": share(page.count("control"), characters),
-        "broken": share(page.count("replacement", "private"), characters),
-        "beyond_bmp": share(page.count("beyond_bmp"), characters),
-        "mojibake": share(_mojibake(page), characters),
-        "character_kinds": share(count(np.bincount(page.code)), characters**0.5),
+        "foreign_latin": share(pages.count("foreign_lower", "foreign_upper"), letters),
+        "cyrillic": share(pages.count("cyrillic"), letters),
+        "other_letters": share(pages.count("other_letter", "greek"), letters),
+        "words_with_own_letters": share(words.sum(_holding(own, pages)), words.count),
+        "own_letter_kinds": _own_kinds(own, pages),
+        "vowels": share(pages.sum(vowel), letters),
+        "vowel_changes": share(pages.pairs(both & (vowel[:-1] != vowel[1:])), pages.pairs(both)),
+        "consonant_runs": share(_in_long_runs(pages.letter & ~vowel, 5, pages), letters),
+        "white_space": share(pages.sum(pages.space), characters),
+        "spaces_doubled": share(pages.pairs(spaces[:-1] & spaces[1:]), pages.count("space")),
+        "other_spaces": share(pages.count("other_space"), characters),
+        "invisible": share(pages.count("invisible"), characters),
+        "controls": share(pages.count("control"), characters),
+        "broken": share(pages.count("replacement", "private"), characters),
+        "beyond_bmp": share(pages.count("beyond_bmp"), characters),
+        "mojibake": share(_mojibake(pages), characters),
+        "character_kinds": share(_kinds(pages), np.sqrt(characters)),
     }
 
 
-def _words_with(marked: np.ndarray, page: Page) -> int:
-    """Words in which a marked character lies."""
-    before = np.searchsorted(np.flatnonzero(marked), np.concatenate([page.words.start, page.words.end]))
-    return count(before[len(page.words) :] > before[: len(page.words)])
+def _holding(marked: np.ndarray, pages: Pages) -> np.ndarray:
+    """Whether a marked character lies in each word."""
+    places = np.flatnonzero(marked)
+    return np.searchsorted(places, pages.words.end) > np.searchsorted(places, pages.words.start)
 
 
-def _in_long_runs(inside: np.ndarray, least: int) -> int:
+def _own_kinds(own: np.ndarray, pages: Pages) -> np.ndarray:
+    letters, places = pages.lexicon.own_letters, np.flatnonzero(own)
+    if not len(letters):
+        return np.zeros(len(pages))
+    found = np.zeros((len(pages), len(letters)), bool)
+    found[pages.owner[places], np.searchsorted(letters, pages.lower[places])] = True
+    return found.sum(axis=1) / len(letters)
+
+
+def _in_long_runs(inside: np.ndarray, least: int, pages: Pages) -> np.ndarray:
     """Characters in runs of `least` or more."""
     start, end = edges(inside)
-    lengths = end - start
-    return int(lengths[lengths >= least].sum())
+    long = end - start >= least
+    return np.bincount(pages.owner[start[long]], (end - start)[long], len(pages))
 
 
-def _doubled(marked: np.ndarray) -> int:
-    return count(marked[:-1] & marked[1:])
+def _mojibake(pages: Pages) -> np.ndarray:
+    lead = (pages.code >= 0xC2) & (pages.code <= 0xC5)
+    plain = (pages.kind == KIND["plain_lower"]) | (pages.kind == KIND["plain_upper"])
+    return pages.pairs(lead[:-1] & ~plain[1:])
 
 
-def _mojibake(page: Page) -> int:
-    if not page.count("foreign_upper"):
-        return 0
-    lead = (page.code == 0xC2) | (page.code == 0xC3) | (page.code == 0xC4) | (page.code == 0xC5)
-    plain = (page.kind == KIND["plain_lower"]) | (page.kind == KIND["plain_upper"])
-    return count(lead[:-1] & ~plain[1:])
+def _kinds(pages: Pages) -> np.ndarray:
+    """Distinct characters of each text."""
+    seen = np.zeros(SIZE, bool)
+    seen[pages.code] = True
+    present = np.flatnonzero(seen)  # a hundred or so of 65,536
+    rank = np.zeros(SIZE, np.int64)
+    rank[present] = np.arange(len(present))
+    return np.count_nonzero(pages.histogram(rank[pages.code], len(present)), axis=1)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from nemo_plugins.data.quality.kinds import KIND
-from nemo_plugins.data.quality.page import Page, count, edges, share
+from nemo_plugins.data.quality.page import Group, Pages, edges, share
 
 DOCUMENTATION = {
     "digits": "share of characters that are digits",
@@ -15,20 +17,20 @@ DOCUMENTATION = {
 }
 
 
-def measure(page: Page) -> dict[str, float]:
-    """This family's features of a page."""
-    inside = (page.kind == KIND["digit"]) | (page.kind == KIND["other_digit"])
+def measure(pages: Pages) -> dict[str, np.ndarray]:
+    """This family's features of each text, `[texts]`."""
+    inside = (pages.kind == KIND["digit"]) | (pages.kind == KIND["other_digit"])
     start, end = edges(inside)
-    lengths = end - start
-    digits, letters = page.digits_before, page.letters_before
-    with_digit = digits[page.tokens.end] > digits[page.tokens.start]
-    with_letter = letters[page.tokens.end] > letters[page.tokens.start]
-    start, end = page.lines.start, page.lines.end
+    numbers = Group(pages.owner[start], len(pages))
+    digits, letters, tokens, lines = pages.digits_before, pages.letters_before, pages.tokens, pages.lines
+    with_digit = digits[tokens.end] > digits[tokens.start]
+    with_letter = letters[tokens.end] > letters[tokens.start]
+    more = digits[lines.end] - digits[lines.start] > letters[lines.end] - letters[lines.start]
     return {
-        "digits": share(digits[-1], len(page.kind)),
-        "numbers_per_word": share(len(lengths), len(page.words)),
-        "numbers_long": share(count(lengths >= 7), len(lengths)),
-        "digit_tokens": share((with_digit & ~with_letter).sum(), len(page.tokens)),
-        "mixed_tokens": share((with_digit & with_letter).sum(), len(page.tokens)),
-        "lines_of_digits": share((digits[end] - digits[start] > letters[end] - letters[start]).sum(), len(page.lines)),
+        "digits": share(pages.sum(inside), pages.length),
+        "numbers_per_word": share(numbers.count, pages.words.count),
+        "numbers_long": share(numbers.sum(end - start >= 7), numbers.count),
+        "digit_tokens": share(tokens.sum(with_digit & ~with_letter), tokens.count),
+        "mixed_tokens": share(tokens.sum(with_digit & with_letter), tokens.count),
+        "lines_of_digits": share(lines.sum(more), lines.count),
     }

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from nemo_plugins.data.quality.page import Page, entropy, share
+from nemo_plugins.data.quality.page import Pages, entropy, share
 
 CLASSES = {
     "infinitive": "infinitives",
@@ -50,40 +50,44 @@ DOCUMENTATION = {
 }
 
 
-def measure(page: Page) -> dict[str, float]:
-    """This family's features of a page."""
-    tables, words = _tables(page.lexicon.code), page.words
-    number = tables.number[page.lower]
+def measure(pages: Pages) -> dict[str, np.ndarray]:
+    """This family's features of each text, `[texts]`."""
+    tables, words, texts = _tables(pages.lexicon.code), pages.words, len(pages)
+    number = tables.number[pages.lower]
     ending = np.zeros(len(words), np.int64)
     for back in range(LENGTH, 0, -1):  # the last `LENGTH` letters as one number, 0 before the word
         place = words.end - back
         ending = ending * LETTERS + np.where(place >= words.start, number[np.maximum(place, 0)], 0)
-    group = np.where(words.length >= 3, tables.group[ending], 0)
-    stem = words.length - tables.length[ending]
-    group = np.where(stem >= 2, group, 0)
-    counts = np.bincount(group, minlength=len(CLASSES) + 1).tolist()
-    last_two, long = _last_two(page), words.length >= 4
-    pairs = long[1:] & long[:-1]
-    with_endings = (group[1:] > 0) & (group[:-1] > 0)
+    group = np.where((words.length >= 3) & (words.length - tables.length[ending] >= 2), tables.group[ending], 0)
+    classes = len(CLASSES) + 1
+    counts = np.bincount(words.owner * classes + group, minlength=texts * classes).reshape(texts, classes)
+    last_two, long, together = _last_two(pages), words.length >= 4, words.follows()
+    pairs, with_endings = together.copy(), together.copy()
+    pairs[1:] &= long[1:] & long[:-1]
+    with_endings[1:] &= (group[1:] > 0) & (group[:-1] > 0)
+    same_ending, same_class = pairs.copy(), with_endings.copy()
+    same_ending[1:] &= last_two[1:] == last_two[:-1]
+    same_class[1:] &= group[1:] == group[:-1]
     at_least_3 = words.length >= 3
-    vowel = page.lexicon.tables.vowel[page.lower[words.end - 1]]
-    both = page.letter[1:] & page.letter[:-1]
+    vowel = pages.lexicon.tables.vowel[pages.lower[words.end - 1]]
+    both = pages.letter[1:] & pages.letter[:-1]
     digraph = tables.digraph[number[:-1] * LETTERS + number[1:]] & both
-    made = {name: share(counts[place], len(words)) for place, name in enumerate(CLASSES, 1)}
+    final = np.bincount(words.owner[long] * LETTERS**2 + ending[long] % LETTERS**2, minlength=texts * LETTERS**2)
+    made = {name: share(counts[:, place], words.count) for place, name in enumerate(CLASSES, 1)}
     made |= {
-        "endings_known": share(len(words) - counts[0], len(words)),
-        "ending_entropy": entropy(np.bincount(ending[long] % LETTERS**2)),
-        "same_ending_pairs": share((pairs & (last_two[1:] == last_two[:-1])).sum(), pairs.sum()),
-        "same_class_pairs": share((with_endings & (group[1:] == group[:-1])).sum(), with_endings.sum()),
-        "ends_in_vowel": share((vowel & at_least_3).sum(), at_least_3.sum()),
-        "digraphs": share(digraph.sum(), both.sum()),
+        "endings_known": share(words.count - counts[:, 0], words.count),
+        "ending_entropy": entropy(final.reshape(texts, LETTERS**2)),
+        "same_ending_pairs": share(words.sum(same_ending), words.sum(pairs)),
+        "same_class_pairs": share(words.sum(same_class), words.sum(with_endings)),
+        "ends_in_vowel": share(words.sum(vowel & at_least_3), words.sum(at_least_3)),
+        "digraphs": share(pages.pairs(digraph), pages.pairs(both)),
     }
     return made
 
 
-def _last_two(page: Page) -> np.ndarray:
-    last = page.words.end - 1
-    return page.lower[last].astype(np.int64) * 65536 + page.lower[np.maximum(last - 1, 0)]
+def _last_two(pages: Pages) -> np.ndarray:
+    last = pages.words.end - 1
+    return pages.lower[last].astype(np.int64) * 65536 + pages.lower[np.maximum(last - 1, 0)]
 
 
 class _Tables:

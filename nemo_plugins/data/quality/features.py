@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -20,17 +20,18 @@ from nemo_plugins.data.quality import (
     repetition,
     words,
 )
-from nemo_plugins.data.quality.page import Page, lexicon
+from nemo_plugins.data.quality.page import PIECE, Pages, lexicon
 
 FAMILIES = (lengths, casing, characters, punctuation, digits, words, repetition, lines, information, markup, endings)
 DOCUMENTATION = {name: what for family in FAMILIES for name, what in family.DOCUMENTATION.items()}
 NAMES = tuple(DOCUMENTATION)
+TOGETHER = 120_000  # characters that are taken apart at once
 
 
 class Extractor:
     """Features of many texts of one language; looks its tables up once.
 
-    Picklable; 0.6 MB. Time is bounded by the sample of `page.sample`: about a twentieth of a second for any text.
+    Picklable; 0.6 MB. Time is bounded by the sample of `page.sample`: about a hundredth of a second for any text.
     """
 
     def __init__(self, language: LanguageConfig):
@@ -38,13 +39,29 @@ class Extractor:
 
     def features(self, text: str) -> np.ndarray:
         """Features of a text in the order of `NAMES`, float32 `[len(NAMES)]`, all finite."""
-        page = Page(text, self.lexicon)
-        return np.array([value for family in FAMILIES for value in family.measure(page).values()], np.float32)
+        return self.matrix([text])[0]
 
-    def matrix(self, texts: Iterable[str]) -> np.ndarray:
-        """Features of texts, float32 `[texts, len(NAMES)]`."""
-        rows = [self.features(text) for text in texts]
-        return np.stack(rows) if rows else np.zeros((0, len(NAMES)), np.float32)
+    def matrix(self, texts: Sequence[str]) -> np.ndarray:
+        """Features of texts, float32 `[texts, len(NAMES)]`; each row is what the text alone would have."""
+        blocks = [np.zeros((0, len(NAMES)), np.float32)]
+        for some in _blocks(texts):
+            pages = Pages(some, self.lexicon)
+            columns = [column for family in FAMILIES for column in family.measure(pages).values()]
+            blocks.append(np.stack(columns, axis=1).astype(np.float32))
+        return np.concatenate(blocks)
+
+
+def _blocks(texts: Sequence[str]) -> Iterator[list[str]]:
+    """Texts in lists of about `TOGETHER` characters of their samples: more no longer saves time, and leaves the cache."""
+    block, held = [], 0
+    for text in texts:
+        block.append(text)
+        held += min(len(text), 3 * PIECE)
+        if held >= TOGETHER:
+            yield block
+            block, held = [], 0
+    if block:
+        yield block
 
 
 def features(text: str, language: LanguageConfig) -> np.ndarray:

@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 
 from nemo_plugins.data.quality.kinds import COUNT
-from nemo_plugins.data.quality.page import Page, entropy
+from nemo_plugins.data.quality.page import Pages, entropy
 
 LETTERS = 512  # code points of lower-case letters told apart: Latin
 PAIRS = 64
@@ -21,26 +21,35 @@ DOCUMENTATION = {
 }
 
 
-def measure(page: Page) -> dict[str, float]:
-    """This family's features of a page."""
-    size = len(page.encoded)
-    ratio = len(zlib.compress(page.encoded, 1)) / size if size else 0.0
-    letters = np.minimum(page.lower, LETTERS - 1)
-    folded = np.where(page.letter, letters % PAIRS, 0)  # all of a-z and ąćęłńóśźż are apart but ó from s, ź from z
-    both = page.letter[1:] & page.letter[:-1]
-    kind = page.kind.astype(np.int64)
+def measure(pages: Pages) -> dict[str, np.ndarray]:
+    """This family's features of each text, `[texts]`."""
+    letters = np.minimum(pages.lower, LETTERS - 1)
+    folded = letters % PAIRS  # all of a-z and ąćęłńóśźż are apart but ó from s, ź from z
+    both = pages.letter[1:] & pages.letter[:-1]
+    within = pages.inside[1:] & pages.inside[:-1]
+    of_letters, words = pages.inside & pages.letter, pages.words
     return {
-        "letter_entropy": entropy(np.bincount(letters[page.letter])),
-        "next_letter_entropy": _conditional(folded[:-1][both], folded[1:][both], PAIRS),
-        "kind_entropy": entropy(page.counts),
-        "next_kind_entropy": _conditional(kind[:-1], kind[1:], COUNT),
-        "word_length_entropy": entropy(np.bincount(np.minimum(page.words.length, 20))),
-        "compressed": ratio,
+        "letter_entropy": entropy(_counts(pages.owner, letters, of_letters, LETTERS, len(pages))),
+        "next_letter_entropy": _conditional(pages, folded, both, PAIRS),
+        "kind_entropy": entropy(pages.counts),
+        "next_kind_entropy": _conditional(pages, pages.kind, within, COUNT),
+        "word_length_entropy": entropy(_counts(words.owner, np.minimum(words.length, 20), slice(None), 21, len(pages))),
+        "compressed": np.array([_compressed(text) for text in pages.texts]),
     }
 
 
-def _conditional(first: np.ndarray, second: np.ndarray, size: int) -> float:
-    """H(second | first), bits; both below `size`."""
-    if not len(first):
-        return 0.0
-    return entropy(np.bincount(first.astype(np.int64) * size + second)) - entropy(np.bincount(first))
+def _compressed(text: str) -> float:
+    encoded = text.encode("utf-8", "surrogatepass")
+    return len(zlib.compress(encoded, 1)) / len(encoded) if encoded else 0.0
+
+
+def _counts(owner: np.ndarray, values: np.ndarray, which, size: int, texts: int) -> np.ndarray:
+    """How often each text has each value below `size`, `[texts, size]`."""
+    return np.bincount((owner * size + values)[which], minlength=texts * size).reshape(texts, size)
+
+
+def _conditional(pages: Pages, values: np.ndarray, pairs: np.ndarray, size: int) -> np.ndarray:
+    """H(second | first) of the marked pairs of neighbours, bits; values are below `size`."""
+    values = values.astype(np.int64)
+    counts = _counts(pages.owner[1:], values[:-1] * size + values[1:], pairs, size * size, len(pages))
+    return entropy(counts) - entropy(counts.reshape(len(pages), size, size).sum(axis=2))

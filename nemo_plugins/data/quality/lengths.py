@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from nemo_plugins.data.quality.page import Page, count, mean, share, spread
+from nemo_plugins.data.quality.page import Pages, share
 
 DOCUMENTATION = {
     "log_characters": "natural logarithm of 1 + characters of the whole document",
@@ -30,31 +28,31 @@ DOCUMENTATION = {
 }
 
 
-def measure(page: Page) -> dict[str, float]:
-    """This family's features of a page."""
-    words, tokens, sentences = page.words.length, page.tokens.length, page.sentence_words
-    up_to = np.cumsum(np.bincount(np.minimum(words, 17), minlength=18)).tolist()
+def measure(pages: Pages) -> dict[str, np.ndarray]:
+    """This family's features of each text, `[texts]`."""
+    words, tokens, sentences, of = pages.words, pages.tokens, pages.sentences, pages.sentence_words
+    length, every = words.length, words.count
+
+    def within(least: int, most: float) -> np.ndarray:
+        return share(words.sum((length >= least) & (length <= most)), every)
+
     return {
-        "log_characters": math.log1p(page.characters),
-        "log_words": math.log1p(len(words)),
-        "log_lines": math.log1p(len(page.lines)),
-        "word_length_mean": mean(words),
-        "word_length_std": spread(words),
-        "words_1": share(up_to[1], len(words)),
-        "words_2_3": share(up_to[3] - up_to[1], len(words)),
-        "words_7_9": share(up_to[9] - up_to[6], len(words)),
-        "words_10_15": share(up_to[15] - up_to[9], len(words)),
-        "words_16": share(up_to[17] - up_to[15], len(words)),
-        "log_longest_word": _log_longest(words),
-        "token_length_mean": mean(tokens),
-        "tokens_30": share(tokens[tokens > 30].sum(), tokens.sum()),
-        "log_longest_token": _log_longest(tokens),
-        "sentence_words_mean": mean(sentences),
-        "sentence_words_std": spread(sentences),
-        "sentences_short": share(count(sentences <= 3), len(sentences)),
-        "sentences_long": share(count(sentences > 40), len(sentences)),
+        "log_characters": np.log1p(pages.characters),
+        "log_words": np.log1p(every),
+        "log_lines": np.log1p(pages.lines.count),
+        "word_length_mean": words.mean(length),
+        "word_length_std": words.spread(length),
+        "words_1": within(1, 1),
+        "words_2_3": within(2, 3),
+        "words_7_9": within(7, 9),
+        "words_10_15": within(10, 15),
+        "words_16": within(16, np.inf),
+        "log_longest_word": np.log1p(words.most(length)),
+        "token_length_mean": tokens.mean(tokens.length),
+        "tokens_30": share(tokens.sum(np.where(tokens.length > 30, tokens.length, 0)), tokens.sum(tokens.length)),
+        "log_longest_token": np.log1p(tokens.most(tokens.length)),
+        "sentence_words_mean": sentences.mean(of),
+        "sentence_words_std": sentences.spread(of),
+        "sentences_short": share(sentences.sum(of <= 3), sentences.count),
+        "sentences_long": share(sentences.sum(of > 40), sentences.count),
     }
-
-
-def _log_longest(lengths: np.ndarray) -> float:
-    return math.log1p(int(lengths.max())) if len(lengths) else 0.0

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from nemo_plugins.data.quality.kinds import COUNT, KIND
-from nemo_plugins.data.quality.page import Page, count, mean, share, spread
+from nemo_plugins.data.quality.page import Pages, share
 
 DOCUMENTATION = {
     "line_length_mean": "mean characters of a line, as a natural logarithm of 1 + it",
@@ -33,35 +31,39 @@ ENDS = {"lines_ended": '.?!…”»"', "lines_end_comma": ",;", "lines_end_colon
 BULLETS = "-–—•·*#>+"
 
 
-def measure(page: Page) -> dict[str, float]:
-    """This family's features of a page."""
-    lines, kind = page.lines, page.kind
-    every, lengths, words = len(lines), lines.length, page.line_words()
+def measure(pages: Pages) -> dict[str, np.ndarray]:
+    """This family's features of each text, `[texts]`."""
+    lines, kind = pages.lines, pages.kind
+    every, lengths, total = lines.count, lines.length, lines.sum(lines.length)
     first, last = kind[lines.start], kind[lines.end - 1]
-    begins, ends = (np.bincount(which, minlength=COUNT) for which in (first, last))
-    letters = page.letters_before[lines.end] - page.letters_before[lines.start]
-    average, total = mean(lengths), lengths.sum()
-    bullets = begins[[KIND[mark] for mark in BULLETS]].sum()
+
+    def among(found: np.ndarray, marks: str) -> np.ndarray:
+        table = np.zeros(COUNT, bool)
+        table[[KIND[mark] for mark in marks]] = True
+        return lines.sum(table[found])
+
+    letters = pages.letters_before[lines.end] - pages.letters_before[lines.start]
+    average, bullets = lines.mean(lengths), among(first, BULLETS)
     bars = np.flatnonzero((kind == KIND["|"]) | (kind == KIND["tab"]))
     in_line = np.searchsorted(bars, lines.end) - np.searchsorted(bars, lines.start)
     made = {
-        "line_length_mean": math.log1p(average),
-        "line_length_median": math.log1p(float(np.median(lengths))) if every else 0.0,
-        "line_length_variation": share(spread(lengths), average),
-        "lines_short": share(count(lengths < 20), every),
-        "lines_long": share(count(lengths >= 200), every),
-        "characters_in_long_lines": share(lengths[lengths >= 80].sum(), total),
-        "lines_of_few_words": share(count(words <= 4), every),
-        "lines_empty": share(page.empty_lines, page.empty_lines + every),
-        "lines_indented": share(page.indented, every),
+        "line_length_mean": np.log1p(average),
+        "line_length_median": np.log1p(lines.median(lengths)),
+        "line_length_variation": share(lines.spread(lengths), average),
+        "lines_short": share(lines.sum(lengths < 20), every),
+        "lines_long": share(lines.sum(lengths >= 200), every),
+        "characters_in_long_lines": share(lines.sum(np.where(lengths >= 80, lengths, 0)), total),
+        "lines_of_few_words": share(lines.sum(pages.line_words <= 4), every),
+        "lines_empty": share(pages.empty_lines, pages.empty_lines + every),
+        "lines_indented": share(pages.indented, every),
     }
-    made |= {name: share(ends[[KIND[mark] for mark in marks]].sum(), every) for name, marks in ENDS.items()}
+    made |= {name: share(among(last, marks), every) for name, marks in ENDS.items()}
     made |= {
-        "lines_end_letter": share(page.letter[lines.end - 1].sum(), every),
+        "lines_end_letter": share(lines.sum(pages.letter[lines.end - 1]), every),
         "lines_bullet": share(bullets, every),
-        "lines_mark_start": share(page.punctuation[lines.start].sum() - bullets, every),
-        "lines_without_letters": share(count(letters == 0), every),
-        "lines_few_letters": share(count(2 * letters < lengths), every),
-        "lines_with_bars": share(count(in_line >= 2), every),
+        "lines_mark_start": share(lines.sum(pages.punctuation[lines.start]) - bullets, every),
+        "lines_without_letters": share(lines.sum(letters == 0), every),
+        "lines_few_letters": share(lines.sum(2 * letters < lengths), every),
+        "lines_with_bars": share(lines.sum(in_line >= 2), every),
     }
     return made

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
+
 from nemo_plugins.data.quality.kinds import KIND
-from nemo_plugins.data.quality.page import Page, count, share
+from nemo_plugins.data.quality.page import Pages, share
 
 # every repetition is bounded, so that no text takes more than a few passes
 URL = re.compile(r"(?:https?://|www\.)[^\s<>\"]{1,500}")
@@ -33,37 +35,37 @@ DOCUMENTATION = {
 }
 
 
-def measure(page: Page) -> dict[str, float]:
-    """This family's features of a page. A pattern is looked for only where its characters are."""
-    text, counts, words = page.text, page.counts, max(1, len(page.words))
+def measure(pages: Pages) -> dict[str, np.ndarray]:
+    """This family's features of each text, `[texts]`."""
+    words, texts = np.maximum(1, pages.words.count), pages.texts
 
-    def has(marks: str) -> bool:
-        return any(counts[KIND[mark]] for mark in marks)
+    def found(pattern: re.Pattern, marks: str) -> np.ndarray:
+        which = np.flatnonzero(pages.counts[:, [KIND[mark] for mark in marks]].sum(axis=1))
+        made = np.zeros(len(pages))
+        made[which] = [len(pattern.findall(texts[number])) for number in which]
+        return made / words
 
-    def found(pattern: re.Pattern, marks: str) -> float:
-        return len(pattern.findall(text)) / words if has(marks) else 0.0
-
-    urls = [len(url) for url in URL.findall(text)] if "://" in text or "www." in text else []
-    tags = [len(tag) for tag in TAG.findall(text)] if has("<") and has(">") else []
-    kind, letter = page.kind, page.letter
-    wordlike = letter | (kind == KIND["digit"])
+    urls = [[len(url) for url in URL.findall(text)] if "://" in text or "www." in text else [] for text in texts]
+    tags = [[len(tag) for tag in TAG.findall(text)] if "<" in text and ">" in text else [] for text in texts]
+    kind, lines = pages.kind, pages.lines
+    wordlike = pages.letter | (kind == KIND["digit"])
     underscore, equals = kind == KIND["_"], kind == KIND["="]
     quoted = wordlike | (kind == KIND['"']) | (kind == KIND["'"])
-    ends = kind[page.lines.end - 1]
+    ends = kind[lines.end - 1]
     code_ends = (ends == KIND[";"]) | (ends == KIND["{"]) | (ends == KIND["}"]) | (ends == KIND[">"])
     touching = (equals[:-1] & quoted[1:]) | (equals[1:] & quoted[:-1])
     return {
-        "urls": len(urls) / words,
-        "characters_in_urls": share(sum(urls), len(kind)),
-        "tags": len(tags) / words,
-        "characters_in_tags": share(sum(tags), len(kind)),
+        "urls": np.array([len(lengths) for lengths in urls]) / words,
+        "characters_in_urls": share([sum(lengths) for lengths in urls], pages.length),
+        "tags": np.array([len(lengths) for lengths in tags]) / words,
+        "characters_in_tags": share([sum(lengths) for lengths in tags], pages.length),
         "entities": found(ENTITY, "&"),
         "escapes": found(ESCAPE, "\\"),
         "wiki_marks": found(WIKI, "[{='"),
         "bracket_codes": found(BRACKET_CODE, "["),
         "calls": found(CALL, "("),
         "code_operators": found(OPERATOR, "=>&|:/"),
-        "snake_case": float((underscore[1:-1] & wordlike[:-2] & wordlike[2:]).sum()) / words,
-        "lines_end_code": share(count(code_ends), len(page.lines)),
-        "assignments": float(touching.sum()) / words,
+        "snake_case": pages.triples(underscore[1:-1] & wordlike[:-2] & wordlike[2:]) / words,
+        "lines_end_code": share(lines.sum(code_ends), lines.count),
+        "assignments": pages.pairs(touching) / words,
     }

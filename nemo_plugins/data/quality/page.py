@@ -1,13 +1,17 @@
-"""A text taken apart once for all feature families: characters, words, tokens and lines as numpy arrays.
+"""Texts taken apart once for all feature families: characters, words, tokens and lines as numpy arrays.
+
+Many texts are one array, each with a newline behind it that counts for nothing: what numpy costs for each call is shared by all
+of them, which for documents of a thousand characters is most of the time. No feature of a text depends on what is beside it.
 
 A text of more than `3 * PIECE` characters is judged on its first, middle and last `PIECE`, so that no document costs more
-than about a tenth of a second. A word is a run of letters, a token a run of anything but white space, a line what ends in a
+than a hundredth of a second. A word is a run of letters, a token a run of anything but white space, a line what ends in a
 newline; a sentence ends in `.`, `?`, `!` or `…` before white space, a closing mark or the end, or with its line.
 Words and lines are compared by 64-bit polynomial hashes of their lower case: equal ones are equal, others collide by malice.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -70,56 +74,139 @@ def word_hash(word: str) -> int:
     return sum(ord(character) * pow(BASE, place, 1 << 64) for place, character in enumerate(word)) % (1 << 64)
 
 
-@dataclass(frozen=True)
-class Spans:
-    """Runs of characters: `[start, end)` of each, its length, and the hash of its lower case."""
-
-    start: np.ndarray  # int64 [n]
-    end: np.ndarray  # int64 [n]
-    length: np.ndarray  # int64 [n]
-    hash: np.ndarray  # uint64 [n]
-
-    def __len__(self) -> int:
-        return len(self.start)
-
-
-class Page:
-    """One text (its sample), taken apart.
+class Group:
+    """Things of several texts, in the order of the texts.
 
     Attributes:
-        characters: length of the whole text.
-        kind: of each character of the sample, uint8 `[n]` (`kinds.KIND`); `code` and `lower` its code point, below 65536.
-        counts: characters of each kind, int64 `[kinds.COUNT]`.
-        letter, upper, space: bool `[n]`.
-        words, tokens, lines: spans. Lines have no white space at their ends; empty ones are counted, not kept.
-        stop: whether each word is a stop word, bool `[words]`.
+        owner: number of the text that each is of, ascending int64 `[n]`.
+        first, last: those of each text are `[first, last)`, `[texts]`; `count` is how many.
     """
 
-    def __init__(self, text: str, lexicon: Lexicon):
-        self.characters, self.text, self.lexicon = len(text), sample(text), lexicon
-        self.encoded = self.text.encode("utf-8", "surrogatepass")
-        codes = np.frombuffer(self.text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    def __init__(self, owner: np.ndarray, texts: int):
+        self.owner, self.texts = owner, texts
+        self.first = np.searchsorted(owner, np.arange(texts))
+        self.last = np.searchsorted(owner, np.arange(texts), side="right")
+        self.count = self.last - self.first
+
+    def __len__(self) -> int:
+        return len(self.owner)
+
+    def sum(self, values: np.ndarray) -> np.ndarray:
+        """Sum of integers or count of what is marked, int64 `[texts]`."""
+        total = _before(values)
+        return total[self.last] - total[self.first]
+
+    def most(self, values: np.ndarray) -> np.ndarray:
+        """Largest value, 0 of none, int64 `[texts]`."""
+        found = np.zeros(self.texts, np.int64)
+        filled = self.count > 0
+        if filled.any():
+            found[filled] = np.maximum.reduceat(values, self.first[filled])
+        return found
+
+    def follows(self) -> np.ndarray:
+        """Whether each has one of the same text before it, bool `[n]`."""
+        marked = np.ones(len(self), bool)
+        marked[self.first[self.count > 0]] = False
+        return marked
+
+    def mean(self, values: np.ndarray) -> np.ndarray:
+        return share(self.sum(values), self.count)
+
+    def spread(self, values: np.ndarray) -> np.ndarray:
+        """Standard deviation of integers, 0 of fewer than two."""
+        middle = self.mean(values)
+        return np.sqrt(np.maximum(0.0, share(self.sum(values * values), self.count) - middle * middle)) * (self.count > 1)
+
+    def median(self, values: np.ndarray) -> np.ndarray:
+        """Median of integers from 0 to below 2^31, 0 of none."""
+        if not len(values):
+            return np.zeros(self.texts)
+        ordered = np.sort((self.owner << 32) | values) & 0x7FFFFFFF
+        low = np.minimum(self.first + np.maximum(0, self.count - 1) // 2, len(values) - 1)
+        high = np.minimum(self.first + self.count // 2, len(values) - 1)
+        return np.where(self.count > 0, (ordered[low] + ordered[high]) / 2, 0.0)
+
+
+class Spans(Group):
+    """Runs of characters: `[start, end)` of each, its length, and the hash of its lower case, uint64."""
+
+    def __init__(self, owner, texts, start, end, length, hash):
+        super().__init__(owner, texts)
+        self.start, self.end, self.length, self.hash = start, end, length, hash
+
+
+class Pages:
+    """Texts (their samples), taken apart. Arrays over all of them are `[n]`, over the texts `[texts]`.
+
+    Attributes:
+        texts: the samples; `characters`: lengths of the whole texts.
+        start, end: where each text lies, `[texts]`; `length`: its sample's characters.
+        owner: number of the text that each character is of; `inside` is False for the newlines between texts.
+        kind: of each character, uint8 (`kinds.KIND`); `code` and `lower` its code point, below 65536.
+        counts: characters of each kind, `[texts, kinds.COUNT]`.
+        letter, upper, space, punctuation: bool.
+        words, tokens, lines: spans. Lines have no white space at their ends; empty ones are counted, not kept.
+        stop: whether each word is a stop word.
+    """
+
+    def __init__(self, texts: Sequence[str], lexicon: Lexicon):
+        self.lexicon, self.texts = lexicon, [sample(text) for text in texts]
+        self.characters = np.array([len(text) for text in texts], np.int64)
+        self.length = np.array([len(text) for text in self.texts], np.int64)
+        self.start = np.cumsum(self.length + 1) - self.length - 1
+        self.end = self.start + self.length
+        self.owner = np.repeat(np.arange(len(texts)), self.length + 1)
+        codes = np.frombuffer("".join(f"{text}\n" for text in self.texts).encode("utf-32-le", "surrogatepass"), np.uint32)
+        self.inside = np.ones(len(codes), bool)
+        self.inside[self.end] = False
         self.code = np.minimum(codes, SIZE - 1)
         self.kind = lexicon.tables.kind[self.code]
         self.lower = lexicon.tables.lower[self.code]
-        self.counts = np.bincount(self.kind, minlength=kinds.COUNT)
+        self.counts = self.histogram(self.kind, kinds.COUNT)
         self.letter, self.upper, self.space = LETTER[self.kind], UPPER[self.kind], SPACES[self.kind]
         self.punctuation = PUNCTUATION[self.kind]
-        self._prefix = _before(self.lower * POWERS[: len(self.lower)])
+        self._place = np.arange(len(codes)) - self.start[self.owner]  # in its own text
+        self._prefix = _before(self.lower * POWERS[self._place])
         self.words = self._spans(self.letter)
         self.tokens = self._spans(~self.space)
-        place = np.searchsorted(lexicon.stop_hashes, self.words.hash)
-        found = lexicon.stop_hashes[np.minimum(place, len(lexicon.stop_hashes) - 1)] if len(lexicon.stop_hashes) else place
-        self.stop = found == self.words.hash if len(lexicon.stop_hashes) else np.zeros(len(self.words), bool)
+        self.stop = np.zeros(len(self.words), bool)
+        if len(lexicon.stop_hashes):
+            place = np.searchsorted(lexicon.stop_hashes, self.words.hash)
+            self.stop = lexicon.stop_hashes[np.minimum(place, len(lexicon.stop_hashes) - 1)] == self.words.hash
         self.lines, self.empty_lines, self.indented = self._lines()
 
-    def count(self, *names: str) -> int:
-        """Characters of these kinds."""
-        return int(sum(self.counts[KIND[name]] for name in names))
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def count(self, *names: str) -> np.ndarray:
+        """Characters of these kinds, `[texts]`."""
+        return self.counts[:, [KIND[name] for name in names]].sum(axis=1)
+
+    def histogram(self, values: np.ndarray, size: int) -> np.ndarray:
+        """How often each text's characters have each value, `[texts, size]`; values are below `size`."""
+        flat = (self.owner * size + values)[self.inside]
+        return np.bincount(flat, minlength=len(self) * size).reshape(len(self), size)
+
+    def sum(self, marked: np.ndarray) -> np.ndarray:
+        """Marked characters of each text, `[texts]`."""
+        return self._between(marked, self.start, self.end)
+
+    def pairs(self, marked: np.ndarray) -> np.ndarray:
+        """Marked pairs of neighbouring characters, `[texts]`; `marked[i]` is of i and i + 1."""
+        return self._between(marked, self.start, np.maximum(self.start, self.end - 1))
+
+    def triples(self, marked: np.ndarray) -> np.ndarray:
+        """The same of three in a row."""
+        return self._between(marked, self.start, np.maximum(self.start, self.end - 2))
+
+    def _between(self, marked: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+        places = np.flatnonzero(marked)
+        return np.searchsorted(places, end) - np.searchsorted(places, start)
 
     @cached_property
-    def letters(self) -> int:
-        return int(self.counts[1 : LAST_LETTER + 1].sum())
+    def letters(self) -> np.ndarray:
+        return self.counts[:, 1 : LAST_LETTER + 1].sum(axis=1)
 
     @cached_property
     def uppers_before(self) -> np.ndarray:
@@ -140,33 +227,28 @@ class Page:
         return self.uppers_before[self.words.end] - self.uppers_before[self.words.start]
 
     @cached_property
-    def sentence_ends(self) -> np.ndarray:
-        """Place behind each sentence, ascending int64; the last one is the end of the text where it has words behind."""
-        if not len(self.kind):
-            return np.zeros(0, np.int64)
+    def _sentences(self) -> np.ndarray:
+        """Words of each sentence that has any. A text's last sentence ends with its last line."""
         stops = np.flatnonzero(STOPS[self.kind])
-        followed = AFTER_STOP[self.kind[np.minimum(stops + 1, len(self.kind) - 1)]] | (stops + 1 == len(self.kind))
-        ends = np.sort(np.concatenate([stops[followed] + 1, self.lines.end]))
-        return ends  # one twice, where a line ends in a stop, is a sentence of no words
-
-    @cached_property
-    def sentence_words(self) -> np.ndarray:
-        """Words of each sentence that has any, int64."""
-        before = np.searchsorted(self.words.start, self.sentence_ends)
-        lengths = before.copy()
-        lengths[1:] -= before[:-1]
-        return lengths[lengths > 0]
+        ends = np.sort(np.concatenate([stops[AFTER_STOP[self.kind[stops + 1]]] + 1, self.lines.end]))
+        lengths = np.diff(np.searchsorted(self.words.start, ends), prepend=0)
+        return lengths[lengths > 0]  # one twice, where a line ends in a stop, is a sentence of no words
 
     @cached_property
     def first_of_sentence(self) -> np.ndarray:
         """Number of the first word of each sentence that has any, int64."""
-        return np.cumsum(self.sentence_words) - self.sentence_words
+        return np.cumsum(self._sentences) - self._sentences
 
     @cached_property
-    def word_counts(self) -> np.ndarray:
-        """How often each distinct word occurs, descending, int64."""
-        return occurrences(self.words.hash)
+    def sentences(self) -> Group:
+        return Group(self.words.owner[self.first_of_sentence], len(self))
 
+    @cached_property
+    def sentence_words(self) -> np.ndarray:
+        """Words of each sentence that has any, int64."""
+        return self._sentences
+
+    @cached_property
     def line_words(self) -> np.ndarray:
         """Words of each line, int64 `[lines]`."""
         return np.searchsorted(self.words.start, self.lines.end) - np.searchsorted(self.words.start, self.lines.start)
@@ -175,43 +257,71 @@ class Page:
         return self._hashed(*edges(inside))
 
     def _hashed(self, start: np.ndarray, end: np.ndarray) -> Spans:
-        return Spans(start, end, end - start, (self._prefix[end] - self._prefix[start]) * INVERSES[start])
+        hashes = (self._prefix[end] - self._prefix[start]) * INVERSES[self._place[start]]
+        return Spans(self.owner[start], len(self), start, end, end - start, hashes)
 
-    def _lines(self) -> tuple[Spans, int, int]:
-        breaks = np.flatnonzero(self.kind == KIND["newline"])
-        start, end = np.append(0, breaks + 1), np.append(breaks, len(self.kind))
+    def _lines(self) -> tuple[Spans, np.ndarray, np.ndarray]:
+        end = np.flatnonzero(self.kind == KIND["newline"])
+        start = np.append(0, end[:-1] + 1)
         # trimmed to the first and last token that lies in the line
         first, last = np.searchsorted(self.tokens.start, start), np.searchsorted(self.tokens.start, end)
         full = last > first
         trimmed, ends = self.tokens.start[first[full]], self.tokens.end[last[full] - 1]
-        empty = len(start) - int(full.sum()) - (1 if not full[-1] else 0)  # a newline at the end begins no line
-        return self._hashed(trimmed, ends), max(0, empty), int((trimmed > start[full]).sum())
+        spans, every = self._hashed(trimmed, ends), Group(self.owner[start], len(self))
+        closing = np.searchsorted(end, self.end)  # a newline at the end of a text begins no line
+        empty = np.maximum(0, every.count - spans.count - ~full[closing])
+        indented = np.bincount(spans.owner[trimmed > start[full]], minlength=len(self))
+        return spans, empty, indented
 
 
-def occurrences(hashes: np.ndarray) -> np.ndarray:
-    """How often each distinct hash occurs, descending, int64."""
-    if not len(hashes):
-        return np.zeros(0, np.int64)
-    ordered = np.sort(hashes)
-    new = np.ones(len(ordered) + 1, bool)
-    np.not_equal(ordered[1:], ordered[:-1], out=new[1:-1])
-    starts = np.flatnonzero(new)
-    return np.sort(starts[1:] - starts[:-1])[::-1]
+class Occurrences(Group):
+    """The distinct hashes of each text and how often each occurs: `times`, descending within a text."""
+
+    def __init__(self, owner: np.ndarray, hashes: np.ndarray, texts: int):
+        # the text's number above 48 bits of the hash, which is mixed first: one of a single letter is a small number
+        key = np.sort((owner.astype(np.uint64) << np.uint64(48)) | ((hashes * MIX) >> np.uint64(16)))
+        new = np.ones(len(key) + 1, bool)
+        np.not_equal(key[1:], key[:-1], out=new[1:-1])
+        starts = np.flatnonzero(new) if len(key) else np.zeros(1, np.int64)
+        times, owners = np.diff(starts), (key[starts[:-1]] >> np.uint64(48)).astype(np.int64)
+        ordered = np.sort((owners << 32) | (0x7FFFFFFF - times))
+        super().__init__(ordered >> 32, texts)
+        self.times = 0x7FFFFFFF - (ordered & 0x7FFFFFFF)
+
+    def top(self, number: int) -> np.ndarray:
+        """How often the commonest `number` occur together, `[texts]`."""
+        rank = np.arange(len(self)) - self.first[self.owner]
+        return self.sum(np.where(rank < number, self.times, 0))
+
+    def entropy(self) -> np.ndarray:
+        """Shannon entropy, bits, `[texts]`."""
+        return entropies(self.owner, self.times, self.texts)
 
 
-def runs_of(hashes: np.ndarray, n: int) -> np.ndarray:
-    """Hash of each run of n neighbours, uint64."""
-    if len(hashes) < n:
-        return hashes[:0]
-    made = hashes
+def entropies(owner: np.ndarray, counts: np.ndarray, texts: int) -> np.ndarray:
+    """Shannon entropy of each text's positive counts, bits, `[texts]`."""
+    total = np.bincount(owner, counts, texts)
+    weighted = np.bincount(owner, counts * np.log2(counts), texts)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.maximum(0.0, np.where(total > 0, np.log2(total) - weighted / total, 0.0))
+
+
+def entropy(histogram: np.ndarray) -> np.ndarray:
+    """Shannon entropy of each row, bits, `[texts]`."""
+    counts = np.ascontiguousarray(histogram).ravel()
+    filled = np.flatnonzero(counts)
+    return entropies(filled // histogram.shape[1], counts[filled], len(histogram))
+
+
+def runs_of(words: Spans, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """(text, hash) of each run of n neighbours within a text: int64, uint64."""
+    if len(words) < n:
+        return words.owner[:0], words.hash[:0]
+    made = words.hash
     for length in range(2, n + 1):
-        made = made[:-1] * MIX + hashes[length - 1 :]
-    return made
-
-
-def count(marked: np.ndarray) -> int:
-    """True values; several times faster than `sum` on the short arrays of most documents."""
-    return int(np.count_nonzero(marked))
+        made = made[:-1] * MIX + words.hash[length - 1 :]
+    whole = words.owner[: len(made)] == words.owner[n - 1 :]
+    return words.owner[: len(made)][whole], made[whole]
 
 
 def edges(inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -222,31 +332,10 @@ def edges(inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return found[::2], found[1::2]
 
 
-def share(part: float, whole: float) -> float:
-    """`part / whole`, 0 where there is nothing."""
-    return float(part) / float(whole) if whole else 0.0
-
-
-def entropy(counts: np.ndarray) -> float:
-    """Shannon entropy of counts, bits."""
-    counts = counts[counts > 0]
-    if len(counts) < 2:
-        return 0.0
-    total = float(counts.sum())
-    return float(np.log2(total) - (counts * np.log2(counts)).sum() / total)
-
-
-def mean(values: np.ndarray) -> float:
-    return float(values.sum() / len(values)) if len(values) else 0.0
-
-
-def spread(values: np.ndarray) -> float:
-    """Standard deviation, 0 of nothing."""
-    if len(values) < 2:
-        return 0.0
-    values = values.astype(np.float64)
-    middle = values.sum() / len(values)
-    return float(np.sqrt(max(0.0, (values * values).sum() / len(values) - middle * middle)))
+def share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """`part / whole`, 0 where there is nothing, float64."""
+    part, whole = np.broadcast_arrays(np.asarray(part, np.float64), np.asarray(whole, np.float64))
+    return np.divide(part, whole, out=np.zeros(part.shape), where=whole != 0)
 
 
 def _before(values: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nemo_plugins.data.quality.kinds import KIND
-from nemo_plugins.data.quality.page import Page, count, edges, entropy, share
+from nemo_plugins.data.quality.page import Pages, edges, entropy, share
 
 EACH = {  # marks → name of their share of all characters
     ".": "full_stops", ",": "commas", ";": "semicolons", ":": "colons", "!": "exclamation_marks", "?": "question_marks",
@@ -33,45 +33,43 @@ _SPACED = np.zeros(256, bool)
 _SPACED[[KIND[mark] for mark in ",;!?"]] = True
 
 
-def measure(page: Page) -> dict[str, float]:
-    """This family's features of a page."""
-    counts, characters = page.counts.tolist(), len(page.kind)
-    made = {name: share(sum(counts[kind] for kind in which), characters) for which, name in _EACH_KINDS}
-    marked = page.punctuation
-    of_kind = page.counts[KIND["."] :]  # marks with a kind of their own
-    total = int(marked.sum())
-    kind, letter, upper = page.kind, page.letter, page.upper
-    small = letter & ~upper
+def measure(pages: Pages) -> dict[str, np.ndarray]:
+    """This family's features of each text, `[texts]`."""
+    counts, characters, marked = pages.counts, pages.length, pages.punctuation
+    made = {name: share(counts[:, which].sum(axis=1), characters) for which, name in _EACH_KINDS}
+    total = pages.sum(marked)
+    kind, letter = pages.kind, pages.letter
+    small = letter & ~pages.upper
     ending, spaced = _ENDING[kind], _SPACED[kind]
-    full_stops = counts[KIND["."]]
     repeated = marked[1:] & marked[:-1]
+    inside_word = (kind[1:-1] == KIND["."]) & small[:-2] & small[2:]
     made |= {
         "punctuation": share(total, characters),
-        "punctuation_entropy": entropy(of_kind),
-        "space_before": share((ending[1:] & page.space[:-1]).sum(), ending.sum()),
-        "no_space_behind": share((spaced[:-1] & letter[1:]).sum(), spaced.sum()),
-        "stop_inside_word": share(((kind[1:-1] == KIND["."]) & small[:-2] & small[2:]).sum(), full_stops),
-        "doubled": share((repeated & (page.code[1:] == page.code[:-1])).sum(), total),
-        "runs_of_three": share(_in_runs_of_three(repeated), characters),
-        "round_balance": _balance(counts[KIND["("]], counts[KIND[")"]]),
-        "quote_balance": _balance(counts[KIND["„"]], counts[KIND["”"]]),
-        "lone_marks": share(_without_word_or_digit(page), len(page.tokens)),
+        "punctuation_entropy": entropy(counts[:, KIND["."] :]),  # marks with a kind of their own
+        "space_before": share(pages.pairs(ending[1:] & pages.space[:-1]), pages.sum(ending)),
+        "no_space_behind": share(pages.pairs(spaced[:-1] & letter[1:]), pages.sum(spaced)),
+        "stop_inside_word": share(pages.triples(inside_word), counts[:, KIND["."]]),
+        "doubled": share(pages.pairs(repeated & (pages.code[1:] == pages.code[:-1])), total),
+        "runs_of_three": share(_in_runs_of_three(marked, pages), characters),
+        "round_balance": _balance(counts[:, KIND["("]], counts[:, KIND[")"]]),
+        "quote_balance": _balance(counts[:, KIND["„"]], counts[:, KIND["”"]]),
+        "lone_marks": share(pages.tokens.sum(_without_word_or_digit(pages)), pages.tokens.count),
     }
     return made
 
 
-def _in_runs_of_three(repeated: np.ndarray) -> int:
-    """Characters in runs of at least 3, from whether each character and the one before it are both marked."""
-    start, end = edges(repeated)
-    lengths = end - start + 1
-    return int(lengths[lengths >= 3].sum())
+def _in_runs_of_three(marked: np.ndarray, pages: Pages) -> np.ndarray:
+    """Characters in runs of at least 3 marked ones."""
+    start, end = edges(marked)
+    long = end - start >= 3
+    return np.bincount(pages.owner[start[long]], (end - start)[long], len(pages))
 
 
-def _balance(opening: int, closing: int) -> float:
+def _balance(opening: np.ndarray, closing: np.ndarray) -> np.ndarray:
     return share(abs(opening - closing), opening + closing)
 
 
-def _without_word_or_digit(page: Page) -> int:
-    before = page.digits_before
-    letters = page.letters_before[page.tokens.end] - page.letters_before[page.tokens.start]
-    return count((letters == 0) & (before[page.tokens.end] == before[page.tokens.start]))
+def _without_word_or_digit(pages: Pages) -> np.ndarray:
+    start, end = pages.tokens.start, pages.tokens.end
+    letters, digits = pages.letters_before, pages.digits_before
+    return (letters[end] == letters[start]) & (digits[end] == digits[start])

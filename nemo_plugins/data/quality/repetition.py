@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from nemo_plugins.data.quality.page import Page, occurrences, runs_of, share
+from nemo_plugins.data.quality.page import Group, Occurrences, Pages, runs_of, share
 
 NGRAMS = (2, 4)  # whose commonest one's share is measured, as Gopher does (arXiv 2112.11446)
 REPEATED = (5, 8)  # whose repeated share is measured
@@ -23,43 +21,49 @@ DOCUMENTATION = {
 }  # fmt: skip
 
 
-def measure(page: Page) -> dict[str, float]:
-    """This family's features of a page."""
-    lines, words = page.lines, page.words.hash
-    order = np.argsort(lines.hash, kind="stable")
-    ordered = lines.hash[order]
-    again = order[1:][ordered[1:] == ordered[:-1]]
-    firsts = _first_words(page)
-    runs = _runs(page)
+def measure(pages: Pages) -> dict[str, np.ndarray]:
+    """This family's features of each text, `[texts]`."""
+    lines, words = pages.lines, pages.words
+    order = np.lexsort((np.arange(len(lines)), lines.hash, lines.owner))
+    ordered, owner = lines.hash[order], lines.owner[order]
+    repeats = np.zeros(len(lines), bool)
+    repeats[order[1:]] = (ordered[1:] == ordered[:-1]) & (owner[1:] == owner[:-1])
+    firsts, hashes = _first_words(pages)
+    same = firsts.follows()
+    same[1:] &= hashes[1:] == hashes[:-1]
+    first = pages.first_of_sentence
+    begin_lines = Occurrences(firsts.owner, hashes, len(pages))
+    begin_sentences = Occurrences(words.owner[first], words.hash[first], len(pages))
+    runs, lengths = _runs(pages)
     made = {
-        "lines_duplicate": share(len(again), len(lines)),
-        "characters_in_duplicate_lines": share(lines.length[again].sum(), lines.length.sum()),
-        "lines_same_first_word": share((firsts[1:] == firsts[:-1]).sum(), len(firsts)),
-        "top_first_word": share(occurrences(firsts)[:1].sum(), len(firsts)),
-        "sentences_same_first_word": share(occurrences(words[page.first_of_sentence])[:1].sum(), len(page.first_of_sentence)),
+        "lines_duplicate": share(lines.sum(repeats), lines.count),
+        "characters_in_duplicate_lines": share(lines.sum(lines.length * repeats), lines.sum(lines.length)),
+        "lines_same_first_word": share(firsts.sum(same), firsts.count),
+        "top_first_word": share(begin_lines.top(1), firsts.count),
+        "sentences_same_first_word": share(begin_sentences.top(1), pages.sentences.count),
     }
     for n in NGRAMS:
-        top = int(occurrences(runs_of(words, n))[:1].sum())
-        made[f"top_{n}_words_in_a_row"] = min(1.0, share(top * n, len(words))) if top > 1 else 0.0
+        top = Occurrences(*runs_of(words, n), len(pages)).top(1)
+        made[f"top_{n}_words_in_a_row"] = np.where(top > 1, np.minimum(1.0, share(top * n, words.count)), 0.0)
     for n in REPEATED:
-        of_n = runs_of(words, n)
-        made[f"repeated_{n}_words_in_a_row"] = share(len(of_n) - len(occurrences(of_n)), len(of_n))
-    made["character_runs"] = share(runs[runs >= 4].sum(), len(page.kind))
-    made["log_longest_run"] = math.log(int(runs.max())) if len(runs) else 0.0
+        owner, hashes = runs_of(words, n)
+        distinct, every = Occurrences(owner, hashes, len(pages)).count, np.bincount(owner, minlength=len(pages))
+        made[f"repeated_{n}_words_in_a_row"] = share(every - distinct, every)
+    made["character_runs"] = share(runs.sum(np.where(lengths >= 4, lengths, 0)), pages.length)
+    made["log_longest_run"] = np.log(np.maximum(1, runs.most(lengths)))
     return made
 
 
-def _first_words(page: Page) -> np.ndarray:
-    """Hash of the first word of each line that has one."""
-    first = np.searchsorted(page.words.start, page.lines.start)
-    has = np.searchsorted(page.words.start, page.lines.end) > first
-    return page.words.hash[first[has]]
+def _first_words(pages: Pages) -> tuple[Group, np.ndarray]:
+    """The lines that have a word, and the hash of the first of each."""
+    first = np.searchsorted(pages.words.start, pages.lines.start)
+    has = np.searchsorted(pages.words.start, pages.lines.end) > first
+    return Group(pages.lines.owner[has], len(pages)), pages.words.hash[first[has]]
 
 
-def _runs(page: Page) -> np.ndarray:
-    """Lengths of the runs of equal characters that are not white space."""
-    if not len(page.code):
-        return np.zeros(0, np.int64)
-    starts = np.flatnonzero(np.append(True, page.code[1:] != page.code[:-1]))
-    lengths = np.diff(np.append(starts, len(page.code)))
-    return lengths[~page.space[starts]]
+def _runs(pages: Pages) -> tuple[Group, np.ndarray]:
+    """The runs of equal characters that are not white space, and their lengths."""
+    starts = np.flatnonzero(np.append(True, pages.code[1:] != pages.code[:-1]))
+    lengths = np.diff(np.append(starts, len(pages.code)))
+    dark = ~pages.space[starts]
+    return Group(pages.owner[starts[dark]], len(pages)), lengths[dark]

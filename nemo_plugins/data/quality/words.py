@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from nemo_plugins.data.quality.kinds import KIND
-from nemo_plugins.data.quality.page import Page, count, entropy, occurrences, share
+from nemo_plugins.data.quality.page import Group, Occurrences, Pages, share
 
 DOCUMENTATION = {
     "stop_words": "share of words that are stop words of the language",
@@ -32,56 +30,64 @@ DOCUMENTATION = {
 }
 
 
-def measure(page: Page) -> dict[str, float]:
-    """This family's features of a page."""
-    hashes, counts, stop = page.words.hash, page.word_counts, page.stop
-    words, stops = len(hashes), int(stop.sum())
-    places = np.flatnonzero(stop)
-    gaps = np.diff(places, prepend=-1, append=words) - 1
-    behind = page.kind[np.minimum(page.words.end, len(page.kind) - 1)] if words else np.zeros(0, np.uint8)
-    behind = np.where(page.words.end < len(page.kind), behind, 0)
+def measure(pages: Pages) -> dict[str, np.ndarray]:
+    """This family's features of each text, `[texts]`."""
+    words, stop, tables = pages.words, pages.stop, pages.lexicon.tables
+    every, stops = words.count, words.sum(stop)
+    all_words = Occurrences(words.owner, words.hash, len(pages))
+    content = Occurrences(words.owner[~stop], words.hash[~stop], len(pages))
+    behind = pages.kind[words.end]  # never beyond the end: a newline stands behind each text
     before_comma = behind == KIND[","]
     before_stop = (behind == KIND["."]) | (behind == KIND["?"]) | (behind == KIND["!"])
-    content = occurrences(hashes[~stop])
-    line_words = page.line_words()
+    again = words.follows()
+    pair, comma = again.copy(), again.copy()
+    pair[1:] &= stop[1:] & stop[:-1]
+    comma[1:] &= before_comma[:-1] & stop[1:]
+    again[1:] &= words.hash[1:] == words.hash[:-1]
+    vowels = np.cumsum(np.append(0, tables.vowel[pages.lower]))
     return {
-        "stop_words": share(stops, words),
-        "stop_word_kinds": share(len(counts) - len(content), max(1, words) ** 0.5),
-        "stop_word_pairs": share((stop[1:] & stop[:-1]).sum(), stops),
-        "stop_word_gap_longest": math.log1p(int(gaps.max())),
-        "stop_words_before_comma": share((stop & before_comma).sum(), stops),
-        "stop_words_before_stop": share((stop & before_stop).sum(), stops),
-        "stop_words_behind_comma": share((before_comma[:-1] & stop[1:]).sum(), before_comma.sum()),
-        "sentences_from_stop_word": share(stop[page.first_of_sentence].sum(), len(page.first_of_sentence)),
-        "lines_without_stop_words": _lines_without(page, line_words),
-        "vocabulary_log": math.log(len(counts)) / math.log(words) if words > 1 else 0.0,
-        "words_once": share(count(counts == 1), words),
-        "top_word": share(counts[:1].sum(), words),
-        "top_10_words": share(counts[:10].sum(), words),
-        "top_content_word": share(content[:1].sum(), words),
-        "word_entropy": entropy(counts) / math.log2(words) if words > 1 else 0.0,
-        "words_repeated": share((hashes[1:] == hashes[:-1]).sum(), words),
-        "words_without_vowel": share(_without_vowel(page), words),
-        "words_with_triples": share(_with_triples(page), words),
-        "single_letters": share(((page.words.length == 1) & ~stop).sum(), words),
+        "stop_words": share(stops, every),
+        "stop_word_kinds": share(all_words.count - content.count, np.sqrt(np.maximum(1, every))),
+        "stop_word_pairs": share(words.sum(pair), stops),
+        "stop_word_gap_longest": np.log1p(_longest_gap(pages)),
+        "stop_words_before_comma": share(words.sum(stop & before_comma), stops),
+        "stop_words_before_stop": share(words.sum(stop & before_stop), stops),
+        "stop_words_behind_comma": share(words.sum(comma), words.sum(before_comma)),
+        "sentences_from_stop_word": share(pages.sentences.sum(stop[pages.first_of_sentence]), pages.sentences.count),
+        "lines_without_stop_words": _lines_without(pages),
+        "vocabulary_log": share(np.log(np.maximum(1, all_words.count)), np.log(np.maximum(1, every))),
+        "words_once": share(all_words.sum(all_words.times == 1), every),
+        "top_word": share(all_words.top(1), every),
+        "top_10_words": share(all_words.top(10), every),
+        "top_content_word": share(content.top(1), every),
+        "word_entropy": share(all_words.entropy(), np.log2(np.maximum(1, every))),
+        "words_repeated": share(words.sum(again), every),
+        "words_without_vowel": share(words.sum((vowels[words.end] == vowels[words.start]) & (words.length > 1)), every),
+        "words_with_triples": share(words.sum(_with_triple(pages)), every),
+        "single_letters": share(words.sum((words.length == 1) & ~stop), every),
     }
 
 
-def _lines_without(page: Page, line_words: np.ndarray) -> float:
-    starts = page.words.start[page.stop]
-    stops = np.searchsorted(starts, page.lines.end) - np.searchsorted(starts, page.lines.start)
-    long = line_words >= 4
-    return share((long & (stops == 0)).sum(), long.sum())
+def _longest_gap(pages: Pages) -> np.ndarray:
+    """Longest run of words without a stop word."""
+    words, places = pages.words, np.flatnonzero(pages.stop)
+    stops = Group(words.owner[places], len(pages))
+    before = np.where(stops.follows(), np.append(-1, places[:-1])[: len(places)], words.first[stops.owner] - 1)
+    inside = stops.most(places - before - 1)
+    final = places[np.maximum(0, stops.last - 1)] if len(places) else np.zeros(len(pages), np.int64)
+    behind = words.last - 1 - np.where(stops.count > 0, final, words.first - 1)
+    return np.maximum(inside, behind)
 
 
-def _without_vowel(page: Page) -> int:
-    vowels = np.cumsum(np.append(0, page.lexicon.tables.vowel[page.lower]))
-    return int(((vowels[page.words.end] == vowels[page.words.start]) & (page.words.length > 1)).sum())
+def _lines_without(pages: Pages) -> np.ndarray:
+    lines, starts = pages.lines, pages.words.start[pages.stop]
+    stops = np.searchsorted(starts, lines.end) - np.searchsorted(starts, lines.start)
+    long = pages.line_words >= 4
+    return share(lines.sum(long & (stops == 0)), lines.sum(long))
 
 
-def _with_triples(page: Page) -> int:
-    same = page.lower[1:] == page.lower[:-1]
-    places = np.flatnonzero(same[1:] & same[:-1] & page.letter[2:])
-    if not len(places):
-        return 0
-    return len(np.unique(np.searchsorted(page.words.start, places, side="right")))
+def _with_triple(pages: Pages) -> np.ndarray:
+    """Whether three equal letters in a row end in each word."""
+    same = pages.lower[1:] == pages.lower[:-1]
+    places = np.flatnonzero(same[1:] & same[:-1] & pages.letter[2:]) + 2
+    return np.searchsorted(places, pages.words.end) > np.searchsorted(places, pages.words.start)
