@@ -26,7 +26,7 @@ from nemo_plugins.configs.alignment import (
     SftConfig,
 )
 from nemo_plugins.configs.data import DataConfig, LanguageConfig
-from nemo_plugins.configs.deployment import Format, PlanConfig
+from nemo_plugins.configs.deployment import ExportConfig, Format, ImatrixConfig, PlanConfig, Target, VerifyConfig
 from nemo_plugins.configs.model import Family, ModelConfig, RecommendedConfig, SizesConfig
 from nemo_plugins.configs.platform import Kind, PlatformConfig, Precision, Recompute
 from nemo_plugins.configs.pruning import (
@@ -70,11 +70,13 @@ __all__ = [
     "EndpointConfig",
     "Engine",
     "ExperimentConfig",
+    "ExportConfig",
     "Family",
     "Format",
     "GridConfig",
     "GroupLoss",
     "GrpoConfig",
+    "ImatrixConfig",
     "Kind",
     "LanguageConfig",
     "Learn",
@@ -99,9 +101,11 @@ __all__ = [
     "SftConfig",
     "SizesConfig",
     "StageConfig",
+    "Target",
     "TeacherConfig",
     "TeacherMode",
     "TrainConfig",
+    "VerifyConfig",
 ]
 
 
@@ -127,5 +131,6 @@ class Recipe:
     sft: SftConfig = field(default_factory=SftConfig)
     dpo: DpoConfig = field(default_factory=DpoConfig)
     grpo: GrpoConfig = field(default_factory=GrpoConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     experiment: ExperimentConfig = field(default_factory=ExperimentConfig)

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 
 from nemo_plugins.configs.schema import Recipe, StageConfig
 from nemo_plugins.configs.store import options
-from nemo_plugins.planning import alignment_plan, convert_plan, distill_plan, grpo_plan, pretrain_plan, prune_plan
+from nemo_plugins.planning import (
+    alignment_plan,
+    convert_plan,
+    distill_plan,
+    grpo_plan,
+    pretrain_plan,
+    prune_plan,
+    quantize_plan,
+)
 from nemo_plugins.planning.plan import Plan, Table
 from nemo_plugins.runs import paths
 from nemo_plugins.runs.errors import UserError
@@ -22,6 +30,7 @@ PLANS: dict[str, Callable[[Recipe], Plan]] = {
     "sft": alignment_plan.sft,
     "dpo": alignment_plan.dpo,
     "grpo": grpo_plan.plan,
+    "quantize": quantize_plan.plan,
 }
 HANDED_ON_NOT = ("run.name", "run.stage", "dry_run")  # the chain gives each stage its own
 

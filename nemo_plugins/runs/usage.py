@@ -87,6 +87,14 @@ KEYS = {
         "grpo.engine=megatron|endpoint, grpo.endpoint.url=URL": "what draws the completions: the weights in place, or a server",
         "student.path=DIR": "NeMo checkpoint, the policy and its reference (default: what the run's dpo left, else sft)",
     },
+    "quantize": {
+        "export.source=DIR": "Hugging Face folder (default: the run's aligned-export, else its convert-export)",
+        "export.formats=[f16,q8_0,q6_k,q5_k_m,q4_k_m,fp8]": "what to make; f32 too, and on a GPU nvfp4 and fp8_static",
+        "export.imatrix.windows=N, .seq_length=N, .data=[FILE]": "text that says which columns matter (0: none)",
+        "export.verify.windows=N, .strings=N, .max_kl=X": "what each format is held against, and what it may lose",
+        "export.pad_vocabulary=true": "rows of the embedding beyond the tokenizer are padding",
+        "export.name=NAME, export.device=cpu|cuda": "of the files; where the reference runs",
+    },
     "minitron": {
         "experiment=NAME": "the chain: its stages, sizes and baselines",
         "prune.…=, distill.…=": "handed on to every stage",
@@ -118,6 +126,11 @@ EXAMPLES = {
     ),
     "dpo": ("+model=tiny_pl experiment=laptop", "+model=tiny_pl experiment=laptop dpo.kind=dpo run.name=beside"),
     "grpo": ("+model=tiny_pl experiment=laptop", "+model=tiny_pl experiment=laptop grpo.kind=dr_grpo run.stage=grpo-dr"),
+    "quantize": (
+        "+model=tiny_pl experiment=laptop",
+        "+model=from_hf model.path=DIR export.source=DIR export.formats=[q8_0,q4_k_m] data.heldout=[text.jsonl.gz]",
+        "+model=tiny_pl export.source=assets/tiny_pl run.stage=teacher-quantize",
+    ),
     "minitron": ("+model=tiny_pl experiment=laptop", "+model=bielik11b experiment=minitron_7b dry_run=true"),
 }
 
