@@ -80,3 +80,67 @@ class ExportConfig:
     imatrix: ImatrixConfig = field(default_factory=ImatrixConfig)
     verify: VerifyConfig = field(default_factory=VerifyConfig)
     device: str = "cpu"  # cpu | cuda: where transformers runs the importance matrix and the reference
+
+
+class Backend(StrEnum):
+    """What runs a model."""
+
+    transformers = "transformers"
+    llama_cpp = "llama_cpp"
+    endpoint = "endpoint"  # an OpenAI-compatible server: vLLM, llama.cpp's
+
+
+@dataclass
+class ServerConfig:
+    """An OpenAI-compatible server; its key, where it wants one, comes from OPENAI_API_KEY."""
+
+    url: str | None = None  # up to /v1
+    model: str = "default"  # its name there
+
+
+@dataclass
+class BenchConfig:
+    """Teacher against student on the same prompts."""
+
+    backends: list[Backend] = field(default_factory=list)
+    formats: list[Target] = field(default_factory=list)  # of llama_cpp: the GGUF files that quantize left
+    teacher: str | None = None  # Hugging Face folder of transformers; default: model.path
+    student: str | None = None  # default: the run's aligned-export, else its convert-export
+    teacher_gguf: str | None = None  # folder of GGUF files; default: the run's teacher-quantize
+    student_gguf: str | None = None  # default: the run's quantize
+    teacher_server: ServerConfig = field(default_factory=ServerConfig)
+    student_server: ServerConfig = field(default_factory=ServerConfig)
+    prompt_tokens: int = MISSING
+    new_tokens: int = MISSING
+    concurrency: list[int] = field(default_factory=lambda: [1])  # sequences side by side
+    warmup: int = 1
+    repetitions: int = 5
+    shapes: list[str] = field(default_factory=list)  # models of conf/model: random weights of their sizes instead of files
+    layers: int = 5  # of the first shape that are built, and as large a share of the others'
+    device: str | None = None  # a file of conf/device/, for the bound in tokens a second
+
+
+@dataclass
+class ChatConfig:
+    """A dialogue in the terminal."""
+
+    model: str | None = None  # run folder, Hugging Face folder or GGUF file; default: the run's latest
+    compare: str | None = None  # answers beside it with /compare; default: the teacher
+    system: str | None = None  # default: the language's; "": none
+    new_tokens: int = 256
+    temperature: float = 0.7  # 0: the likeliest token
+    top_p: float = 0.95
+    context: int | None = None  # tokens; default: the model's, at most 8192
+
+
+@dataclass
+class PublishConfig:
+    """A folder ready for a hub."""
+
+    repository: str | None = None  # owner/name
+    push: bool = False  # with the token in HF_TOKEN; false: the folder is made and nothing is sent
+    private: bool = True
+    licence: str | None = None  # SPDX name as the hub spells it, e.g. apache-2.0
+    base_model: str | None = None  # hub id of the model that this one was made from; default: model.path where it is one
+    formats: list[Target] = field(default_factory=list)  # of quantize, beside the weights
+    title: str | None = None

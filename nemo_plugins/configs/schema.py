@@ -26,7 +26,19 @@ from nemo_plugins.configs.alignment import (
     SftConfig,
 )
 from nemo_plugins.configs.data import DataConfig, LanguageConfig
-from nemo_plugins.configs.deployment import ExportConfig, Format, ImatrixConfig, PlanConfig, Target, VerifyConfig
+from nemo_plugins.configs.deployment import (
+    Backend,
+    BenchConfig,
+    ChatConfig,
+    ExportConfig,
+    Format,
+    ImatrixConfig,
+    PlanConfig,
+    PublishConfig,
+    ServerConfig,
+    Target,
+    VerifyConfig,
+)
 from nemo_plugins.configs.model import Family, ModelConfig, RecommendedConfig, SizesConfig
 from nemo_plugins.configs.platform import Kind, PlatformConfig, Precision, Recompute
 from nemo_plugins.configs.pruning import (
@@ -56,10 +68,13 @@ from nemo_plugins.configs.training import (
 __all__ = [
     "Aggregate",
     "AggregationConfig",
+    "Backend",
     "BadRows",
     "BadStep",
+    "BenchConfig",
     "BudgetConfig",
     "CalibrationConfig",
+    "ChatConfig",
     "ConvertConfig",
     "Count",
     "Criterion",
@@ -93,11 +108,13 @@ __all__ = [
     "Preference",
     "PretrainConfig",
     "PruneConfig",
+    "PublishConfig",
     "Recipe",
     "RecommendedConfig",
     "Recompute",
     "RunConfig",
     "SearchConfig",
+    "ServerConfig",
     "SftConfig",
     "SizesConfig",
     "StageConfig",
@@ -132,5 +149,8 @@ class Recipe:
     dpo: DpoConfig = field(default_factory=DpoConfig)
     grpo: GrpoConfig = field(default_factory=GrpoConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
+    bench: BenchConfig = field(default_factory=BenchConfig)
+    chat: ChatConfig = field(default_factory=ChatConfig)
+    publish: PublishConfig = field(default_factory=PublishConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     experiment: ExperimentConfig = field(default_factory=ExperimentConfig)

@@ -6,7 +6,6 @@ What is finished stays when the stage is stopped: `<format>.json` beside a file 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from dataclasses import dataclass
@@ -52,11 +51,6 @@ class Work:
         return self.folder / "gguf" / gguf_file.file_name(self.name, target) if target in GGUF else self.folder / target.value
 
 
-def threads(cfg: Recipe) -> int:
-    """CPU threads: `platform.threads`, else OMP_NUM_THREADS, else all that this process may use."""
-    return cfg.platform.threads or int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
-
-
 def run(cfg: Recipe, run: runs.Run) -> None:
     """Make and check every format of `export.formats`; write the summary with a table of sizes and quality."""
     from transformers import AutoTokenizer
@@ -64,7 +58,7 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     source = quantize_plan.read(cfg)
     run.input(source.path)
     tokenizer = AutoTokenizer.from_pretrained(source.path, local_files_only=True, trust_remote_code=False)
-    work = Work(cfg, run.folder, source, tokenizer, threads(cfg))
+    work = Work(cfg, run.folder, source, tokenizer, runs.threads(cfg))
     torch.set_num_threads(work.threads)
     known = _reference(work)
     tested = verify.cut(tokenizer, _strings(work))
@@ -121,11 +115,12 @@ def _make(work: Work, target: Target, known: Reference | None, tested: list[veri
             if target in ON_GPU:
                 from nemo_plugins.export import modelopt
 
-                modelopt.convert(work.source, to, target, _windows(work, "imatrix"))
+                measured = modelopt.convert(work.source, to, target, _windows(work, "imatrix"), known)
+                numbers = measured | verify.described(to, work.source, work.tokenizer, tested)
             else:
                 shards = lambda shard, of: runs.say(f"{target.value}: shard {shard} of {of}")  # noqa: E731
                 fp8.convert(work.source, to, shards if len(work.source.shards) > 1 else lambda shard, of: None)
-            numbers = verify.hf(to, work.source, work.tokenizer, tested, known, export.device)
+                numbers = verify.hf(to, work.source, work.tokenizer, tested, known, export.device)
         if numbers.get("kl", 0.0) > export.verify.max_kl:
             raise runs.Failed(
                 f"{target.value}: KL {numbers['kl']:.3f} nats a token against the source, more than "

@@ -66,7 +66,23 @@ def hf(
     folder: Path, source: HfFolder, tokenizer, strings: Sequence[Cut], known: Reference | None, device: str
 ) -> dict[str, object]:
     """Load a Hugging Face folder in another format in transformers and compare. As `gguf`."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
+
+    found = described(folder, source, tokenizer, strings)
+    if known:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.bfloat16, local_files_only=True, trust_remote_code=False, use_safetensors=True
+        ).to(device).eval()  # fmt: skip
+        if known.windows:
+            found |= vars(known.quality(lambda window: reference.logits(model, window)))
+        found["greedy_equal"] = known.equal_answers(lambda prompt, new: reference.answer(model, prompt, new))
+        found["greedy_of"] = len(known.prompts)
+    return found
+
+
+def described(folder: Path, source: HfFolder, tokenizer, strings: Sequence[Cut]) -> dict[str, object]:
+    """What a Hugging Face folder says beside its weights: tokenizer, chat template, head_dim. As `gguf`."""
+    from transformers import AutoTokenizer
 
     own = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if own.chat_template != tokenizer.chat_template:
@@ -79,14 +95,6 @@ def hf(
         return own(text, add_special_tokens=False)["input_ids"]
 
     found = _same_tokens(folder, tokenizer, strings, plain, plain)
-    if known:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.bfloat16, local_files_only=True, trust_remote_code=False, use_safetensors=True
-        ).to(device).eval()  # fmt: skip
-        if known.windows:
-            found |= vars(known.quality(lambda window: reference.logits(model, window)))
-        found["greedy_equal"] = known.equal_answers(lambda prompt, new: reference.answer(model, prompt, new))
-        found["greedy_of"] = len(known.prompts)
     return found | {"bytes": sum(file.stat().st_size for file in folder.glob("*.safetensors"))}
 
 

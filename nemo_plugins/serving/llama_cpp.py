@@ -5,6 +5,7 @@ Imports no torch: a process that only runs a GGUF file is as small as llama.cpp 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
@@ -21,6 +22,7 @@ MAGIC = b"GGUF"
 LOST = "\ufffd"  # what stands where bytes are no character
 BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
+os.environ.setdefault("GGML_NO_BACKTRACE", "1")  # where it aborts, no debugger is started
 bindings.disable_logging()
 bindings.llama_backend_init()
 
@@ -87,6 +89,11 @@ class LlamaCpp:
     def context_length(self) -> int:
         """Tokens that the model was made for."""
         return self._model.n_ctx_train
+
+    @property
+    def has_vocabulary(self) -> bool:
+        """False for a file of weights alone: asking such a one for text would end the process."""
+        return self.metadata.get("tokenizer.ggml.model", "none") != "none"
 
     @property
     def adds_space(self) -> bool:
