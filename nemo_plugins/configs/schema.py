@@ -36,9 +36,21 @@ from nemo_plugins.configs.corpus import (
     TextFiles,
 )
 from nemo_plugins.configs.data import DataConfig, LanguageConfig
-from nemo_plugins.configs.deployment import Format, PlanConfig
-from nemo_plugins.configs.evaluation import (
+from nemo_plugins.configs.deployment import (
     Backend,
+    BenchConfig,
+    ChatConfig,
+    ExportConfig,
+    Format,
+    ImatrixConfig,
+    PlanConfig,
+    PublishConfig,
+    ServerConfig,
+    Target,
+    VerifyConfig,
+)
+from nemo_plugins.configs.evaluation import (
+    EvalBackend,
     EvalConfig,
     EvalEndpointConfig,
     Form,
@@ -78,11 +90,13 @@ from nemo_plugins.configs.training import (
 __all__ = [
     "Aggregate",
     "AggregationConfig",
+    "Backend",
     "BadRows",
     "BadStep",
-    "Backend",
+    "BenchConfig",
     "BudgetConfig",
     "CalibrationConfig",
+    "ChatConfig",
     "ConvertConfig",
     "CorpusConfig",
     "CorpusEngine",
@@ -97,15 +111,18 @@ __all__ = [
     "DuplicatesConfig",
     "EndpointConfig",
     "Engine",
+    "EvalBackend",
     "EvalConfig",
     "EvalEndpointConfig",
     "ExperimentConfig",
+    "ExportConfig",
     "Family",
     "Form",
     "Format",
     "GridConfig",
     "GroupLoss",
     "GrpoConfig",
+    "ImatrixConfig",
     "Kind",
     "Lacking",
     "LanguageConfig",
@@ -124,6 +141,7 @@ __all__ = [
     "Preference",
     "PretrainConfig",
     "PruneConfig",
+    "PublishConfig",
     "QualityConfig",
     "Recipe",
     "RecommendedConfig",
@@ -131,16 +149,19 @@ __all__ = [
     "ReportConfig",
     "RunConfig",
     "SearchConfig",
+    "ServerConfig",
     "SftConfig",
     "SizesConfig",
     "SlurmConfig",
     "StageConfig",
     "Start",
+    "Target",
     "TaskConfig",
     "TeacherConfig",
     "TeacherMode",
     "TextFiles",
     "TrainConfig",
+    "VerifyConfig",
     "VocabularyConfig",
 ]
 
@@ -170,5 +191,9 @@ class Recipe:
     grpo: GrpoConfig = field(default_factory=GrpoConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
+    bench: BenchConfig = field(default_factory=BenchConfig)
+    chat: ChatConfig = field(default_factory=ChatConfig)
+    publish: PublishConfig = field(default_factory=PublishConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     experiment: ExperimentConfig = field(default_factory=ExperimentConfig)

@@ -17,6 +17,7 @@ from nemo_plugins.planning import (
     grpo_plan,
     pretrain_plan,
     prune_plan,
+    quantize_plan,
     report_plan,
 )
 from nemo_plugins.planning.plan import Plan, Table
@@ -32,6 +33,7 @@ PLANS: dict[str, Callable[[Recipe], Plan]] = {
     "sft": alignment_plan.sft,
     "dpo": alignment_plan.dpo,
     "grpo": grpo_plan.plan,
+    "quantize": quantize_plan.plan,
     "eval": eval_plan.plan,
     "report": report_plan.plan,
 }

@@ -33,6 +33,7 @@ class Paper:
     device: str = "rtxpro6000"  # one stream, bf16
     tokens_per_second: tuple[float, float] = (54.42, 81.41)  # teacher, student
     milliseconds: tuple[float, float] = (18.28, 12.32)  # of a token
+    first_token_milliseconds: tuple[float, float] = (24.64, 27.29)
 
     @staticmethod
     def is_same(one: Architecture, other: Architecture) -> bool:

@@ -77,7 +77,7 @@ def tensor_bytes(tensor: Tensor, format: Format, *, more_bits: bool = False, is_
         is_output: it is the output projection, or the embedding of a tied model.
     """
     if format in BASE:
-        return tensor.rows * _row_bytes(_gguf_kind(tensor, format, more_bits, is_output), tensor.columns)
+        return tensor.rows * _row_bytes(gguf_kind(tensor, format, more_bits, is_output), tensor.columns)
     is_linear = tensor.name not in ("token_embd", "output") and not tensor.name.endswith("_norm")
     if format is Format.fp8 and is_linear:
         return tensor.rows * (tensor.columns + 2)  # a bf16 scale for each output
@@ -136,7 +136,8 @@ def _better_layers(layers: int) -> int:
     return sum(use_more_bits(layer, layers) for layer in range(layers))
 
 
-def _gguf_kind(tensor: Tensor, format: Format, more_bits: bool, is_output: bool) -> str:
+def gguf_kind(tensor: Tensor, format: Format, more_bits: bool, is_output: bool) -> str:
+    """The block type, of `BLOCKS`, that llama.cpp stores a tensor in."""
     if tensor.name.endswith("_norm"):
         return "f32"
     kind = BASE[format]

@@ -24,6 +24,7 @@ from nemo_plugins.runs.paths import (
     uncorrected_teacher,
 )
 from nemo_plugins.runs.recipe import recipe
+from nemo_plugins.runs.workers import threads
 
 __all__ = [
     "FAILED",
@@ -54,6 +55,7 @@ __all__ = [
     "student",
     "student_sizes",
     "teacher",
+    "threads",
     "uncorrected_teacher",
 ]
 

@@ -308,6 +308,13 @@ def versions() -> dict[str, str]:
     return found
 
 
+def installed(package: str) -> str | None:
+    """Version of a package, without importing it; None: not here."""
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        return metadata.version(package)
+    return None
+
+
 def peak_memory_bytes() -> int:
     """Largest resident size of this process or of one that it started and waited for (Linux counts in KiB)."""
     return 1024 * max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))

@@ -115,6 +115,14 @@ KEYS = {
         "report.generations=N": "questions whose answers are shown side by side",
         "report.card=true|false": "whether the model card also goes into the exported folder",
     },
+    "quantize": {
+        "export.source=DIR": "Hugging Face folder (default: the run's aligned-export, else its convert-export)",
+        "export.formats=[f16,q8_0,q6_k,q5_k_m,q4_k_m,fp8]": "what to make; f32 too, and on a GPU nvfp4 and fp8_static",
+        "export.imatrix.windows=N, .seq_length=N, .data=[FILE]": "text that says which columns matter (0: none)",
+        "export.verify.windows=N, .strings=N, .max_kl=X": "what each format is held against, and what it may lose",
+        "export.pad_vocabulary=true": "rows of the embedding beyond the tokenizer are padding",
+        "export.name=NAME, export.device=cpu|cuda": "of the files; where the reference runs",
+    },
     "minitron": {
         "experiment=NAME": "the chain: its stages, sizes and baselines",
         "prune.…=, distill.…=": "handed on to every stage",
@@ -157,6 +165,11 @@ EXAMPLES = {
         "+model=bielik11b eval=open_pl eval.task_path=tasks dry_run=true",
     ),
     "report": ("+model=tiny_pl experiment=laptop", "+model=tiny_pl experiment=laptop report.results=[bfcl.csv]"),
+    "quantize": (
+        "+model=tiny_pl experiment=laptop",
+        "+model=from_hf model.path=DIR export.source=DIR export.formats=[q8_0,q4_k_m] data.heldout=[text.jsonl.gz]",
+        "+model=tiny_pl export.source=assets/tiny_pl run.stage=teacher-quantize",
+    ),
     "minitron": ("+model=tiny_pl experiment=laptop", "+model=bielik11b experiment=minitron_7b dry_run=true"),
 }
 

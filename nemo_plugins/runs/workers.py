@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 
-from nemo_plugins.configs.schema import PlatformConfig
+from nemo_plugins.configs.schema import PlatformConfig, Recipe
 from nemo_plugins.runs.children import WORKER
 from nemo_plugins.runs.errors import RESUMABLE
 
@@ -127,3 +127,8 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def threads(cfg: Recipe) -> int:
+    """CPU threads of a stage that is one process: `platform.threads`, else OMP_NUM_THREADS, else all that it may use."""
+    return cfg.platform.threads or int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))

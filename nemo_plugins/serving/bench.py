@@ -1,0 +1,243 @@
+"""`recipes/bench.py`: teacher against student on the same prompts, held against the bytes that a token moves."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from nemo_plugins import runs
+from nemo_plugins.configs.schema import Backend, Recipe, Target
+from nemo_plugins.models.architecture import Architecture
+from nemo_plugins.planning import bench_plan, decode, devices
+from nemo_plugins.planning.bench_plan import ROLES, Shape
+from nemo_plugins.runs.folder import write
+from nemo_plugins.serving import random_gguf, timing
+from nemo_plugins.serving.timing import Process, Spread
+
+EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
+FIELDS = ("first", "each", "tokens_per_second")
+
+
+def run(cfg: Recipe, run: runs.Run) -> None:
+    """Time everything that is asked for; write rows, table and picture."""
+    rows = _shapes(cfg, run) if cfg.bench.shapes else _models(cfg, run)
+    from nemo_plugins.reporting import bench_report
+
+    names = cfg.bench.shapes or list(ROLES)
+    files = bench_report.write(cfg, run.folder, rows, names)
+    first, last = bench_report.pair(rows, rows[0], names)
+    run.finish(
+        outputs=files,
+        metrics={
+            "tokens_per_second": last["tokens_per_second"]["median"],
+            "time_to_first_token": last["first"]["median"],
+            "speed_up": first["each"]["median"] / last["each"]["median"],
+            "bound": first["bytes_moved"] / last["bytes_moved"] if first["bytes_moved"] else None,
+        },
+        tokens_per_second=last["tokens_per_second"]["median"],
+        time_to_first_token=last["first"]["median"],
+        rows=rows,
+        paper=bench_plan.papers_row(),
+        energy="read" if timing.energy() is not None else "no counter can be read on this machine",
+    )
+
+
+def _models(cfg: Recipe, run: runs.Run) -> list[dict]:
+    bench = cfg.bench
+    cases = [
+        (backend, target)
+        for backend in bench.backends
+        for target in (bench.formats if backend is Backend.llama_cpp else (None,))
+    ]
+    rows: list[dict] = []
+    for number, (backend, target) in enumerate(cases, 1):
+        note = run.folder / f"{backend.value}{f'-{target.value}' if target else ''}.json"
+        if not note.is_file():
+            where = {role: _where(cfg, role, backend, target) for role in ROLES}
+            for path in where.values():
+                if backend is not Backend.endpoint:
+                    run.input(path)
+            write(note, json.dumps(_case(cfg, run.folder, backend, target, where), indent=1) + "\n")
+        rows += json.loads(note.read_text())
+        runs.say(f"[{number}/{len(cases)}] {line(rows, backend.value, target)}")
+    return rows
+
+
+def _where(cfg: Recipe, role: str, backend: Backend, target: Target | None) -> str:
+    if backend is Backend.llama_cpp:
+        return str(bench_plan.gguf(cfg, role, target))
+    return bench_plan.server(cfg, role) if backend is Backend.endpoint else str(bench_plan.folder(cfg, role))
+
+
+def _case(cfg: Recipe, folder: Path, backend: Backend, target: Target | None, where: dict[str, str]) -> list[dict]:
+    bench = cfg.bench
+    asked = {"backend": backend.value, "context": bench.prompt_tokens + bench.new_tokens, "sequences": max(bench.concurrency)}
+    asked["threads"] = runs.threads(cfg)
+    models: dict[str, Process] = {}
+    try:
+        for role, path in where.items():
+            named = {"model": getattr(bench, f"{role}_server").model} if backend is Backend.endpoint else {}
+            models[role] = Process({**asked, "path": path, **named}, folder / "log.txt")
+        sizes = {role: _bytes(backend, path) for role, path in where.items()}
+        return _rows(cfg, models, {"backend": backend.value, "format": target.value if target else ""}, where, sizes)
+    finally:
+        for model in models.values():
+            model.close()
+
+
+def _rows(
+    cfg: Recipe,
+    models: dict[str, Process],
+    case: dict,
+    where: dict[str, str],
+    sizes: dict[str, tuple[int, Architecture | None]],
+) -> list[dict]:
+    """A row of each model at each number of sequences."""
+    bench, found = cfg.bench, []
+    for sequences in bench.concurrency:
+        timed = timing.in_turns(
+            models,
+            sequences=sequences,
+            prompt_tokens=bench.prompt_tokens,
+            new_tokens=bench.new_tokens,
+            warmup=bench.warmup,
+            repetitions=bench.repetitions,
+        )
+        for role, onces in timed.items():
+            weights, architecture = sizes[role]
+            width = 4 if case["backend"] == "transformers" else decode.CACHE_BYTES
+            tokens = sequences * (bench.prompt_tokens + bench.new_tokens // 2)
+            cache = architecture.kv_cache_bytes(tokens, width) if architecture else 0
+            joules = [once.joules for once in onces if once.joules is not None]
+            found.append(
+                {
+                    **case,
+                    "model": role,
+                    "path": where[role],
+                    "sequences": sequences,
+                    "new_tokens": bench.new_tokens,
+                    **{name: asdict(Spread.of([getattr(once, name) for once in onces])) for name in FIELDS},
+                    "repetitions": len(onces),
+                    "bytes_moved": weights + cache if weights else 0,
+                    "peak_bytes": models[role].peak_bytes,
+                    "joules_per_token": Spread.of(joules).median / (sequences * bench.new_tokens) if joules else None,
+                    "extrapolated": False,
+                }
+            )
+    return found
+
+
+def _bytes(backend: Backend, path: str) -> tuple[int, Architecture | None]:
+    """Bytes of weights that a token reads, and the sizes; 0 of a server, which does not say."""
+    if backend is Backend.endpoint:
+        return 0, None
+    if backend is Backend.llama_cpp:
+        import gguf
+
+        reader = gguf.GGUFReader(path)
+        tensors = {tensor.name: int(tensor.n_bytes) for tensor in reader.tensors}
+        return sum(tensors.values()) - (tensors[EMBEDDING] if OUTPUT in tensors else 0), gguf_architecture(reader)
+    architecture = Architecture.from_hf(json.loads((Path(path) / "config.json").read_text()))
+    skipped = 0 if architecture.tied_embeddings else architecture.embedding_parameters
+    return 4 * (architecture.parameters() - skipped), architecture  # transformers computes in fp32 on a CPU
+
+
+def gguf_architecture(reader) -> Architecture:
+    """The sizes in a GGUF file's header."""
+
+    def number(key: str) -> int:
+        return int(reader.fields[f"llama.{key}"].contents())
+
+    heads, hidden = number("attention.head_count"), number("embedding_length")
+    vocabulary = next(tensor for tensor in reader.tensors if tensor.name == EMBEDDING)
+    return Architecture(
+        number("block_count"),
+        hidden,
+        number("feed_forward_length"),
+        heads,
+        number("attention.head_count_kv"),
+        number("attention.key_length") if "llama.attention.key_length" in reader.fields else hidden // heads,
+        int(vocabulary.shape[1]),
+        tied_embeddings=all(tensor.name != OUTPUT for tensor in reader.tensors),
+    )
+
+
+def _shapes(cfg: Recipe, run: runs.Run) -> list[dict]:
+    """Random weights of the shapes; the rows of whole models are extrapolated and marked."""
+    shapes, rows = bench_plan.shapes(cfg), []
+    for number, target in enumerate(cfg.bench.formats, 1):
+        note = run.folder / f"shapes-{target.value}.json"
+        if not note.is_file():
+            write(note, json.dumps(_shapes_case(cfg, run.folder, shapes, target), indent=1) + "\n")
+        rows += json.loads(note.read_text())
+        runs.say(f"[{number}/{len(cfg.bench.formats)}] {line(rows, Backend.llama_cpp.value, target)}")
+    return rows
+
+
+def _shapes_case(cfg: Recipe, folder: Path, shapes: list[Shape], target: Target) -> list[dict]:
+    bench, measured = cfg.bench, {}
+    case = {"backend": Backend.llama_cpp.value, "format": target.value}
+    for size in ("built", "half"):
+        models, sizes, files = {}, {}, []
+        try:
+            for shape in shapes:
+                file = folder / f".random-{shape.name}-{size}.gguf"
+                random_gguf.write(file, model := getattr(shape, size), target, cfg.run.seed)
+                files.append(file)
+                asked = {"backend": "llama_cpp", "path": str(file), "context": bench.prompt_tokens + bench.new_tokens}
+                asked |= {"sequences": max(bench.concurrency), "threads": runs.threads(cfg)}
+                models[shape.name] = Process(asked, folder / "log.txt")
+                sizes[shape.name] = (random_gguf.bytes_per_token(model, target), model)
+            where = {shape.name: f"random weights, {getattr(shape, size).num_layers} layers" for shape in shapes}
+            measured[size] = _rows(cfg, models, case, where, sizes)
+        finally:
+            for model in models.values():
+                model.close()
+            for file in files:
+                file.unlink(missing_ok=True)
+    whole = [
+        extrapolated(shape, target, large, small, bench.prompt_tokens + bench.new_tokens // 2)
+        for large, small in zip(measured["built"], measured["half"], strict=True)
+        for shape in shapes
+        if shape.name == large["model"]
+    ]
+    return [*whole, *measured["built"], *measured["half"]]
+
+
+def extrapolated(shape: Shape, target: Target, large: dict, small: dict, context: int) -> dict:
+    """A whole model's row from two sizes of it: what a token takes is a line over the bytes that it moves."""
+    tokens = large["sequences"] * context
+    moved = random_gguf.bytes_per_token(shape.full, target) + shape.full.kv_cache_bytes(tokens, decode.CACHE_BYTES)
+    row = {**large, "path": f"random weights, {shape.full.num_layers} layers", "bytes_moved": moved, "extrapolated": True}
+    row |= {"peak_bytes": {}, "joules_per_token": None}
+    share = (moved - small["bytes_moved"]) / max(1, large["bytes_moved"] - small["bytes_moved"])
+    for name in ("first", "each"):
+        row[name] = {part: small[name][part] + share * (large[name][part] - small[name][part]) for part in large[name]}
+    new = large["new_tokens"]
+    for part, other in (("median", "median"), ("low", "high"), ("high", "low")):  # the quickest where the time is least
+        took = row["first"][other] + (new - 1) * row["each"][other]
+        row["tokens_per_second"] = {**row["tokens_per_second"], part: large["sequences"] * new / took}
+    return row
+
+
+def line(rows: list[dict], backend: str, target: Target | None) -> str:
+    """What a case came to, one sequence."""
+    mine = [row for row in rows if row["backend"] == backend and row["format"] == (target.value if target else "")]
+    least = min(row["sequences"] for row in mine)
+    seen: dict[str, dict] = {}
+    for row in mine:
+        if row["sequences"] == least:
+            seen.setdefault(row["model"], row)
+    said = [f"{name} {row['tokens_per_second']['median']:,.4g} tokens/s" for name, row in seen.items()]
+    if len(seen) == 2:
+        first, last = seen.values()
+        said.append(f"x{first['each']['median'] / last['each']['median']:.3f} a token")
+        if first["bytes_moved"]:
+            said.append(f"bound by bytes x{first['bytes_moved'] / last['bytes_moved']:.3f}")
+    return f"{backend} {target.value if target else ''}: {', '.join(said)}".replace(" :", ":")
+
+
+def device_bound(cfg: Recipe, moved: int) -> float | None:
+    """Tokens a second of one sequence at the bandwidth of `bench.device`."""
+    return devices.load(cfg.bench.device, "bench.device").bytes_per_second / moved if cfg.bench.device and moved else None

@@ -1,0 +1,125 @@
+"""`recipes/quantize.py` through its command line: files that are loaded again, refusals, a stage that is stopped."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import folders
+import gguf
+import pytest
+
+REPOSITORY = folders.REPOSITORY
+FEW = (
+    "data.train=[assets/polish_text/heldout.jsonl.gz]",
+    "data.heldout=[assets/polish_text/heldout.jsonl.gz]",
+    "export.imatrix.windows=2",
+    "export.imatrix.seq_length=64",
+    "export.verify.windows=1",
+    "export.verify.seq_length=64",
+    "export.verify.prompts=3",
+    "export.verify.new_tokens=8",
+)
+
+
+def quantize(folder: Path, root: Path, *overrides: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(REPOSITORY / "recipes" / "quantize.py"), "+model=from_hf", f"model.path={folder}"]
+    command += [f"export.source={folder}", f"run.root={root}", *FEW, *overrides]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"})
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A width-pruned folder in four formats: head_dim is not hidden_size over heads, K-quants cannot pack its rows."""
+    base = tmp_path_factory.mktemp("quantize")
+    folder = folders.width_pruned(base / "narrow")
+    done = quantize(folder, base / "runs", "export.formats=[f32,f16,q4_k_m,fp8]")
+    assert done.returncode == 0, done.stderr
+    return folder, base / "runs", done
+
+
+def summary(root: Path) -> dict:
+    return json.loads((root / "narrow" / "quantize" / "summary.json").read_text())
+
+
+def test_every_format_is_held_against_the_folder(made):
+    _, root, done = made
+    told = summary(root)
+    formats = told["formats"]
+    assert formats["f32"]["kl"] == pytest.approx(0, abs=1e-6) and formats["f16"]["kl"] < 1e-4
+    for target in ("f32", "f16"):
+        assert (formats[target]["greedy_equal"], formats[target]["greedy_of"]) == (3, 3)
+    assert 0 < formats["fp8"]["kl"] < 0.1 and 0 < formats["q4_k_m"]["kl"] < 0.2
+    assert all(numbers["strings_equal"] == numbers["chats_equal"] == 1000 for numbers in formats.values())
+    assert formats["q4_k_m"]["bytes"] < formats["fp8"]["bytes"] < formats["f16"]["bytes"] < formats["f32"]["bytes"]
+    assert told["metrics"]["kl_fp8"] == formats["fp8"]["kl"]
+    assert "1,000 strings and 1,000 chats cut alike" in done.stdout
+    assert {path.name for path in (root / "narrow" / "quantize").iterdir()} == {
+        ".lock", "config.yaml", "state.json", "log.txt", "summary.json", "gguf", "fp8",
+        "f32.json", "f16.json", "q4_k_m.json", "fp8.json",
+    }  # fmt: skip
+
+
+def test_what_a_format_cannot_pack_is_said_and_was_done(made):
+    _, root, done = made
+    assert (
+        "q4_k_m: cannot pack rows of 192 columns, Q4_K: Q5_0 instead (attn_q, attn_k, attn_v, ffn_gate, ffn_up" in done.stderr
+    )
+    assert any("704 columns" in line for line in summary(root)["cannot_pack"])
+    file = root / "narrow" / "quantize" / "gguf" / "narrow-Q4_K_M.gguf"
+    kinds = {tensor.name: tensor.tensor_type.name for tensor in gguf.GGUFReader(file).tensors}
+    assert kinds["blk.0.attn_q.weight"] == "Q5_0" and kinds["output.weight"] == "Q8_0"
+    assert "Q4_K" not in {kinds[name] for name in kinds if "ffn_down" in name}
+
+
+def test_a_width_pruned_model_keeps_its_head_dim(made):
+    _, root, _ = made
+    reader = gguf.GGUFReader(root / "narrow" / "quantize" / "gguf" / "narrow-F16.gguf")
+    assert reader.fields["llama.attention.key_length"].contents() == 32 != 192 // 4
+    assert json.loads((root / "narrow" / "quantize" / "fp8" / "config.json").read_text())["head_dim"] == 32
+
+
+def test_a_finished_stage_says_so_and_another_configuration_is_refused(made):
+    folder, root, _ = made
+    again = quantize(folder, root, "export.formats=[f32,f16,q4_k_m,fp8]")
+    assert again.returncode == 0 and "nothing to do" in again.stdout
+    other = quantize(folder, root, "export.formats=[f16]")
+    assert other.returncode == 2 and "export.formats" in other.stderr
+
+
+def test_a_stage_that_was_stopped_makes_only_what_is_missing(made, tmp_path):
+    folder, root, _ = made
+    shutil.copytree(root, tmp_path / "runs")
+    stage = tmp_path / "runs" / "narrow" / "quantize"
+    (stage / "summary.json").unlink()
+    (stage / "q4_k_m.json").unlink()  # killed between the file and its check
+    (stage / "gguf" / ".narrow-Q4_K_M.gguf.partial").write_bytes(b"GGUF")
+    before = (stage / "gguf" / "narrow-F16.gguf").stat().st_mtime_ns
+    wanted = json.loads((root / "narrow" / "quantize" / "q4_k_m.json").read_text())
+    done = quantize(folder, tmp_path / "runs", "export.formats=[f32,f16,q4_k_m,fp8]")
+    assert done.returncode == 0, done.stderr
+    assert (stage / "gguf" / "narrow-F16.gguf").stat().st_mtime_ns == before
+    found = json.loads((stage / "q4_k_m.json").read_text())
+    assert found["kl"] == pytest.approx(wanted["kl"], rel=1e-3) and found["bytes"] == wanted["bytes"]
+    assert not list(stage.rglob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "overrides", "says"),
+    [
+        (lambda f: (f / "model.safetensors").write_bytes(b"half"), (), "not a whole safetensors file"),
+        (lambda f: None, ("export.formats=[]",), "export.formats=[]: nothing to make"),
+        (lambda f: None, ("export.formats=[q3_k]",), "export.formats"),
+        (lambda f: None, ("export.formats=[nvfp4]",), "nvfp4: no NVIDIA GPU on this machine"),
+        (lambda f: None, ("export.name=a/b",), "export.name=a/b cannot be a file's name"),
+        (lambda f: None, ("export.verify.seq_length=4096",), "is longer than the model's context, 256"),
+    ],
+)
+def test_a_mistake_is_one_message_and_leaves_nothing(tmp_path, spoil, overrides, says):
+    folder = folders.width_pruned(tmp_path / "narrow")
+    spoil(folder)
+    done = quantize(folder, tmp_path / "runs", *overrides)
+    assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists()

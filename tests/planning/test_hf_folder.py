@@ -1,0 +1,102 @@
+"""A folder that is another model's, half another's or code is refused before anything is written, by what is wrong with it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from nemo_plugins.planning import hf_folder
+from nemo_plugins.runs import UserError
+
+TINY = Path(__file__).resolve().parents[2] / "assets" / "tiny_pl"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return Path(shutil.copytree(TINY, tmp_path / "model"))
+
+
+def edit(folder, name, **values):
+    content = json.loads((folder / name).read_text()) | values
+    (folder / name).write_text(json.dumps(content))
+
+
+def reweigh(folder, change):
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+
+def test_a_whole_folder_is_read_tensor_by_tensor(folder):
+    read = hf_folder.read(folder, "export.source")
+    assert (read.tokens, read.dtype, len(read.tensors)) == (4096, "BF16", 3 + 8 * 9)
+    stored = load_file(folder / "model.safetensors")
+    for name, tensor in read.tensors.items():
+        content = tensor.shard.read_bytes()[tensor.start : tensor.stop]
+        assert content == stored[name].view(-1).view(torch.uint8).numpy().tobytes()
+
+
+BIAS = "model.layers.0.mlp.gate_proj.bias"
+
+
+def add_a_bias(tensors):
+    tensors[BIAS] = tensors["model.norm.weight"].clone()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda f: reweigh(f, add_a_bias), f"a tensor that no Mistral or Llama has: {BIAS}"),
+        (lambda f: reweigh(f, lambda t: t.pop("model.layers.7.mlp.up_proj.weight")), "lacks model.layers.7.mlp.up_proj.weight"),
+        (lambda f: edit(f, "config.json", head_dim=64), "config.json says [512, 256] (head_dim 64"),
+        (lambda f: edit(f, "config.json", num_hidden_layers=9), "lacks model.layers.8."),
+        (lambda f: edit(f, "config.json", model_type="qwen2"), "model_type is 'qwen2'"),
+        (lambda f: edit(f, "config.json", auto_map={"AutoConfig": "evil.Config"}), "names code to run (auto_map)"),
+        (lambda f: edit(f, "tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.T"]}), "names code to run (auto_map)"),
+        (lambda f: edit(f, "config.json", quantization_config={"quant_method": "fp8"}), "is quantised already"),
+        (lambda f: (f / "config.json").write_text('{"model_type": "mis'), "cannot be read"),
+        (lambda f: (f / "tokenizer.json").write_text('{"model": {}}'), "holds no vocabulary"),
+        (lambda f: (f / "model.safetensors").write_bytes((TINY / "model.safetensors").read_bytes()[:-5]), "as its header says"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"GGUF" * 100), "not a whole safetensors file"),
+        (lambda f: (f / "tokenizer.json").unlink() or (f / "tokenizer.model").unlink(), "has no tokenizer"),
+    ],
+)  # fmt: skip
+def test_a_folder_that_does_not_hold_together_is_refused(folder, spoil, says):
+    spoil(folder)
+    with pytest.raises(UserError) as refused:
+        hf_folder.read(folder, "export.source")
+    assert says in str(refused.value) and str(refused.value).startswith("export.source: ")
+
+
+def widen(folder, rows):
+    edit(folder, "config.json", vocab_size=rows)
+
+    def change(tensors):
+        for name in (hf_folder.EMBEDDING, hf_folder.OUTPUT):
+            tensors[name] = tensors[name][:1].repeat(rows, 1)
+
+    reweigh(folder, change)
+
+
+def test_a_vocabulary_larger_than_the_tokenizer_is_refused_and_named_on_request(folder):
+    widen(folder, 4224)
+    with pytest.raises(UserError, match="4224 rows, 4096 tokens") as refused:
+        hf_folder.read(folder, "export")
+    assert "export.pad_vocabulary=true calls them [PAD4096] to [PAD4223]" in str(refused.value)
+    assert hf_folder.read(folder, "export", pad_vocabulary=True).architecture.vocab_size == 4224
+
+
+def test_a_tokenizer_larger_than_the_vocabulary_is_always_refused(folder):
+    widen(folder, 4000)
+    with pytest.raises(UserError, match="makes ids up to 4095, the embedding has 4000 rows"):
+        hf_folder.read(folder, "export", pad_vocabulary=True)
+
+
+def test_a_sentencepiece_model_alone_is_counted_with_its_added_tokens(folder):
+    (folder / "tokenizer.json").unlink()
+    assert hf_folder.vocabulary(folder, "export") == 4094
+    (folder / "added_tokens.json").write_text('{"<|im_start|>": 4094, "<|im_end|>": 4095}')
+    assert hf_folder.vocabulary(folder, "export") == 4096
