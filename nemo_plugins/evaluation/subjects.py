@@ -14,6 +14,7 @@ from nemo_plugins.runs import paths
 MADE = {"prune": "pruned", "distill": "distilled"}  # name of what a stage leaves, where it is not the stage's own
 ORDER = ("prune", "distill", "sft", "dpo", "grpo")  # recipes that leave a student's checkpoint, in the order of a chain
 OTHERS = ("convert", "eval", "report", "bench", "plan", "data", "pretrain", "search")  # leave no further model of their own
+ASIDE = re.compile(r"\.old-\d+$")  # what force=true has moved out of the way
 RECIPE = re.compile(r"recipes/(\w+)\.py")
 
 
@@ -42,7 +43,8 @@ class Stage:
 
 def stages(run: Path) -> list[Stage]:
     """The finished stages directly below a run's folder, in the order in which they began."""
-    found = [Stage(file.parent, json.loads(file.read_text())) for file in sorted(run.glob("*/summary.json"))]
+    files = [file for file in sorted(run.glob("*/summary.json")) if not ASIDE.search(file.parent.name)]
+    found = [Stage(file.parent, json.loads(file.read_text())) for file in files]
     return sorted(found, key=lambda stage: stage.summary.get("started", ""))
 
 

@@ -72,7 +72,7 @@ def _numbers(cfg: Recipe) -> None:
         raise UserError(f"eval={made.suite} has no tasks")
     for name in made.models:
         if not name or "/" in name or name.startswith("."):
-            raise UserError(f"eval.models: {name!r} cannot name a folder", "expected e.g. eval.models={sft: runs/x/sft-hf/hf}")
+            raise UserError(f"eval.models: {name!r} cannot name a folder", "expected e.g. +eval.models={sft: runs/x/sft-hf/hf}")
     for path in made.heldout_text:
         if not paths.resolve(path).is_file():
             raise UserError(f"eval.heldout_text: no file {path}", "expected .jsonl or .jsonl.gz with a text field a line")
@@ -90,7 +90,7 @@ def _backend(cfg: Recipe, made: Plan) -> None:
         if len(cfg.eval.models) != 1:
             raise UserError(
                 f"eval.backend=endpoint serves one model, eval.models has {len(cfg.eval.models)}",
-                "expected one, whose folder has the tokenizer: eval.models={sft: <folder>}",
+                "expected one, whose folder has the tokenizer: +eval.models={sft: <folder>}",
             )
 
 

@@ -225,7 +225,7 @@ def pictures(made: Evaluation, plots: Path, speeds: dict[str, float]) -> list[tu
 
 
 def served(block: dict[str, Any]) -> int:
-    """Bytes of a model's weights as they would be served: in bf16 where they are not quantised, however they lie on the disk."""
+    """Bytes of a model's weights as they would be served: in bf16 where they are not quantised, however they are stored."""
     return block["bytes"] if block.get("quantised") or not block.get("parameters") else 2 * block["parameters"]
 
 

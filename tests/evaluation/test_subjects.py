@@ -35,6 +35,7 @@ def test_models_are_what_the_stages_left_in_the_order_of_a_chain(tmp_path):
     stage(run, "convert-export", "convert", 8, {"hf": "hf"}, (str(run / "grpo" / "checkpoint"),))
     stage(run, "quantize-fp8", "quantize", 9, {"hf": "hf"})
     stage(run / "random", "distill", "distill", 10, {"checkpoint": "checkpoint"})
+    stage(run, "sft.old-1", "sft", 11, {"checkpoint": "checkpoint"})
     (run / "sft-unfinished").mkdir()
     found = subjects.derived(cfg)
     assert list(found) == ["teacher", "pruned", "distilled", "sft", "dpo", "dpo-plain", "grpo", "quantize-fp8"]
