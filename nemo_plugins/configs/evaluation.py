@@ -16,7 +16,7 @@ class Origin(StrEnum):
     task_path = "task_path"  # of the folder that eval.task_path names
 
 
-class Backend(StrEnum):
+class EvalBackend(StrEnum):
     """What runs the evaluated model."""
 
     hf = "hf"  # transformers
@@ -80,7 +80,7 @@ class EvalConfig:
     heldout_text: list[str] = field(default_factory=list)  # of heldout_bits_per_byte; default: the bundled text
     models: dict[str, str] = field(default_factory=dict)  # name → folder; default: the teacher and what the run's stages left
     teacher: str = "teacher"  # name of the model that recovery is measured against
-    backend: Backend = Backend.hf
+    backend: EvalBackend = EvalBackend.hf
     endpoint: EvalEndpointConfig = field(default_factory=EvalEndpointConfig)
     dtype: str | None = None  # default: float32 on a CPU, the weights' own on a GPU
     batch_size: int | None = None  # default: found

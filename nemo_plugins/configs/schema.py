@@ -38,7 +38,7 @@ from nemo_plugins.configs.corpus import (
 from nemo_plugins.configs.data import DataConfig, LanguageConfig
 from nemo_plugins.configs.deployment import Format, PlanConfig
 from nemo_plugins.configs.evaluation import (
-    Backend,
+    EvalBackend,
     EvalConfig,
     EvalEndpointConfig,
     Form,
@@ -80,7 +80,6 @@ __all__ = [
     "AggregationConfig",
     "BadRows",
     "BadStep",
-    "Backend",
     "BudgetConfig",
     "CalibrationConfig",
     "ConvertConfig",
@@ -97,6 +96,7 @@ __all__ = [
     "DuplicatesConfig",
     "EndpointConfig",
     "Engine",
+    "EvalBackend",
     "EvalConfig",
     "EvalEndpointConfig",
     "ExperimentConfig",

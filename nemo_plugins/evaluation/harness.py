@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nemo_plugins.configs.schema import Backend, Kind, Recipe, TaskConfig
+from nemo_plugins.configs.schema import EvalBackend, Kind, Recipe, TaskConfig
 from nemo_plugins.evaluation import statistics
 from nemo_plugins.planning import checks, eval_tasks
 from nemo_plugins.runs import paths
@@ -177,10 +177,10 @@ def model(cfg: Recipe, path: Path):
     arguments: dict[str, Any] = {"pretrained": str(folder), "dtype": dtype(cfg), **more}
     if cfg.eval.max_length:
         arguments["max_length"] = cfg.eval.max_length
-    if cfg.eval.backend is Backend.vllm:
+    if cfg.eval.backend is EvalBackend.vllm:
         arguments["tensor_parallel_size"] = cfg.platform.tensor_parallel
         return get_model("vllm").create_from_arg_obj(arguments, {**settings, "batch_size": "auto"})
-    if cfg.eval.backend is Backend.endpoint:
+    if cfg.eval.backend is EvalBackend.endpoint:
         end = cfg.eval.endpoint
         arguments = {
             "model": end.model, "base_url": end.url, "tokenizer": str(folder), "num_concurrent": end.requests,

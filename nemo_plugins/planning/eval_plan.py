@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-from nemo_plugins.configs.schema import Backend, Lacking, Origin, Recipe
+from nemo_plugins.configs.schema import EvalBackend, Lacking, Origin, Recipe
 from nemo_plugins.evaluation import subjects
 from nemo_plugins.planning import checks, eval_tasks, weights
 from nemo_plugins.planning.plan import Plan, Table
@@ -80,9 +80,9 @@ def _numbers(cfg: Recipe) -> None:
 
 def _backend(cfg: Recipe, made: Plan) -> None:
     backend = cfg.eval.backend
-    if backend is Backend.vllm and find_spec("vllm") is None:
+    if backend is EvalBackend.vllm and find_spec("vllm") is None:
         made.need("device", lambda: _raise("eval.backend=vllm: vllm is not installed", "expected: pip install vllm, or hf"))
-    if backend is Backend.endpoint:
+    if backend is EvalBackend.endpoint:
         if not cfg.eval.endpoint.url:
             raise UserError(
                 "eval.backend=endpoint: eval.endpoint.url is not given", "expected e.g. http://node7:8000/v1/completions"
