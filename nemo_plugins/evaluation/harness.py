@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_plugins.configs.schema import EvalBackend, Kind, Recipe, TaskConfig
-from nemo_plugins.evaluation import statistics
+from nemo_plugins.evaluation import statistics, subjects
 from nemo_plugins.planning import checks, eval_tasks
 from nemo_plugins.runs import paths
 
@@ -172,7 +172,7 @@ def model(cfg: Recipe, path: Path):
 
     folder, more = path, {}
     if path.suffix == ".gguf":  # transformers reads it into its own weights: the values are the file's, the arithmetic is not
-        folder, more = path.parent, {"gguf_file": path.name}
+        folder, more = path.parent, {"gguf_file": path.name, "tokenizer": str(subjects.described_by(path))}
     settings = {"batch_size": batch_size(cfg, path), "max_batch_size": LARGEST_BATCH, "device": device(cfg)}
     arguments: dict[str, Any] = {"pretrained": str(folder), "dtype": dtype(cfg), **more}
     if cfg.eval.max_length:
@@ -210,9 +210,11 @@ def batch_size(cfg: Recipe, path: Path) -> int | str:
         return cfg.eval.batch_size
     if device(cfg) == "cuda":
         return "auto"
-    described = path / "config.json"
+    described = subjects.described_by(path) / "config.json"
     config = json.loads(described.read_text()) if described.is_file() else {}
-    each = 2 * 4 * config.get("vocab_size", 32_000) * (cfg.eval.max_length or _context(path))  # logits and their softmax, fp32
+    each = (
+        2 * 4 * config.get("vocab_size", 32_000) * (cfg.eval.max_length or _context(described.parent))
+    )  # logits and their softmax, fp32
     fits = (checks.free_memory() or 2**32) // MEMORY_SHARE // each
     return max(1, min(LARGEST_BATCH, 1 << int(fits).bit_length() >> 1))
 

@@ -207,7 +207,7 @@ def _load(cfg: Recipe) -> tuple[list[harness.Loaded], dict[str, str]]:
 
 def _usable(cfg: Recipe, path: Path) -> bool:
     """Whether a model can be asked as configured; the plan has said so of those that cannot."""
-    return not cfg.eval.chat_template or path.is_file() or subjects.has_chat_template(path)
+    return not cfg.eval.chat_template or subjects.has_chat_template(subjects.described_by(path))
 
 
 def _described(cfg: Recipe, path: Path, name: str) -> dict[str, Any]:

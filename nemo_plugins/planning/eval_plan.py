@@ -116,7 +116,7 @@ def _model(cfg: Recipe, made: Plan, name: str, given: str) -> None:
     key = f"eval.models.{name}"
     path = paths.local_weights(given) if given else None
     if path is None and given.endswith(".gguf") and paths.resolve(given).is_file():
-        return
+        path = subjects.described_by(paths.resolve(given))
     if path is None:
         said = paths.weights_missing(key, given) if given else f"{key} is not given"
         made.need("weights", lambda: _raise(*said.split("\n")))
