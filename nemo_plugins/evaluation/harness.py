@@ -184,7 +184,7 @@ def model(cfg: Recipe, path: Path):
         end = cfg.eval.endpoint
         arguments = {
             "model": end.model, "base_url": end.url, "tokenizer": str(folder), "num_concurrent": end.requests,
-            "tokenized_requests": False, "max_length": cfg.eval.max_length or _context(folder),
+            "tokenized_requests": True, "max_length": cfg.eval.max_length or _context(folder),
         }  # fmt: skip
         return get_model("local-completions").create_from_arg_obj(arguments, {"batch_size": cfg.eval.batch_size or 1})
     if cfg.platform.devices > 1 and device(cfg) == "cuda":

@@ -83,6 +83,9 @@ def _backend(cfg: Recipe, made: Plan) -> None:
     if backend is EvalBackend.vllm and find_spec("vllm") is None:
         made.need("device", lambda: _raise("eval.backend=vllm: vllm is not installed", "expected: pip install vllm, or hf"))
     if backend is EvalBackend.endpoint:
+        if find_spec("tenacity") is None:
+            lacks = ("eval.backend=endpoint: lm-eval wants the package tenacity for it", "expected: pip install tenacity")
+            made.need("device", lambda: _raise(*lacks))
         if not cfg.eval.endpoint.url:
             raise UserError(
                 "eval.backend=endpoint: eval.endpoint.url is not given", "expected e.g. http://node7:8000/v1/completions"
