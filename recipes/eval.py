@@ -1,7 +1,7 @@
 """Evaluate the models of a run, or any others, on a suite of tasks with lm-eval: scores, intervals, recovery.
 
 Run on a laptop    python recipes/eval.py +model=tiny_pl experiment=laptop
-Other models       python recipes/eval.py +model=tiny_pl 'eval.models={mine: folder/of/mine, other: folder/of/other}'
+Other models       python recipes/eval.py +model=tiny_pl '+eval.models={mine: folder/of/mine, other: folder/of/other}'
 See first          python recipes/eval.py +model=bielik11b eval=open_pl eval.task_path=tasks dry_run=true
 """
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_plugins.configs.schema import EvalBackend, Kind, Recipe, TaskConfig
-from nemo_plugins.evaluation import statistics
+from nemo_plugins.evaluation import statistics, subjects
 from nemo_plugins.planning import checks, eval_tasks
 from nemo_plugins.runs import paths
 
@@ -71,7 +71,8 @@ def load(cfg: Recipe, name: str, task: TaskConfig) -> Loaded:
     Raises:
         Exception: whatever the task's code or its data set has against it.
     """
-    tree = manager(cfg, task).load([name])
+    known = manager(cfg, task)
+    tree = known.load([name if name in known.task_index else _older(eval_tasks.folder(cfg.eval, task), name)])
     shots = task.num_fewshot if task.num_fewshot is not None else cfg.eval.num_fewshot
     for one in tree["tasks"].values():
         own = one.get_config("num_fewshot")
@@ -94,6 +95,15 @@ def load(cfg: Recipe, name: str, task: TaskConfig) -> Loaded:
     }
     count = sum(min(len(one.eval_docs), cfg.eval.limit or len(one.eval_docs)) for one in tree["tasks"].values())
     return Loaded(name, task, tree, settings, count)
+
+
+def _older(where: Path, name: str) -> dict[str, Any]:
+    """A task whose file also names its groups, as older versions of lm-eval had them: this one does not index such files."""
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    config = load_yaml(eval_tasks.file_of(where, name))
+    config.pop("group", None)
+    return config
 
 
 def run(cfg: Recipe, lm, loaded: Loaded) -> Scored:
@@ -162,7 +172,7 @@ def model(cfg: Recipe, path: Path):
 
     folder, more = path, {}
     if path.suffix == ".gguf":  # transformers reads it into its own weights: the values are the file's, the arithmetic is not
-        folder, more = path.parent, {"gguf_file": path.name}
+        folder, more = path.parent, {"gguf_file": path.name, "tokenizer": str(subjects.described_by(path))}
     settings = {"batch_size": batch_size(cfg, path), "max_batch_size": LARGEST_BATCH, "device": device(cfg)}
     arguments: dict[str, Any] = {"pretrained": str(folder), "dtype": dtype(cfg), **more}
     if cfg.eval.max_length:
@@ -174,7 +184,7 @@ def model(cfg: Recipe, path: Path):
         end = cfg.eval.endpoint
         arguments = {
             "model": end.model, "base_url": end.url, "tokenizer": str(folder), "num_concurrent": end.requests,
-            "tokenized_requests": False, "max_length": cfg.eval.max_length or _context(folder),
+            "tokenized_requests": True, "max_length": cfg.eval.max_length or _context(folder),
         }  # fmt: skip
         return get_model("local-completions").create_from_arg_obj(arguments, {"batch_size": cfg.eval.batch_size or 1})
     if cfg.platform.devices > 1 and device(cfg) == "cuda":
@@ -200,9 +210,11 @@ def batch_size(cfg: Recipe, path: Path) -> int | str:
         return cfg.eval.batch_size
     if device(cfg) == "cuda":
         return "auto"
-    described = path / "config.json"
+    described = subjects.described_by(path) / "config.json"
     config = json.loads(described.read_text()) if described.is_file() else {}
-    each = 2 * 4 * config.get("vocab_size", 32_000) * (cfg.eval.max_length or _context(path))  # logits and their softmax, fp32
+    each = (
+        2 * 4 * config.get("vocab_size", 32_000) * (cfg.eval.max_length or _context(described.parent))
+    )  # logits and their softmax, fp32
     fits = (checks.free_memory() or 2**32) // MEMORY_SHARE // each
     return max(1, min(LARGEST_BATCH, 1 << int(fits).bit_length() >> 1))
 
@@ -247,6 +259,14 @@ def _versions() -> dict[str, str]:
     from importlib import metadata
 
     return {name: metadata.version(name) for name in ("lm-eval", "transformers", "torch")}
+
+
+def give_up_the_hub() -> None:
+    """Look no further than the cache: where the hub cannot be reached, each further data set would try for half a minute."""
+    import datasets.config
+    import huggingface_hub.constants
+
+    huggingface_hub.constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
 
 
 def quiet() -> None:

@@ -24,11 +24,14 @@ def run(cfg: Recipe, run: runs.Run) -> None:
         Failed: a task or model could not be run and eval.missing=stop; all other results are kept.
     """
     harness.quiet()
-    folders = {name: path for name, path in exports.folders(cfg, run).items() if _usable(cfg, path)}
+    folders = exports.folders(cfg, run)
+    mute = [name for name, path in folders.items() if not _usable(cfg, path)]
+    folders = {name: path for name, path in folders.items() if name not in mute}
     described = {name: _described(cfg, path, name) for name, path in folders.items()}
     for path in folders.values():
         run.input(path)
     loaded, lacking = _load(cfg)
+    lacking |= dict.fromkeys(mute, "no chat template")
     results: dict[str, dict[str, cache.Result]] = {name: {} for name in folders}
     with Progress(len(folders) * len(loaded)) as progress:
         for name, path in folders.items():
@@ -197,12 +200,14 @@ def _load(cfg: Recipe) -> tuple[list[harness.Loaded], dict[str, str]]:
             found.append(harness.load(cfg, name, task))
         except Exception as error:  # of whatever a task's own code or its data set may raise
             lacking[name] = complaint(error)
+            if isinstance(error, ConnectionError):
+                harness.give_up_the_hub()
     return found, lacking
 
 
 def _usable(cfg: Recipe, path: Path) -> bool:
     """Whether a model can be asked as configured; the plan has said so of those that cannot."""
-    return not cfg.eval.chat_template or path.is_file() or subjects.has_chat_template(path)
+    return not cfg.eval.chat_template or subjects.has_chat_template(subjects.described_by(path))
 
 
 def _described(cfg: Recipe, path: Path, name: str) -> dict[str, Any]:
@@ -230,6 +235,8 @@ def _copy(source: Path, to: Path) -> None:
 def _failure(cfg: Recipe, run: runs.Run, results: dict[str, dict], lacking: dict[str, str]) -> list[str]:
     kept = sum(len(mine) for mine in results.values())
     lines = [f"  {name}: {why}" for name, why in lacking.items()]
+    if any(why.startswith("ConnectionError") for why in lacking.values()):
+        lines.append("data sets of the hub: run this once where there is internet, and take its cache (HF_HOME) along")
     return [
         f"{len(lacking)} of the evaluation could not be run:",
         *lines,

@@ -13,7 +13,9 @@ from nemo_plugins.runs import paths
 
 MADE = {"prune": "pruned", "distill": "distilled"}  # name of what a stage leaves, where it is not the stage's own
 ORDER = ("prune", "distill", "sft", "dpo", "grpo")  # recipes that leave a student's checkpoint, in the order of a chain
-OTHERS = ("convert", "eval", "report", "bench", "plan", "data", "pretrain", "search")  # leave no further model of their own
+OTHERS = ("convert", "eval", "report", "bench", "plan", "data", "pretrain", "search", "publish", "chat", "serve")  # no model's
+BESIDE = ("imatrix",)  # .gguf files that are no model
+ASIDE = re.compile(r"\.old-\d+$")  # what force=true has moved out of the way
 RECIPE = re.compile(r"recipes/(\w+)\.py")
 
 
@@ -42,14 +44,15 @@ class Stage:
 
 def stages(run: Path) -> list[Stage]:
     """The finished stages directly below a run's folder, in the order in which they began."""
-    found = [Stage(file.parent, json.loads(file.read_text())) for file in sorted(run.glob("*/summary.json"))]
+    files = [file for file in sorted(run.glob("*/summary.json")) if not ASIDE.search(file.parent.name)]
+    found = [Stage(file.parent, json.loads(file.read_text())) for file in files]
     return sorted(found, key=lambda stage: stage.summary.get("started", ""))
 
 
 def derived(cfg: Recipe) -> dict[str, str]:
     """The teacher, and each student that a stage of the run left, by name: checkpoints in a chain's order, then other folders.
 
-    A quantisation is any stage that leaves `hf` or a `.gguf` and is no conversion.
+    A quantisation is any stage that leaves Hugging Face folders or `.gguf` files and is no conversion.
     """
     found = {cfg.eval.teacher: cfg.model.path or ""}
     done = stages(paths.run_root(cfg))
@@ -57,13 +60,33 @@ def derived(cfg: Recipe) -> dict[str, str]:
     for stage in sorted(trained, key=lambda stage: ORDER.index(stage.recipe)):
         found[MADE.get(stage.name, stage.name)] = str(stage.output("checkpoint"))
     for stage in done:
-        if stage.recipe in (*ORDER, *OTHERS):
-            continue
-        files = {name: stage.folder / path for name, path in stage.summary.get("outputs", {}).items()}
-        kept = {name: path for name, path in files.items() if path.suffix == ".gguf" or (path / "config.json").is_file()}
-        for name, path in kept.items():
-            found[stage.name if len(kept) == 1 else f"{stage.name}-{name}"] = str(path)
+        if stage.recipe not in (*ORDER, *OTHERS):
+            found |= {name: str(path) for name, path in _formats(stage).items()}
     return found
+
+
+def _formats(stage: Stage) -> dict[str, Path]:
+    """What a stage like a quantisation left: Hugging Face folders and `.gguf` files, by format.
+
+    Those of another model than the run's student (`teacher-quantize`) bear its name before the format's.
+    """
+    files = {name: stage.folder / path for name, path in stage.summary.get("outputs", {}).items() if name not in BESIDE}
+    kept = {name: path for name, path in files.items() if path.suffix == ".gguf" or (path / "config.json").is_file()}
+    whose = stage.name.replace(stage.recipe, "").strip("-")
+    if list(kept) == ["hf"]:
+        return {stage.name: kept["hf"]}
+    return {f"{whose}-{name}" if whose else name: path for name, path in kept.items()}
+
+
+def described_by(path: Path) -> Path:
+    """The Hugging Face folder with a model's tokenizer and configuration: of a `.gguf`, the one that it was made from."""
+    if path.suffix != ".gguf":
+        return path
+    for folder in path.parents:
+        if (file := folder / "summary.json").is_file():
+            source = (json.loads(file.read_text()).get("source") or {}).get("path")
+            return Path(source) if source else path.parent
+    return path.parent
 
 
 def is_checkpoint(path: Path) -> bool:

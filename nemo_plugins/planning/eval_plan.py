@@ -72,7 +72,7 @@ def _numbers(cfg: Recipe) -> None:
         raise UserError(f"eval={made.suite} has no tasks")
     for name in made.models:
         if not name or "/" in name or name.startswith("."):
-            raise UserError(f"eval.models: {name!r} cannot name a folder", "expected e.g. eval.models={sft: runs/x/sft-hf/hf}")
+            raise UserError(f"eval.models: {name!r} cannot name a folder", "expected e.g. +eval.models={sft: runs/x/sft-hf/hf}")
     for path in made.heldout_text:
         if not paths.resolve(path).is_file():
             raise UserError(f"eval.heldout_text: no file {path}", "expected .jsonl or .jsonl.gz with a text field a line")
@@ -83,6 +83,9 @@ def _backend(cfg: Recipe, made: Plan) -> None:
     if backend is EvalBackend.vllm and find_spec("vllm") is None:
         made.need("device", lambda: _raise("eval.backend=vllm: vllm is not installed", "expected: pip install vllm, or hf"))
     if backend is EvalBackend.endpoint:
+        if find_spec("tenacity") is None:
+            lacks = ("eval.backend=endpoint: lm-eval wants the package tenacity for it", "expected: pip install tenacity")
+            made.need("device", lambda: _raise(*lacks))
         if not cfg.eval.endpoint.url:
             raise UserError(
                 "eval.backend=endpoint: eval.endpoint.url is not given", "expected e.g. http://node7:8000/v1/completions"
@@ -90,7 +93,7 @@ def _backend(cfg: Recipe, made: Plan) -> None:
         if len(cfg.eval.models) != 1:
             raise UserError(
                 f"eval.backend=endpoint serves one model, eval.models has {len(cfg.eval.models)}",
-                "expected one, whose folder has the tokenizer: eval.models={sft: <folder>}",
+                "expected one, whose folder has the tokenizer: +eval.models={sft: <folder>}",
             )
 
 
@@ -116,7 +119,7 @@ def _model(cfg: Recipe, made: Plan, name: str, given: str) -> None:
     key = f"eval.models.{name}"
     path = paths.local_weights(given) if given else None
     if path is None and given.endswith(".gguf") and paths.resolve(given).is_file():
-        return
+        path = subjects.described_by(paths.resolve(given))
     if path is None:
         said = paths.weights_missing(key, given) if given else f"{key} is not given"
         made.need("weights", lambda: _raise(*said.split("\n")))

@@ -37,6 +37,18 @@ def upstream() -> Path:
     return Path(found.submodule_search_locations[0]) / "tasks"
 
 
+def file_of(where: Path, name: str) -> Path:
+    """The file of a folder that defines a task.
+
+    Raises:
+        UserError: none does.
+    """
+    for file in sorted(where.rglob("*.yaml")):
+        if name in NAMES.findall(file.read_text("utf-8", "replace")):
+            return file
+    raise UserError(f"no file of {where} defines {name}")
+
+
 @cache
 def names(where: Path) -> frozenset[str]:
     """Names of the tasks and groups that the files of a folder define."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -154,14 +155,18 @@ def _source(run: Path, path: str) -> str:
     return "/".join(Path(path).parts[-2:])
 
 
-def speeds(made: Lineage) -> dict[str, float]:
-    """Tokens a second of each model, where a benchmark of the run measured it."""
-    found: dict[str, float] = {}
+def speeds(made: Lineage, models: Iterable[str], subject: str) -> dict[str, float]:
+    """Tokens a second of one stream, where a benchmark of the run measured them, by the names of an evaluation.
+
+    Args:
+        models: of the evaluation; a format that is one of them is that model.
+        subject: the student whose speed it is where the format is none of them.
+    """
+    names, found = set(models), {}
     for stage in made.stages.values():
-        measured = stage.summary.get("tokens_per_second")
-        if isinstance(measured, dict):
-            found |= {model: value for model, value in measured.items() if isinstance(value, (int, float))}
-        for model, block in (stage.summary.get("models") or {}).items():
-            if isinstance(block, dict) and isinstance(block.get("tokens_per_second"), (int, float)):
-                found[model] = block["tokens_per_second"]
+        rows = [row for row in stage.summary.get("rows", ()) if row.get("sequences") == 1 and not row.get("extrapolated")]
+        for row in rows if stage.recipe == "bench" else ():
+            if row.get("backend") == rows[0].get("backend"):
+                student = row["format"] if row["format"] in names else subject
+                found.setdefault("teacher" if row["model"] == "teacher" else student, row["tokens_per_second"]["median"])
     return found

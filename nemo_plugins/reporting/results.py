@@ -55,7 +55,7 @@ def read(path: Path, key: str) -> list[Measured]:
         found = _csv(path, text) if path.suffix == ".csv" else _json(path, json.loads(text))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{key}: {error}", EXPECTED) from None
-    if not any(one.scores for one in found):
+    if not any(values for one in found for values in one.scores.values()):
         raise UserError(f"{key}: no model with a number", EXPECTED)
     return found
 

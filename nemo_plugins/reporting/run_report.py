@@ -18,17 +18,19 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     root = runs.run_root(cfg)
     chain, evaluations = lineage.read(root), scores.read(root)
     others = [one for path in cfg.report.results for one in results.read(runs.resolve(path), path)]
-    plots, speeds = run.folder / "plots", lineage.speeds(chain)
+    plots, timed = run.folder / "plots", False
     lead = [scores.verdict(made) for made in evaluations] or ["No evaluation of this run has been made yet."]
     sections: list[Section] = []
     for made in evaluations:
+        speeds = lineage.speeds(chain, made.models, _unquantised(made))
         sections += scores.sections(made, plots, speeds)
+        timed = timed or bool(speeds)
     for made in evaluations:
         sections += scores.generations(made, cfg.report.generations)
     sections += quoted_sections()
     sections += result_sections(others)
     sections += lineage.sections(chain)
-    sections += [not_run(cfg, chain, evaluations, bool(others), bool(speeds)), lineage.versions(chain), _commands(chain)]
+    sections += [not_run(cfg, chain, evaluations, bool(others), timed), lineage.versions(chain), _commands(chain)]
     for stage in chain.stages.values():
         run.input(stage.folder / "summary.json")
     for path in cfg.report.results:
@@ -44,6 +46,11 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     run.finish(
         outputs, next=f"look at {html}", stages=list(chain.stages), evaluations=[made.folder.name for made in evaluations]
     )
+
+
+def _unquantised(made: scores.Evaluation) -> str:
+    """The last model of an evaluation whose weights are not quantised."""
+    return next((name for name in reversed(made.models) if not made.models[name].get("quantised")), made.summary["subject"])
 
 
 def quoted_sections() -> list[Section]:

@@ -102,7 +102,7 @@ KEYS = {
     },
     "eval": {
         "eval=laptop|open_pl|english": "the suite: offline probes (default), the Polish leaderboard's tasks, English",
-        "eval.models={NAME: DIR}": "Hugging Face folders or NeMo checkpoints (default: the teacher and what the run left)",
+        "+eval.models={NAME: DIR}": "Hugging Face folders or NeMo checkpoints (default: the teacher and what the run left)",
         "eval.only=[TASK], eval.limit=N": "some tasks of the suite; the first N items of each",
         "eval.num_fewshot=N, eval.chat_template=true|false": "how the models are asked",
         "eval.task_path=DIR": "task definitions that are not lm-eval's own; the plan says how to get them",
@@ -161,7 +161,7 @@ EXAMPLES = {
     "grpo": ("+model=tiny_pl experiment=laptop", "+model=tiny_pl experiment=laptop grpo.kind=dr_grpo run.stage=grpo-dr"),
     "eval": (
         "+model=tiny_pl experiment=laptop",
-        "+model=tiny_pl 'eval.models={mine: folder/of/mine}' eval.limit=20",
+        "+model=tiny_pl '+eval.models={mine: folder/of/mine}' eval.limit=20",
         "+model=bielik11b eval=open_pl eval.task_path=tasks dry_run=true",
     ),
     "report": ("+model=tiny_pl experiment=laptop", "+model=tiny_pl experiment=laptop report.results=[bfcl.csv]"),

@@ -50,6 +50,8 @@ SHORT = (
     "+grpo.rewards.boxed_math.length=0.5",  # what a model of a few steps can be told apart by
     "+grpo.rewards.multiple_choice.length=0.5",
     "+grpo.options.length.limit=8",
+    "eval.limit=2",
+    "eval.resamples=100",
 )
 # a calibration of four micro-batches whose numbers can be held against another library's
 MEASURED = (

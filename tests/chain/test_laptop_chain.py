@@ -13,7 +13,7 @@ from nemo_plugins.reporting import chain
 
 STAGES = (
     "convert-import", "prune", "distill", "convert-export", "sft", "dpo", "aligned-export",
-    "random/prune", "random/distill", "scratch/pretrain",
+    "random/prune", "random/distill", "scratch/pretrain", "eval", "report",
 )  # fmt: skip
 
 

@@ -33,12 +33,20 @@ def test_models_are_what_the_stages_left_in_the_order_of_a_chain(tmp_path):
         stage(run, name, recipe, number, {"checkpoint": "checkpoint"})
     stage(run, "convert-import", "convert", 7, {"checkpoint": "checkpoint"})
     stage(run, "convert-export", "convert", 8, {"hf": "hf"}, (str(run / "grpo" / "checkpoint"),))
-    stage(run, "quantize-fp8", "quantize", 9, {"hf": "hf"})
+    left = stage(run, "quantize", "quantize", 9, {"fp8": "fp8", "imatrix": "imatrix", "q8_0": "q8_0"})
+    summary = json.loads((left / "summary.json").read_text()) | {"source": {"path": "/the/source"}}
+    summary["outputs"] |= {"q8_0": "gguf/m.gguf", "imatrix": "gguf/imatrix.gguf"}
+    (left / "summary.json").write_text(json.dumps(summary))
+    stage(run, "teacher-quantize", "quantize", 9, {"fp8": "fp8"})
+    stage(run, "publish", "publish", 12, {"x": "x"})
     stage(run / "random", "distill", "distill", 10, {"checkpoint": "checkpoint"})
+    stage(run, "sft.old-1", "sft", 11, {"checkpoint": "checkpoint"})
     (run / "sft-unfinished").mkdir()
     found = subjects.derived(cfg)
-    assert list(found) == ["teacher", "pruned", "distilled", "sft", "dpo", "dpo-plain", "grpo", "quantize-fp8"]
+    assert list(found) == ["teacher", "pruned", "distilled", "sft", "dpo", "dpo-plain", "grpo", "fp8", "q8_0",
+                           "teacher-fp8"]  # fmt: skip
     assert found["teacher"] == "assets/tiny_pl" and found["grpo"] == str(run / "grpo" / "checkpoint")
+    assert found["q8_0"].endswith("quantize/gguf/m.gguf") and subjects.described_by(Path(found["q8_0"])) == Path("/the/source")
     assert subjects.export_of(run, run / "grpo" / "checkpoint") == run / "convert-export" / "hf"
     assert subjects.export_of(run, run / "sft" / "checkpoint") is None
 

@@ -143,7 +143,15 @@ def test_tab_completion_knows_the_models(call, tmp_path):
     assert "+model=tiny_pl" in done.stdout.split()
 
 
-@pytest.mark.parametrize("command", [("prune", "+model=bielik11b", "dry_run=true"), ("plan", "+model=bielik11b")])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("prune", "+model=bielik11b", "dry_run=true"),
+        ("plan", "+model=bielik11b"),
+        ("eval", "+model=bielik11b", "eval=english", "dry_run=true"),
+        ("report", "+model=tiny_pl", "dry_run=true"),
+    ],
+)
 def test_nothing_heavy_is_imported_before_validation(tmp_path, command):
     recipe, *arguments = command
     script = (

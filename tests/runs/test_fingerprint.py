@@ -16,6 +16,7 @@ def test_content_names_and_sizes_count_and_times_do_not(tmp_path):
     first = fingerprint(tmp_path)
     os.utime(file, (1, 1))
     (tmp_path / ".lock").write_text("7")
+    (tmp_path / "README.md").write_text("a model card, written when all is done")
     assert fingerprint(tmp_path) == first
     file.rename(tmp_path / "b.txt")
     assert fingerprint(tmp_path) != first
