@@ -77,8 +77,8 @@ def card(cfg: Recipe, source: HfFolder, *, relation: str, base: str | None, tags
     made = "Made with NVIDIA NeMo by pruning and distillation, the recipe of Bielik-Minitron (arXiv 2603.11881)"
     parts = [
         f"# {asked.title or asked.repository.split('/')[1]}",
-        f"{sizes.parameters():,} parameters: {sizes.num_layers} layers, hidden {sizes.hidden_size}, FFN {sizes.ffn_hidden_size}, "
-        f"{head_dim}, vocabulary {sizes.vocab_size}, context {sizes.context_length}. {made}"
+        f"{sizes.parameters():,} parameters: {sizes.num_layers} layers, hidden {sizes.hidden_size}, "
+        f"FFN {sizes.ffn_hidden_size}, {head_dim}, vocabulary {sizes.vocab_size}, context {sizes.context_length}. {made}"
         + (f", from [{origin}](https://huggingface.co/{origin})." if origin else "."),
         *body,
         *history(cfg),

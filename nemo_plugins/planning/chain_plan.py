@@ -10,6 +10,7 @@ from nemo_plugins.configs.schema import Recipe, StageConfig
 from nemo_plugins.configs.store import options
 from nemo_plugins.planning import (
     alignment_plan,
+    bench_plan,
     convert_plan,
     distill_plan,
     grpo_plan,
@@ -31,6 +32,7 @@ PLANS: dict[str, Callable[[Recipe], Plan]] = {
     "dpo": alignment_plan.dpo,
     "grpo": grpo_plan.plan,
     "quantize": quantize_plan.plan,
+    "bench": bench_plan.plan,
 }
 HANDED_ON_NOT = ("run.name", "run.stage", "dry_run")  # the chain gives each stage its own
 

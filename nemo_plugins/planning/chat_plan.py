@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nemo_plugins.configs.schema import Recipe
-from nemo_plugins.planning import checks, quantize_plan, weights
+from nemo_plugins.configs.schema import Recipe, Target
+from nemo_plugins.planning import bench_plan, checks, quantize_plan, weights
 from nemo_plugins.planning.plan import Plan, Table
 from nemo_plugins.runs import paths
 from nemo_plugins.runs.errors import UserError
@@ -31,6 +31,29 @@ def plan(cfg: Recipe) -> Plan:
     rows = [("model", found or "not here"), ("/compare with", chat.compare or cfg.model.path)]
     made.tables.append(Table("Dialogue", [*rows, ("system prompt", system(cfg) or "none")], numbers=False))
     return made
+
+
+def serve(cfg: Recipe) -> Plan:
+    """Validate a server: as a dialogue, of a GGUF file. Raises UserError naming the key."""
+    made = plan(cfg)
+    if not 1 <= cfg.chat.port <= 65535 or cfg.chat.parallel < 1:
+        raise UserError(f"chat.port={cfg.chat.port}, chat.parallel={cfg.chat.parallel}: expected a port and at least 1")
+    made.missing = [missing for missing in made.missing if missing.kind != "earlier"]
+    made.need("earlier", lambda: gguf(cfg))
+    made.title = f"serve {cfg.chat.model or cfg.run.name} at http://{cfg.chat.host}:{cfg.chat.port}/v1"
+    return made
+
+
+def gguf(cfg: Recipe) -> Path:
+    """The GGUF file to serve: `chat.model`, else the run's Q4_K_M. Raises UserError."""
+    if not cfg.chat.model:
+        return bench_plan.gguf(cfg, "student", Target.q4_k_m)
+    where = Path(locate(cfg.chat.model, "chat.model"))
+    if not where.is_file():
+        raise UserError(
+            f"chat.model: {cfg.chat.model} is no GGUF file", "expected what recipes/quantize.py writes; vLLM serves folders"
+        )
+    return where
 
 
 def system(cfg: Recipe) -> str:

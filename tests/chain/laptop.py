@@ -34,6 +34,13 @@ SHORT = (
     "dpo.warmup_steps=1",
     "dpo.checkpoint_every=2",
     "dpo.validate_every=2",
+    "export.imatrix.windows=2",
+    "export.verify.windows=1",
+    "export.verify.prompts=3",
+    "export.verify.new_tokens=8",
+    "bench.prompt_tokens=16",
+    "bench.new_tokens=8",
+    "bench.repetitions=2",
 )
 # a calibration of four micro-batches whose numbers can be held against another library's
 MEASURED = (

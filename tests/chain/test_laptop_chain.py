@@ -13,6 +13,7 @@ from nemo_plugins.reporting import chain
 
 STAGES = (
     "convert-import", "prune", "distill", "convert-export", "sft", "dpo", "aligned-export",
+    "quantize", "teacher-quantize", "bench",
     "random/prune", "random/distill", "scratch/pretrain",
 )  # fmt: skip
 

@@ -9,7 +9,22 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-RECIPES = ("plan", "convert", "prune", "search", "distill", "pretrain", "sft", "dpo", "grpo", "quantize", "minitron")
+RECIPES = (
+    "plan",
+    "convert",
+    "prune",
+    "search",
+    "distill",
+    "pretrain",
+    "sft",
+    "dpo",
+    "grpo",
+    "quantize",
+    "bench",
+    "chat",
+    "publish",
+    "minitron",
+)
 LIMIT = 2.0  # seconds that a mistake may cost
 
 
