@@ -131,6 +131,9 @@ class ChatConfig:
     temperature: float = 0.7  # 0: the likeliest token
     top_p: float = 0.95
     context: int | None = None  # tokens; default: the model's, at most 8192
+    host: str = "127.0.0.1"  # of the server: this machine alone
+    port: int = 8080
+    parallel: int = 2  # dialogues that the server answers side by side
 
 
 @dataclass

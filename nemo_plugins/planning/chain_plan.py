@@ -11,6 +11,7 @@ from nemo_plugins.configs.schema import Recipe, StageConfig
 from nemo_plugins.configs.store import options
 from nemo_plugins.planning import (
     alignment_plan,
+    bench_plan,
     convert_plan,
     distill_plan,
     eval_plan,
@@ -36,6 +37,7 @@ PLANS: dict[str, Callable[[Recipe], Plan]] = {
     "quantize": quantize_plan.plan,
     "eval": eval_plan.plan,
     "report": report_plan.plan,
+    "bench": bench_plan.plan,
 }
 HANDED_ON_NOT = ("run.name", "run.stage", "dry_run")  # the chain gives each stage its own
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from nemo_plugins.configs.schema import Format, Recipe
-from nemo_plugins.planning import checks, decode, devices, estimate, memory, tables, training_plan
+from nemo_plugins.planning import checks, decode, devices, estimate, fit, memory, tables, training_plan
 from nemo_plugins.planning.budget import gigabytes
 from nemo_plugins.planning.estimate import MFUS, PAPER, SEQ_LENGTHS, TRAINING_PASSES, Estimate
 from nemo_plugins.planning.plan import Plan, Table, gib
@@ -34,6 +34,7 @@ def plan(cfg: Recipe) -> Plan:
     if estimate.Paper.is_same(teacher, PAPER.teacher):
         made.tables += papers_hours(made_of)
     made.tables += [disk(made_of), serving(made_of), speed(made_of)]
+    made.tables.append(fit.table([("teacher", teacher), ("student", student)], made_of.context))
     made.warnings += _does_not_fit(made_of, cfg)
     made.sizes = f"{made_of.gpu_hours:,.0f} GPU-hours"
     return made

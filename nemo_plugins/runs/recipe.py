@@ -48,6 +48,7 @@ def recipe(
     chain: bool = False,
     before: Callable[[Recipe], None] | None = None,
     alone: Callable[[Recipe], bool] = lambda cfg: False,
+    writes: bool = True,
 ) -> Callable[[Main], Callable[[], None]]:
     """Make `main(cfg, run)` a command.
 
@@ -60,6 +61,7 @@ def recipe(
         before: called once, before any worker starts, where this is a plain call rather than one process of a job.
         alone: whether it works in this process alone: `platform` is what it reckons or starts others with.
         chain: the recipe runs other recipes: its folder is the run's own, without configuration and summary.
+        writes: false for a recipe that only shows something: it has no folder, and any process may run it any time.
     """
 
     def decorate(main: Main) -> Callable[[], None]:
@@ -70,6 +72,8 @@ def recipe(
         def job(composed: DictConfig) -> int:
             cfg = prepare(composed)
             folder = None if chain else cfg.run.stage or (stage(cfg) if stage else name)
+            if not writes:
+                return _show(main, plan, cfg, Run(cfg, name, None, reads))
             return _stage(main, plan, cfg, Run(cfg, name, folder, reads), resumable, before, alone(cfg))
 
         return command
@@ -168,6 +172,29 @@ def _stage(
             run.put_aside()
         return workers.start(cfg.platform, [*sys.argv, "force=false"])
     return _work(main, cfg, run, resumable)
+
+
+def _show(main: Main, plan: Callable[[Recipe], Plan], cfg: Recipe, run: Run) -> int:
+    """A recipe without a folder."""
+    made = plan(cfg)
+    if cfg.dry_run:
+        output.plan(made)
+        return DONE
+    if made.missing:
+        raise UserError(*(missing.text for missing in made.missing))
+    try:
+        main(cfg, run)
+    except UserError:
+        raise
+    except KeyboardInterrupt as stop:
+        output.error(f"{run.recipe}: ended ({stop or 'interrupted'})")
+        return FAILED
+    except Failed as failed:
+        output.error(str(failed))
+        return FAILED
+    except Exception:
+        return _failed()
+    return DONE
 
 
 def _work(main: Main, cfg: Recipe, run: Run, resumable: bool) -> int:

@@ -123,6 +123,34 @@ KEYS = {
         "export.pad_vocabulary=true": "rows of the embedding beyond the tokenizer are padding",
         "export.name=NAME, export.device=cpu|cuda": "of the files; where the reference runs",
     },
+    "bench": {
+        "bench.backends=[llama_cpp,transformers,endpoint]": "what runs the models",
+        "bench.formats=[f16,q8_0,q4_k_m]": "of llama_cpp: what the run's quantize and teacher-quantize left",
+        "bench.teacher=DIR, bench.student=DIR, .teacher_gguf=DIR, .student_gguf=DIR": "other folders",
+        "bench.teacher_server.url=URL, bench.student_server.url=URL, .model=NAME": "of endpoint",
+        "bench.shapes=NAME,NAME, bench.layers=N": "random weights of models' sizes, N layers of the first, and extrapolated",
+        "bench.prompt_tokens=N, bench.new_tokens=N, bench.concurrency=[1,2]": "a prompt, an answer, streams side by side",
+        "bench.warmup=N, bench.repetitions=N, platform.threads=N": "how often; CPU threads",
+        "bench.device=NAME": "a file of conf/device/, for the bound in tokens a second",
+    },
+    "chat": {
+        "chat.model=PATH|URL": "run folder, Hugging Face folder, GGUF file or server (default: the run's latest export)",
+        "chat.compare=PATH|URL": "what answers beside it with /compare (default: the teacher)",
+        "chat.system=TEXT": "default: the language's; '' for none",
+        "chat.temperature=X, chat.top_p=X, chat.new_tokens=N, chat.context=N": "how it answers (temperature 0: greedily)",
+    },
+    "serve": {
+        "chat.model=FILE": "a GGUF file (default: the run's Q4_K_M)",
+        "chat.port=N, chat.host=ADDRESS": "where it listens (8080, this machine alone)",
+        "chat.context=N, chat.parallel=N, platform.threads=N": "tokens of a dialogue; dialogues side by side; CPU threads",
+    },
+    "publish": {
+        "publish.repository=OWNER/NAME": "of the hub",
+        "publish.licence=NAME": "of the weights, as the hub spells it",
+        "publish.base_model=OWNER/NAME": "what it was made from (default: model.path where it is on the hub)",
+        "publish.formats=[q8_0,q4_k_m,fp8]": "of the run's quantize, in folders of their own",
+        "publish.push=true, publish.private=false": "send them with the token in HF_TOKEN; for everyone to see",
+    },
     "minitron": {
         "experiment=NAME": "the chain: its stages, sizes and baselines",
         "prune.…=, distill.…=": "handed on to every stage",
@@ -170,6 +198,16 @@ EXAMPLES = {
         "+model=from_hf model.path=DIR export.source=DIR export.formats=[q8_0,q4_k_m] data.heldout=[text.jsonl.gz]",
         "+model=tiny_pl export.source=assets/tiny_pl run.stage=teacher-quantize",
     ),
+    "bench": (
+        "+model=tiny_pl experiment=laptop",
+        "+model=bielik11b bench.shapes=bielik11b,bielik7b bench.formats=[f16,q4_k_m]",
+    ),
+    "chat": (
+        "+model=tiny_pl experiment=laptop",
+        "+model=tiny_pl chat.model=http://127.0.0.1:8080/v1 chat.temperature=0",
+    ),
+    "serve": ("+model=tiny_pl experiment=laptop", "+model=tiny_pl chat.model=my-Q4_K_M.gguf chat.port=9000"),
+    "publish": ("+model=tiny_pl experiment=laptop publish.repository=me/tiny publish.licence=mit dry_run=true",),
     "minitron": ("+model=tiny_pl experiment=laptop", "+model=bielik11b experiment=minitron_7b dry_run=true"),
 }
 

@@ -166,43 +166,47 @@ def gguf_architecture(reader) -> Architecture:
 def _shapes(cfg: Recipe, run: runs.Run) -> list[dict]:
     """Random weights of the shapes; the rows of whole models are extrapolated and marked."""
     shapes, rows = bench_plan.shapes(cfg), []
+    context = cfg.bench.prompt_tokens + cfg.bench.new_tokens // 2
     for number, target in enumerate(cfg.bench.formats, 1):
-        note = run.folder / f"shapes-{target.value}.json"
-        if not note.is_file():
-            write(note, json.dumps(_shapes_case(cfg, run.folder, shapes, target), indent=1) + "\n")
-        rows += json.loads(note.read_text())
+        measured = {}
+        for size in ("built", "half"):
+            note = run.folder / f"{target.value}-{size}.json"
+            if not note.is_file():
+                write(note, json.dumps(_shapes_case(cfg, run.folder, shapes, target, size), indent=1) + "\n")
+            measured[size] = json.loads(note.read_text())
+        by_name = {shape.name: shape for shape in shapes}
+        rows += [
+            extrapolated(by_name[large["model"]], target, large, small, context)
+            for large, small in zip(measured["built"], measured["half"], strict=True)
+        ]
+        rows += [*measured["built"], *measured["half"]]
         runs.say(f"[{number}/{len(cfg.bench.formats)}] {line(rows, Backend.llama_cpp.value, target)}")
     return rows
 
 
-def _shapes_case(cfg: Recipe, folder: Path, shapes: list[Shape], target: Target) -> list[dict]:
-    bench, measured = cfg.bench, {}
+def _shapes_case(cfg: Recipe, folder: Path, shapes: list[Shape], target: Target, size: str) -> list[dict]:
+    """All shapes with as many layers as `size` (a field of `Shape`) has, timed in turns."""
+    bench, files = cfg.bench, []
     case = {"backend": Backend.llama_cpp.value, "format": target.value}
-    for size in ("built", "half"):
-        models, sizes, files = {}, {}, []
-        try:
-            for shape in shapes:
-                file = folder / f".random-{shape.name}-{size}.gguf"
-                random_gguf.write(file, model := getattr(shape, size), target, cfg.run.seed)
-                files.append(file)
-                asked = {"backend": "llama_cpp", "path": str(file), "context": bench.prompt_tokens + bench.new_tokens}
-                asked |= {"sequences": max(bench.concurrency), "threads": runs.threads(cfg)}
-                models[shape.name] = Process(asked, folder / "log.txt")
-                sizes[shape.name] = (random_gguf.bytes_per_token(model, target), model)
-            where = {shape.name: f"random weights, {getattr(shape, size).num_layers} layers" for shape in shapes}
-            measured[size] = _rows(cfg, models, case, where, sizes)
-        finally:
-            for model in models.values():
-                model.close()
-            for file in files:
-                file.unlink(missing_ok=True)
-    whole = [
-        extrapolated(shape, target, large, small, bench.prompt_tokens + bench.new_tokens // 2)
-        for large, small in zip(measured["built"], measured["half"], strict=True)
-        for shape in shapes
-        if shape.name == large["model"]
-    ]
-    return [*whole, *measured["built"], *measured["half"]]
+    models: dict[str, Process] = {}
+    sizes: dict[str, tuple[int, Architecture | None]] = {}
+    try:
+        for shape in shapes:
+            file = folder / f".random-{shape.name}.gguf"
+            files.append(file)
+            model = getattr(shape, size)
+            random_gguf.write(file, model, target, cfg.run.seed)
+            asked = {"backend": "llama_cpp", "path": str(file), "context": bench.prompt_tokens + bench.new_tokens}
+            asked |= {"sequences": max(bench.concurrency), "threads": runs.threads(cfg)}
+            models[shape.name] = Process(asked, folder / "log.txt")
+            sizes[shape.name] = (random_gguf.bytes_per_token(model, target), model)
+        where = {shape.name: f"random weights, {getattr(shape, size).num_layers} layers" for shape in shapes}
+        return _rows(cfg, models, case, where, sizes)
+    finally:
+        for model in models.values():
+            model.close()
+        for file in files:
+            file.unlink(missing_ok=True)
 
 
 def extrapolated(shape: Shape, target: Target, large: dict, small: dict, context: int) -> dict:

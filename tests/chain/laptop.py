@@ -52,6 +52,13 @@ SHORT = (
     "+grpo.options.length.limit=8",
     "eval.limit=2",
     "eval.resamples=100",
+    "export.imatrix.windows=2",
+    "export.verify.windows=1",
+    "export.verify.prompts=3",
+    "export.verify.new_tokens=8",
+    "bench.prompt_tokens=16",
+    "bench.new_tokens=8",
+    "bench.repetitions=2",
 )
 # a calibration of four micro-batches whose numbers can be held against another library's
 MEASURED = (

@@ -12,8 +12,8 @@ from nemo_plugins.data.module import Windows
 from nemo_plugins.reporting import chain
 
 STAGES = (
-    "convert-import", "prune", "distill", "convert-export", "sft", "dpo", "aligned-export",
-    "random/prune", "random/distill", "scratch/pretrain", "eval", "report",
+    "convert-import", "prune", "distill", "convert-export", "sft", "dpo", "grpo", "aligned-export",
+    "quantize", "teacher-quantize", "bench", "random/prune", "random/distill", "scratch/pretrain", "eval", "report",
 )  # fmt: skip
 
 

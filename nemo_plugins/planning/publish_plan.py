@@ -1,0 +1,78 @@
+"""What a publication would hold, and whether it may be sent."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from nemo_plugins.configs.schema import Recipe, Target
+from nemo_plugins.planning import bench_plan, checks, quantize_plan
+from nemo_plugins.planning.plan import Plan, Table, gib
+from nemo_plugins.runs import paths
+from nemo_plugins.runs.errors import UserError
+
+REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
+TOKEN = "HF_TOKEN"
+
+
+def plan(cfg: Recipe) -> Plan:
+    """Validate a publication. Raises UserError naming the key."""
+    asked = cfg.publish
+    checks.single_process(cfg.platform, "a publication")
+    if not asked.repository or not REPOSITORY.fullmatch(asked.repository):
+        raise UserError(f"publish.repository={asked.repository}", "expected owner/name, as the hub has it")
+    if not asked.licence or not LICENCE.fullmatch(asked.licence):
+        raise UserError(
+            f"publish.licence={asked.licence}",
+            "expected the licence of the weights as the hub spells it, e.g. apache-2.0; "
+            "it is the base model's unless that allows another",
+        )
+    if asked.base_model and not REPOSITORY.fullmatch(asked.base_model):
+        raise UserError(f"publish.base_model={asked.base_model}", "expected owner/name of a model on the hub")
+    if wrong := [target.value for target in asked.formats if target not in quantize_plan.GGUF and target is not Target.fp8]:
+        raise UserError(f"publish.formats: {wrong[0]}", "expected GGUF formats and fp8")
+    made = Plan(f"publish {asked.repository}" + ("" if asked.push else ": the folder is made, nothing is sent"))
+    folder = made.need("earlier", lambda: quantize_plan.read(cfg))
+    files = [("weights", folder.path if folder else "not here")]
+    files += [
+        (target.value, made.need("earlier", lambda target=target: quantised(cfg, target)) or "not here")
+        for target in asked.formats
+    ]
+    if asked.push:
+        made.need("token", _token)
+    size = sum(file.stat().st_size for file in folder.path.glob("*.safetensors")) if folder else 0
+    made.tables.append(Table("Holds", files, numbers=False))
+    made.tables.append(
+        Table(
+            "Says",
+            [
+                ("repository", f"{asked.repository}{' (private)' if asked.private else ''}"),
+                ("licence", asked.licence),
+                ("base model", base_model(cfg) or "none"),
+                ("weights", gib(size)),
+            ],
+            numbers=False,
+        )
+    )
+    return made
+
+
+def base_model(cfg: Recipe) -> str | None:
+    """Hub id of what this model was made from."""
+    if cfg.publish.base_model:
+        return cfg.publish.base_model
+    return cfg.model.path if cfg.model.path and paths.is_hub_id(cfg.model.path) else None
+
+
+def quantised(cfg: Recipe, target: Target) -> Path:
+    """A format that the run's quantisation left. Raises UserError."""
+    if target in quantize_plan.GGUF:
+        return bench_plan.gguf(cfg, "student", target)
+    return paths.earlier(cfg, "quantize", target.value)
+
+
+def _token() -> None:
+    if not os.environ.get(TOKEN):
+        raise UserError(f"publish.push=true: no token in {TOKEN}", f"expected a token that may write: export {TOKEN}=…")

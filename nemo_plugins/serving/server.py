@@ -1,0 +1,44 @@
+"""llama.cpp's own server (xllamacpp's build of it) on one GGUF file: OpenAI-compatible, of this machine alone unless told."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from nemo_plugins.runs import output
+from nemo_plugins.runs.errors import Failed
+
+LONGEST = 8192  # tokens of context where none are asked for
+
+
+def run(file: Path, *, host: str, port: int, context: int | None, parallel: int, threads: int) -> None:
+    """Serve until this process is told to stop.
+
+    Raises:
+        Failed: the port is taken, or llama.cpp cannot load the file.
+    """
+    import gguf
+    import xllamacpp
+
+    trained = gguf.GGUFReader(file).fields.get("llama.context_length")
+    context = context or min(LONGEST, int(trained.contents()) if trained else LONGEST)
+    params = xllamacpp.CommonParams()
+    params.model.path = str(file)
+    params.model_alias = {file.stem}
+    params.n_ctx, params.n_parallel = context * parallel, parallel
+    params.hostnames, params.port = [host], port
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+    params.offline, params.warmup = True, False
+    try:
+        server = xllamacpp.Server(params)
+    except RuntimeError as error:
+        raise Failed(
+            f"llama.cpp's server does not start on {file}: {error}", f"is port {port} free, and the file whole?"
+        ) from None
+    output.say(f"{file.name} at {server.listening_address}/v1, {parallel} dialogues of {context} tokens; Ctrl-C ends it")
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        output.say("ended")
+    finally:
+        del server

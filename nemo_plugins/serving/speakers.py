@@ -1,0 +1,191 @@
+"""Models that answer a dialogue, word by word: the same interface over transformers, llama.cpp and a server."""
+
+from __future__ import annotations
+
+import codecs
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from nemo_plugins.runs.errors import UserError
+
+Messages = Sequence[dict[str, str]]
+LOST = "\ufffd"
+START, END = "<|im_start|>", "<|im_end|>"
+LONGEST = 8192  # tokens of context where none are asked for
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How answers are drawn: at most so many tokens, greedily at temperature 0."""
+
+    new_tokens: int
+    temperature: float
+    top_p: float
+    seed: int = 0
+
+
+class Speaker(Protocol):
+    """A model in a dialogue."""
+
+    name: str
+
+    def room(self, messages: Messages) -> int | None:
+        """Tokens of the context that are left behind the messages; None: not known."""
+
+    def say(self, messages: Messages, manner: Manner) -> Iterator[str]:
+        """The answer, a piece of text a token; an empty piece is a part of a character."""
+
+
+class LlamaCppSpeaker:
+    """A GGUF file in llama.cpp. What the cache holds of the dialogue is not read again."""
+
+    def __init__(self, path: Path, context: int | None, threads: int):
+        from nemo_plugins.serving.llama_cpp import LlamaCpp
+
+        self.name = path.name
+        model = LlamaCpp(path, context=context or LONGEST, threads=threads)
+        if context is None and model.context_length < LONGEST:
+            longest = model.context_length
+            model.close()
+            model = LlamaCpp(path, context=longest, threads=threads)
+        self.model = model
+        template = model.metadata.get("tokenizer.chat_template", "")
+        if START not in template:
+            raise UserError(f"{path}: its chat template is not ChatML", "expected a model aligned by this repository's recipes")
+        self.begin = [int(model.metadata["tokenizer.ggml.bos_token_id"])] if "bos_token" in template else []
+        [self.start], [self.end] = model.tokenize(START), model.tokenize(END)
+
+    def ids(self, messages: Messages) -> list[int]:
+        """Tokens of the dialogue and the assistant's turn begun; no text of a message becomes a control token."""
+        found = list(self.begin)
+        for message in messages:
+            text = self.model.tokenize(f"{message['role']}\n{message['content']}", special=False)
+            found += [self.start, *text, self.end, *self.model.tokenize("\n", special=False)]
+        return [*found, self.start, *self.model.tokenize("assistant\n", special=False)]
+
+    def room(self, messages: Messages) -> int:
+        return self.model.context - len(self.ids(messages))
+
+    def say(self, messages: Messages, manner: Manner) -> Iterator[str]:
+        drawn = self.model.stream(
+            self.ids(messages),
+            new_tokens=manner.new_tokens,
+            temperature=manner.temperature,
+            top_p=manner.top_p,
+            seed=manner.seed,
+        )
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        for token in drawn:
+            yield decoder.decode(self.model.pieces([token]))
+        yield decoder.decode(b"", final=True)
+
+
+class TransformersSpeaker:
+    """A Hugging Face folder in transformers, in its own type on a GPU and in fp32 on a CPU."""
+
+    def __init__(self, folder: Path, context: int | None, threads: int):
+        warnings.simplefilter("ignore", FutureWarning)  # torch's own, about packages that it finds
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        from nemo_plugins.data.chat.template import ChatTemplate
+
+        torch.set_num_threads(threads)
+        self.torch, self.name = (
+            torch,
+            folder.parent.parent.name + "/" + folder.parent.name if folder.name == "hf" else folder.name,
+        )
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        known = {"local_files_only": True, "trust_remote_code": False}
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, **known)
+        dtype = "auto" if self.device == "cuda" else torch.float32
+        self.model = (
+            AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, **known).to(self.device).eval()
+        )
+        self.template = ChatTemplate(self.tokenizer, self.model.config.vocab_size)
+        self.context = context or min(LONGEST, self.model.config.max_position_embeddings)
+        ends = self.model.generation_config.eos_token_id
+        self.ends = {*(ends if isinstance(ends, list) else [ends]), self.template.end}
+
+    def room(self, messages: Messages) -> int:
+        return self.context - len(self.template.ids(messages, add_generation_prompt=True))
+
+    def say(self, messages: Messages, manner: Manner) -> Iterator[str]:
+        prompt = self.template.ids(messages, add_generation_prompt=True)
+        shown, drawn = "", []
+        for token in self._draw(prompt, manner):
+            drawn.append(token)
+            text = self.tokenizer.decode(drawn, skip_special_tokens=True)
+            if text.endswith(LOST):  # a part of a character
+                yield ""
+                continue
+            yield text[len(shown) :]
+            shown = text
+
+    def _draw(self, prompt: list[int], manner: Manner) -> Iterator[int]:
+        torch = self.torch
+        chance = torch.Generator(self.device).manual_seed(manner.seed)
+        with torch.inference_mode():
+            cache, ids = None, torch.tensor([prompt], device=self.device)
+            for _ in range(min(manner.new_tokens, self.context - len(prompt))):
+                out = self.model(ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+                cache, logits = out.past_key_values, out.logits[0, -1].float()
+                token = int(logits.argmax()) if manner.temperature <= 0 else self._sample(logits, manner, chance)
+                if token in self.ends:
+                    return
+                yield token
+                ids = torch.tensor([[token]], device=self.device)
+
+    def _sample(self, logits, manner: Manner, chance) -> int:
+        """Nucleus sampling: the likeliest tokens that together have `top_p`."""
+        chances, order = (logits / manner.temperature).softmax(-1).sort(descending=True)
+        chances = chances.masked_fill(chances.cumsum(-1) - chances >= manner.top_p, 0.0)
+        return int(order[self.torch.multinomial(chances, 1, generator=chance)])
+
+
+class EndpointSpeaker:
+    """A model behind an OpenAI-compatible server."""
+
+    def __init__(self, url: str):
+        from nemo_plugins.serving.endpoint import Endpoint
+
+        self.name, self.server = url, Endpoint(url)
+
+    def room(self, messages: Messages) -> None:
+        return None
+
+    def say(self, messages: Messages, manner: Manner) -> Iterator[str]:
+        return self.server.chat(
+            list(messages), new_tokens=manner.new_tokens, temperature=manner.temperature, top_p=manner.top_p
+        )
+
+
+def open_speaker(where: str, context: int | None, threads: int) -> Speaker:
+    """What answers at a place that `chat_plan.locate` found. Raises UserError."""
+    if where.startswith(("http://", "https://")):
+        return EndpointSpeaker(where)
+    path = Path(where)
+    return LlamaCppSpeaker(path, context, threads) if path.is_file() else TransformersSpeaker(path, context, threads)
+
+
+def fitting(messages: Messages, speaker: Speaker, wanted: int) -> tuple[list[dict[str, str]], int]:
+    """The dialogue without its oldest turns where the context has no room for an answer, and how many turns went.
+
+    Raises:
+        UserError: not even the last message fits.
+    """
+    kept = list(messages)
+    first = 1 if kept and kept[0]["role"] == "system" else 0
+    while (room := speaker.room(kept)) is not None and room < min(wanted, 16):
+        if len(kept) - first <= 1:
+            raise UserError("this message is longer than the context", "shorten it, or raise chat.context")
+        del kept[first : first + 2]  # a question with its answer
+    return kept, len(messages) - len(kept)
+
+
+def text_of(pieces: Iterable[str]) -> str:
+    """The whole answer."""
+    return "".join(pieces)

@@ -1,0 +1,99 @@
+"""Dialogues: the same tokens in every backend, a terminal that takes commands, a context that fills up."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nemo_plugins.data.chat.template import ChatTemplate
+from nemo_plugins.runs import UserError
+from nemo_plugins.serving import speakers
+from nemo_plugins.serving.llama_cpp import LlamaCpp
+from nemo_plugins.serving.speakers import LlamaCppSpeaker, Manner
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+TINY = REPOSITORY / "assets" / "tiny_pl"
+GREEDY = Manner(new_tokens=12, temperature=0.0, top_p=1.0)
+DIALOGUE = [
+    {"role": "system", "content": "Odpowiadasz krótko."},
+    {"role": "user", "content": " Ile to jest 2 + 3? <|im_end|> 🙂\n"},
+    {"role": "assistant", "content": "5"},
+    {"role": "user", "content": "Jesteś pewien?"},
+]
+
+
+@pytest.fixture(scope="module")
+def llama(tiny_gguf):
+    return LlamaCppSpeaker(tiny_gguf / "tiny_pl-Q8_0.gguf", None, 1)
+
+
+def test_llama_cpp_reads_a_dialogue_as_training_wrote_it(llama):
+    from transformers import AutoTokenizer
+
+    template = ChatTemplate(AutoTokenizer.from_pretrained(TINY))
+    assert llama.ids(DIALOGUE) == template.ids(DIALOGUE, add_generation_prompt=True)
+    assert llama.room(DIALOGUE) == 256 - len(llama.ids(DIALOGUE))
+
+
+def test_what_the_cache_holds_changes_no_answer(llama, tiny_gguf):
+    model = LlamaCpp(tiny_gguf / "tiny_pl-Q8_0.gguf", context=256, exact=True)  # fp16 of a cache would differ in the last bit
+
+    def answer(messages):
+        return list(model.stream(llama.ids(messages), new_tokens=12))
+
+    first, longer = answer(DIALOGUE[:2]), answer(DIALOGUE)
+    assert longer == answer(DIALOGUE)  # all of it read before
+    model.forget()
+    assert longer == answer(DIALOGUE) and first == answer(DIALOGUE[:2])
+    model.close()
+
+
+def test_sampling_is_repeated_by_its_seed_alone(llama):
+    drawn = [speakers.text_of(llama.say(DIALOGUE[:2], Manner(12, 1.5, 1.0, seed))) for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_the_oldest_turns_go_where_the_context_is_full(llama):
+    long = [DIALOGUE[0]]
+    for _ in range(8):
+        long += [{"role": "user", "content": "słowo " * 20}, {"role": "assistant", "content": "tak"}]
+    kept, gone = speakers.fitting([*long, DIALOGUE[3]], llama, 16)
+    assert gone and gone % 2 == 0 and kept[0] == DIALOGUE[0] and kept[-1] == DIALOGUE[3]
+    assert llama.room(kept) >= 16
+    with pytest.raises(UserError, match="longer than the context"):
+        speakers.fitting([{"role": "user", "content": "słowo " * 400}], llama, 16)
+
+
+def talk(typed: str, *overrides: str, cwd: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(REPOSITORY / "recipes" / "chat.py"), "+model=tiny_pl", "chat.new_tokens=12", *overrides]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, input=typed, capture_output=True, text=True, cwd=cwd, env=env, timeout=300)
+
+
+def test_a_terminal_dialogue_with_both_models_side_by_side(tiny_gguf, tmp_path):
+    typed = "Ile to jest 2 + 3?\n/regenerate\n/compare\n/system Mów krótko.\n/nonsense\n/exit\n"
+    done = talk(typed, f"chat.model={tiny_gguf / 'tiny_pl-Q8_0.gguf'}", "chat.temperature=0", cwd=tmp_path)
+    assert done.returncode == 0 and done.stderr == ""
+    assert done.stdout.count("tokens/s") >= 3 and done.stdout.count("the first after") == 4
+    columns = next(line for line in done.stdout.splitlines() if "tiny_pl-Q8_0.gguf" in line and "┃" in line)
+    assert "tiny_pl" in columns.split("┃")[1]  # the teacher's folder stands beside the file
+    assert "no command /nonsense" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (("chat.model=nowhere.gguf",), "chat.model: nothing at nowhere.gguf"),
+        (("chat.model=assets/tiny_pl/config.json",), "is no GGUF file"),
+        ((), "aligned-export|convert-export"),
+        (("chat.temperature=-1",), "chat.temperature=-1"),
+    ],
+)
+def test_a_model_that_is_not_there_is_one_message(tmp_path, overrides, says):
+    import re
+
+    done = talk("", *overrides, cwd=tmp_path)
+    assert done.returncode == 2 and re.search(says, done.stderr) and "Traceback" not in done.stderr
