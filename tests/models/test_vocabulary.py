@@ -185,6 +185,7 @@ def test_sparsemax_is_the_closest_point_of_the_simplex():
             np.full(6, 1 / 6),
             bounds=[(0, 1)] * 6,
             constraints={"type": "eq", "fun": lambda p: p.sum() - 1},
+            options={"ftol": 1e-12},
         )
         assert found == pytest.approx(closest.x, abs=1e-4)
 
