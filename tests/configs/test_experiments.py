@@ -33,7 +33,8 @@ def test_a_header_says_purpose_hardware_launch_and_source(name):
 def test_minitron_7b_is_the_papers_chain():
     cfg = compose("minitron", ["+model=bielik11b", "experiment=minitron_7b"])
     assert [stage.name for stage in cfg.experiment.stages] == [
-        "convert-import", "prune", "distill", "convert-export", "sft", "dpo", "aligned-export",
+        "convert-import", "prune", "distill", "convert-export", "sft", "dpo", "grpo", "aligned-export",
+        "quantize", "eval-open_pl", "eval-english", "report",
     ]  # fmt: skip
     assert checks.student(cfg).parameters() == 7_477_727_232
     d = cfg.distill
@@ -64,7 +65,7 @@ def test_minitron_7b_pl_hands_the_swapped_student_from_stage_to_stage():
     assert swap.convert.source == "here/pl/convert-export/hf" and swap.convert.tokenizer
     assert imported.convert.source == "here/pl/convert-tokenizer/hf" and not imported.convert.tokenizer
     assert {name for name, stage in stages.items() if stage.model.vocab_size == 32_000} == {
-        "tokenizer-import", "adapt-first", "adapt-second", "sft", "dpo", "aligned-export",
+        "tokenizer-import", "adapt-first", "adapt-second", "sft", "dpo", "grpo", "aligned-export",
     }  # fmt: skip
     first, second = stages["adapt-first"], stages["adapt-second"]
     for stage, billions in ((first, 4), (second, 16)):
