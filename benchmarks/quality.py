@@ -54,9 +54,10 @@ def main() -> None:
                 classifier.probabilities(documents[at : at + BATCH])
             features.append(size / (middle - start) / 1e6)
             applied.append(size / (time.process_time() - middle) / 1e6)
+        each = size / len(documents)
         print(
-            f"{name:<26} {len(documents):>6,} of {size / len(documents):>7,.0f} bytes: features {statistics.median(features):.2f} MB/s, "
-            f"with the trees {statistics.median(applied):.2f} MB/s a core ({min(applied):.2f} to {max(applied):.2f})",
+            f"{name:<26} {len(documents):>6,} of {each:>7,.0f} bytes: features {statistics.median(features):.2f} "
+            f"MB/s, with the trees {statistics.median(applied):.2f} MB/s a core ({min(applied):.2f} to {max(applied):.2f})",
             flush=True,
         )
 

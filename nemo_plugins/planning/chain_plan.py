@@ -90,7 +90,7 @@ def plan(cfg: Recipe) -> Plan:
     rows, commands = [], []
     imports = any(stage.name == "convert-import" for stage in cfg.experiment.stages)
     for number, link in enumerate(links(cfg), 1):
-        stage = compose(link.recipe, link.overrides)
+        stage = compose(link.overrides)
         try:
             part = PLANS[link.recipe](stage)
         except UserError as error:

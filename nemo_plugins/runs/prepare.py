@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -19,25 +20,44 @@ SIZES = tuple(field.name for field in dataclasses.fields(SizesConfig))
 RUN_NAME = re.compile(r"[\w.,=+-]+(/[\w.,=+-]+)*")
 
 
-def compose(recipe: str, overrides: list[str]) -> Recipe:
+def compose(overrides: list[str]) -> Recipe:
     """The configuration of a command line, in this process: what the stages of a chain are planned with.
 
     Raises:
         UserError: as `prepare`.
         hydra.errors.HydraException: an override that fits nothing.
     """
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    chosen, values = [], []
+    for override in parsed:
+        name = override.get_key_element().lstrip("+~").partition("@")[0]
+        (chosen if (CONF / name).is_dir() or name.startswith("hydra") else values).append(override)
+    composed = _of_groups(tuple(override.input_line for override in chosen)).copy()
+    # what Hydra itself does once the groups are merged, which is what takes its time: a chain composes them once
+    ConfigLoaderImpl._apply_overrides_to_config(values, composed)
+    return prepare(composed)
+
+
+@cache
+def _of_groups(chosen: tuple[str, ...]) -> DictConfig:
+    """What the recipes share, with the group choices: a recipe's own file has no more in it than the same under its name."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
     if GlobalHydra.instance().is_initialized():
-        return prepare(compose(config_name=recipe, overrides=overrides))
+        return compose(config_name="recipe", overrides=list(chosen))
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return prepare(compose(config_name=recipe, overrides=overrides))
+        return compose(config_name="recipe", overrides=list(chosen))
 
 
 def prepare(composed: DictConfig) -> Recipe:
     """Resolve `from_hf`, the interpolations, the run's name and the student: of a budget, or the recommended one.
+
+    `composed` is changed.
 
     Raises:
         UserError: no model, an experiment for another model, a folder that is not there, a name that is no folder, a budget
@@ -49,7 +69,6 @@ def prepare(composed: DictConfig) -> Recipe:
     if OmegaConf.is_missing(composed, "model"):
         models = ", ".join(options("model"))
         raise UserError("no model: expected +model=<name>", f"models: {models}", "e.g. +model=tiny_pl")
-    composed = composed.copy()
     _check_keys(composed, "")
     if OmegaConf.is_missing(composed.model, "name"):
         _read_hf(composed.model)

@@ -138,7 +138,7 @@ def _train_set(laptop: Laptop, recipe: str, overrides: tuple[str, ...]):
     from nemo_plugins.models import nemo
     from nemo_plugins.runs.prepare import compose
 
-    cfg = compose(recipe, laptop.command(recipe, *overrides)[2:])
+    cfg = compose(laptop.command(recipe, *overrides)[2:])
     if recipe == "prune":
         part = cfg.prune.calibration
         batch, steps = part.micro_batch_size, part.samples // part.micro_batch_size

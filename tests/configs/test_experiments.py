@@ -13,14 +13,14 @@ PRINTED = {1: 8.28, 2: 7.89, 3: 7.98, 4: 7.85, 5: 8.52, 6: 8.07, 7: 7.92, 8: 7.1
 
 @pytest.mark.parametrize(("number", "billions"), PRINTED.items())
 def test_a_candidate_has_the_papers_parameters(number, billions):
-    cfg = compose("prune", ["+model=bielik11b", f"experiment=exp_{number:03}"])
+    cfg = compose(["+model=bielik11b", f"experiment=exp_{number:03}"])
     assert checks.student(cfg).parameters("paper") / 1e9 == pytest.approx(billions, abs=0.006)
     assert cfg.run.name == f"bielik11b-exp_{number:03}"
 
 
 def test_an_experiment_refuses_another_model_and_names_its_own():
     with pytest.raises(UserError, match="exp_006 is for bielik11b"):
-        compose("prune", ["+model=tiny_pl", "experiment=exp_006"])
+        compose(["+model=tiny_pl", "experiment=exp_006"])
 
 
 @pytest.mark.parametrize("name", options("experiment"))
@@ -31,7 +31,7 @@ def test_a_header_says_purpose_hardware_launch_and_source(name):
 
 
 def test_minitron_7b_is_the_papers_chain():
-    cfg = compose("minitron", ["+model=bielik11b", "experiment=minitron_7b"])
+    cfg = compose(["+model=bielik11b", "experiment=minitron_7b"])
     assert [stage.name for stage in cfg.experiment.stages] == [
         "convert-import", "prune", "distill", "convert-export", "sft", "dpo", "grpo", "aligned-export",
         "quantize", "eval-open_pl", "eval-english", "report",
@@ -41,26 +41,45 @@ def test_minitron_7b_is_the_papers_chain():
     assert (d.max_steps, d.lr, d.min_lr, d.max_steps * d.global_batch_size) == (8000, 1.5e-4, 1.5e-5, 8_000_000)
 
 
+def test_the_files_of_the_recipes_differ_in_name_alone():
+    """The plan of a chain composes its stages from what they share."""
+    assert len({path.read_text() for path in CONF.glob("*.yaml") if path.name != "recipe.yaml"}) == 1
+
+
+def test_a_value_among_the_overrides_is_read_as_hydra_reads_it():
+    from hydra import compose as by_hydra
+    from hydra import initialize_config_dir
+    from omegaconf import OmegaConf
+
+    from nemo_plugins.runs.prepare import prepare
+
+    given = ["+model=bielik11b", "experiment=minitron_7b", "language=cs", "+sft.lora.dim=4", "data.train=[a.txt,'b c.txt']"]
+    given += ["distill.lr=${distill.min_lr}", "+grpo.rewards.boxed_math.length=0.5", "eval=english", "~logger"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        expected = prepare(by_hydra(config_name="minitron", overrides=given))
+    assert OmegaConf.to_yaml(OmegaConf.structured(compose(given))) == OmegaConf.to_yaml(OmegaConf.structured(expected))
+
+
 def test_the_chain_hands_on_the_users_overrides_and_then_the_stages():
     given = ["+model=tiny_pl", "experiment=laptop", "distill.max_steps=40", "run.name=mine", "--multirun"]
-    links = {link.name: link for link in chain_plan.links(compose("minitron", given[:-1]), given)}
+    links = {link.name: link for link in chain_plan.links(compose(given[:-1]), given)}
     random = links["random/prune"].overrides
     assert random[:3] == ["+model=tiny_pl", "experiment=laptop", "distill.max_steps=40"]
     assert random[-2:] == ["run.name=mine/random", "run.stage=prune"]
-    stage = compose("prune", random)
+    stage = compose(random)
     assert (stage.prune.criterion.value, stage.run.name, stage.run.stage) == ("random", "mine/random", "prune")
-    scratch = compose("pretrain", links["scratch/pretrain"].overrides)
+    scratch = compose(links["scratch/pretrain"].overrides)
     assert scratch.pretrain.max_steps == 40  # as many as the distillation that it is compared with
 
 
 def test_an_experiment_without_stages_is_no_chain():
     with pytest.raises(UserError, match="expected an experiment that is a chain: .*laptop.*minitron_7b"):
-        chain_plan.links(compose("minitron", ["+model=bielik11b", "experiment=exp_001"]), [])
+        chain_plan.links(compose(["+model=bielik11b", "experiment=exp_001"]), [])
 
 
 def test_minitron_7b_pl_hands_the_swapped_student_from_stage_to_stage():
     given = ["+model=bielik11b", "experiment=minitron_7b_pl", "run.name=pl", "run.root=here"]
-    stages = {link.name: compose(link.recipe, link.overrides) for link in chain_plan.links(compose("minitron", given), given)}
+    stages = {link.name: compose(link.overrides) for link in chain_plan.links(compose(given), given)}
     swap, imported = stages["convert-tokenizer"], stages["tokenizer-import"]
     assert swap.convert.source == "here/pl/convert-export/hf" and swap.convert.tokenizer
     assert imported.convert.source == "here/pl/convert-tokenizer/hf" and not imported.convert.tokenizer

@@ -33,8 +33,8 @@ def test_there_are_the_four_that_are_promised():
 
 
 def test_a_recipe_takes_a_language():
-    assert compose("prune", ["+model=tiny_pl"]).language.code == "pl"
-    assert compose("prune", ["+model=tiny_pl", "language=sw"]).language.decimal_separator == "."
+    assert compose(["+model=tiny_pl"]).language.code == "pl"
+    assert compose(["+model=tiny_pl", "language=sw"]).language.decimal_separator == "."
 
 
 def test_reading_one_imports_nothing_heavy():

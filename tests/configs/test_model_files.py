@@ -26,7 +26,7 @@ def test_every_model_file_is_held_against_a_figure():
 
 @pytest.mark.parametrize("name", MODELS)
 def test_parameters(name):
-    cfg = compose("prune", [f"+model={name}"])
+    cfg = compose([f"+model={name}"])
     assert cfg.model.name == name
     assert cfg.model.source
     assert architecture(cfg.model).parameters() == PARAMETERS[name]
@@ -34,7 +34,7 @@ def test_parameters(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_recommended_student_is_about_a_third_smaller_and_can_be_pruned_to(name):
-    cfg = compose("prune", [f"+model={name}"])
+    cfg = compose([f"+model={name}"])
     student = checks.student(cfg)
     assert 0.62 < student.parameters() / PARAMETERS[name] < 0.72
     assert student.ffn_hidden_size % 256 == 0
@@ -42,21 +42,21 @@ def test_the_recommended_student_is_about_a_third_smaller_and_can_be_pruned_to(n
 
 
 def test_a_named_size_leaves_the_rest_to_the_teacher():
-    cfg = compose("prune", ["+model=bielik11b", "prune.num_layers=44"])
+    cfg = compose(["+model=bielik11b", "prune.num_layers=44"])
     assert checks.student(cfg) == architecture(cfg.model).with_sizes(num_layers=44)
-    dropped = compose("prune", ["+model=bielik11b", "prune.drop_layers=[3,4]"])
+    dropped = compose(["+model=bielik11b", "prune.drop_layers=[3,4]"])
     assert checks.student(dropped) == architecture(cfg.model).with_sizes(num_layers=48)
 
 
 def test_what_a_model_recommends_reaches_the_stages():
-    cfg = compose("distill", ["+model=tiny_pl"])
+    cfg = compose(["+model=tiny_pl"])
     assert cfg.distill.max_steps == cfg.pretrain.max_steps == cfg.model.recommended.max_steps
     assert cfg.distill.data == cfg.prune.calibration.data == cfg.model.recommended.train_data
-    assert compose("distill", ["+model=tiny_pl", "data.train=[mine.txt]"]).distill.data == ["mine.txt"]
+    assert compose(["+model=tiny_pl", "data.train=[mine.txt]"]).distill.data == ["mine.txt"]
 
 
 def test_llama_keeps_its_rope_scaling():
-    cfg = compose("convert", ["+model=llama31_8b"])
+    cfg = compose(["+model=llama31_8b"])
     assert cfg.model.family.value == "llama"
     assert cfg.model.rope_scaling["factor"] == 8.0
 
@@ -80,7 +80,7 @@ def hf_folder(folder, **changes):
 
 def test_from_hf_takes_the_sizes_from_the_folder(tmp_path):
     folder = hf_folder(tmp_path / "mine", rope_scaling={"rope_type": "llama3", "factor": 4.0})
-    cfg = compose("prune", ["+model=from_hf", f"model.path={folder}", "prune.num_layers=3"])
+    cfg = compose(["+model=from_hf", f"model.path={folder}", "prune.num_layers=3"])
     assert (cfg.model.name, cfg.model.family.value, cfg.run.name) == ("mine", "llama", "mine")
     assert (cfg.model.head_dim, cfg.model.tied_embeddings, cfg.model.rope_scaling["factor"]) == (32, True, 4.0)
     assert cfg.distill.seq_length == 1024  # not beyond its context
@@ -95,16 +95,16 @@ def test_from_hf_without_its_folder(tmp_path, monkeypatch, path, says):
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=says):
-        compose("prune", ["+model=from_hf", *([f"model.path={path}"] if path else [])])
+        compose(["+model=from_hf", *([f"model.path={path}"] if path else [])])
 
 
 def test_from_hf_names_what_is_wrong_in_the_file(tmp_path):
     folder = hf_folder(tmp_path / "gpt", model_type="gpt2")
     with pytest.raises(UserError, match="gpt2"):
-        compose("prune", ["+model=from_hf", f"model.path={folder}"])
+        compose(["+model=from_hf", f"model.path={folder}"])
 
 
 def test_from_hf_recommends_no_student(tmp_path):
     folder = hf_folder(tmp_path / "mine")
     with pytest.raises(UserError, match="at least one smaller size"):
-        checks.student(compose("prune", ["+model=from_hf", f"model.path={folder}"]))
+        checks.student(compose(["+model=from_hf", f"model.path={folder}"]))

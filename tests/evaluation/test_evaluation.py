@@ -38,7 +38,7 @@ class Evaluations:
 
     def configured(self, *overrides: str):
         given = ["+model=tiny_pl", f"run.root={self.root}", f"eval.limit={LIMIT}", "eval.resamples=100", "platform=cpu"]
-        return compose("eval", [*given, *overrides])
+        return compose([*given, *overrides])
 
     def __call__(self, *overrides: str, stage: str = "eval") -> dict:
         from nemo_plugins.evaluation import run

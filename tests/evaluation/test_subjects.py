@@ -26,7 +26,7 @@ def stage(run: Path, name: str, recipe: str, started: int, outputs: dict[str, st
 
 def test_models_are_what_the_stages_left_in_the_order_of_a_chain(tmp_path):
     run = tmp_path / "tiny_pl-laptop"
-    cfg = compose("eval", ["+model=tiny_pl", "experiment=laptop", f"run.root={tmp_path}"])
+    cfg = compose(["+model=tiny_pl", "experiment=laptop", f"run.root={tmp_path}"])
     assert list(subjects.derived(cfg)) == ["teacher"]
     for number, (name, recipe) in enumerate((("grpo", "grpo"), ("distill", "distill"), ("dpo", "dpo"), ("prune", "prune"),
                                              ("sft", "sft"), ("dpo-plain", "dpo"))):  # fmt: skip

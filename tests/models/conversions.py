@@ -17,7 +17,7 @@ if __name__ == "__main__":
     platforms.prepare()
     for folder in sorted(Path(sys.argv[1]).iterdir()):
         source = folder / "source"
-        cfg = compose("convert", ["+model=from_hf", f"model.path={source}"])
+        cfg = compose(["+model=from_hf", f"model.path={source}"])
         dtype = nemo.DTYPES[hf_dtype(source)]
         tokenizer = nemo.tokenizer(source, folder / "tokenizer")
         module = nemo.module(cfg.model, architecture(cfg.model), dtype, tokenizer)

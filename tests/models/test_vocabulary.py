@@ -60,7 +60,7 @@ def swapped(tokenizer, tmp_path_factory) -> dict[Start, Path]:
     folders = {Start.focus: root / "tiny_pl" / "convert-tokenizer"}
     for start in (Start.mean, Start.random):
         names = [f"run.root={root}", f"run.name={start.value}", f"convert.vocabulary.start={start.value}"]
-        run = Run(compose("convert", ["+model=tiny_pl", *overrides, *names]), "convert", "convert-tokenizer")
+        run = Run(compose(["+model=tiny_pl", *overrides, *names]), "convert", "convert-tokenizer")
         run.begin()
         swap.run(run.cfg, run)
         run.close()
@@ -156,7 +156,7 @@ def test_a_folder_that_is_no_tokenizer_is_refused_before_anything_heavy(tokenize
     folder = tmp_path / "tokenizer"
     shutil.copytree(tokenizer, folder)
     change(folder)
-    cfg = compose("convert", ["+model=tiny_pl", f"convert.tokenizer={folder}"])
+    cfg = compose(["+model=tiny_pl", f"convert.tokenizer={folder}"])
     try:
         said = " ".join(missing.text for missing in vocabulary_plan.plan(cfg).missing)
     except vocabulary_plan.UserError as error:
@@ -251,5 +251,5 @@ def test_texts_share_the_megabytes(tmp_path):
 
 
 def test_an_ordinary_conversion_does_not_depend_on_the_texts():
-    plain = compose("convert", ["+model=tiny_pl"]).convert
+    plain = compose(["+model=tiny_pl"]).convert
     assert dataclasses.asdict(plain)["vocabulary"]["text"] == []

@@ -43,7 +43,7 @@ def test_small_models_have_finer_steps_and_odd_ones_keep_their_own_sizes():
 
 
 def test_every_point_is_one_that_prune_accepts():
-    cfg = compose("prune", ["+model=tiny_pl"])
+    cfg = compose(["+model=tiny_pl"])
     teacher = Architecture.from_config(cfg.model)
     for point in budget.grid(teacher, GridConfig(), []):
         for key in budget.SIZES:
@@ -164,11 +164,11 @@ def test_nothing_given_is_no_budget():
 
 
 def test_prune_takes_only_the_sizes_that_a_budget_changes():
-    cfg = compose("prune", ["+model=bielik11b", "prune.budget.parameters=7.35e9", "prune.budget.count=paper"])
+    cfg = compose(["+model=bielik11b", "prune.budget.parameters=7.35e9", "prune.budget.count=paper"])
     assert (cfg.prune.num_layers, cfg.prune.ffn_hidden_size, cfg.prune.hidden_size) == (40, 11264, None)
     assert checks.student(cfg).parameters() == STUDENT.parameters()
     layers = "prune.budget.frozen=[hidden_size,num_attention_heads,ffn_hidden_size]"
-    cfg = compose("prune", ["+model=bielik11b", "prune.budget.parameters=10e9", layers])
+    cfg = compose(["+model=bielik11b", "prune.budget.parameters=10e9", layers])
     assert cfg.prune.ffn_hidden_size is None  # not the recommended student's either
 
 
@@ -176,16 +176,16 @@ def test_prune_takes_only_the_sizes_that_a_budget_changes():
 def test_a_budget_and_sizes_are_refused_naming_both(size):
     key = "prune.drop_layers" if "drop" in size else "prune.num_layers"
     with pytest.raises(UserError, match=f"prune.budget.weights_gb and {key} are both given"):
-        compose("prune", ["+model=bielik11b", "prune.budget.weights_gb=15", size])
+        compose(["+model=bielik11b", "prune.budget.weights_gb=15", size])
 
 
 def test_the_plan_of_a_pruning_shows_the_budget():
     from nemo_plugins.planning import prune_plan
 
     overrides = ["+model=bielik11b", "prune.budget.device=rtx4090", "prune.budget.context=40000"]
-    made = prune_plan.plan(compose("prune", [*overrides, "prune.budget.parameters=8e9"]))
+    made = prune_plan.plan(compose([*overrides, "prune.budget.parameters=8e9"]))
     (table,) = (table for table in made.tables if table.title == "Budget")
     assert [row[1] for row in table.rows] == ["8,000,000,000", "23.19 GB"]
     assert "11,168,796,672" in table.rows[0]
     assert any("prune.budget.context=40000" in warning for warning in made.warnings)
-    assert "Budget" not in [table.title for table in prune_plan.plan(compose("prune", overrides[:1])).tables]
+    assert "Budget" not in [table.title for table in prune_plan.plan(compose(overrides[:1])).tables]

@@ -11,7 +11,7 @@ from nemo_plugins.runs.prepare import compose
 
 
 def search(*overrides, model="tiny_pl"):
-    return compose("search", [f"+model={model}", *overrides])
+    return compose([f"+model={model}", *overrides])
 
 
 def test_the_papers_table_is_its_ten_experiments():

@@ -23,7 +23,7 @@ def _plain_call(monkeypatch, tmp_path):
 
 
 def plan(recipe, *overrides, model="tiny_pl"):
-    return PLANS[recipe](compose(recipe, [f"+model={model}", *overrides]))
+    return PLANS[recipe](compose([f"+model={model}", *overrides]))
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_the_distillation_is_planned_for_the_student_that_was_pruned(tmp_path):
     folder = tmp_path / "runs" / "tiny_pl" / "prune"
     (folder / "checkpoint").mkdir(parents=True)
     (folder / "summary.json").write_text("{}")
-    pruned = compose("prune", ["+model=tiny_pl", "prune.num_layers=7"])
+    pruned = compose(["+model=tiny_pl", "prune.num_layers=7"])
     OmegaConf.save(OmegaConf.structured(pruned), folder / "config.yaml")
     assert "7 layers" in plan("distill").title
 

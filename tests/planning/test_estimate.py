@@ -28,7 +28,7 @@ def _plain_call(monkeypatch, tmp_path):
 
 
 def config(*overrides, model="bielik11b"):
-    return compose("plan", [f"+model={model}", *overrides])
+    return compose([f"+model={model}", *overrides])
 
 
 def table(made, start):

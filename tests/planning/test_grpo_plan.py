@@ -10,7 +10,7 @@ from nemo_plugins.runs.prepare import compose
 
 
 def plan(*overrides: str):
-    return grpo_plan.plan(compose("grpo", ["+model=tiny_pl", "experiment=laptop", *overrides]))
+    return grpo_plan.plan(compose(["+model=tiny_pl", "experiment=laptop", *overrides]))
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_a_server_needs_a_way_to_get_weights():
 
 
 def test_rewards_speak_the_runs_language():
-    cfg = compose("grpo", ["+model=tiny_pl", "experiment=laptop", "language=cs"])
+    cfg = compose(["+model=tiny_pl", "experiment=laptop", "language=cs"])
     found = grpo_plan.options(cfg)
     assert found == {
         "boxed_math": {"language": "cs"},
@@ -62,5 +62,5 @@ def test_prompts_without_a_reference_are_refused_where_that_is_asked_for(tmp_pat
 
 
 def test_updates_of_a_rollout():
-    cfg = compose("grpo", ["+model=tiny_pl", "experiment=laptop", "grpo.epochs=2"])
+    cfg = compose(["+model=tiny_pl", "experiment=laptop", "grpo.epochs=2"])
     assert grpo_plan.updates(cfg) == 2 * 32 * 8 // 128

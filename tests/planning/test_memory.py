@@ -9,7 +9,7 @@ from nemo_plugins.runs.prepare import compose
 
 
 def test_training_state_is_18_bytes_a_parameter_in_bf16_plus_the_teachers_2():
-    cfg = compose("distill", ["+model=bielik11b"])
+    cfg = compose(["+model=bielik11b"])
     teacher = architecture(cfg.model)
     student = teacher.with_sizes(num_layers=40, ffn_hidden_size=11264)
     need = memory.training(student, cfg.distill, PlatformConfig(), 2, teacher)
@@ -18,7 +18,7 @@ def test_training_state_is_18_bytes_a_parameter_in_bf16_plus_the_teachers_2():
 
 
 def test_parallelism_shares_what_it_shares():
-    cfg = compose("distill", ["+model=bielik11b"])
+    cfg = compose(["+model=bielik11b"])
     student = architecture(cfg.model)
     alone = memory.training(student, cfg.distill, PlatformConfig(), 2)
     tensor = memory.training(student, cfg.distill, PlatformConfig(devices=4, tensor_parallel=4), 2)
@@ -28,7 +28,7 @@ def test_parallelism_shares_what_it_shares():
 
 
 def test_the_papers_chain_fits_its_gpus_as_configured():
-    cfg = compose("distill", ["+model=bielik11b", "experiment=minitron_7b"])
+    cfg = compose(["+model=bielik11b", "experiment=minitron_7b"])
     teacher = architecture(cfg.model)
     student = teacher.with_sizes(cfg.prune)
     need = memory.training(student, cfg.distill, cfg.platform, 2, teacher).total
@@ -37,5 +37,5 @@ def test_the_papers_chain_fits_its_gpus_as_configured():
 
 
 def test_a_conversion_holds_both_copies():
-    model = architecture(compose("convert", ["+model=bielik11b"]).model)
+    model = architecture(compose(["+model=bielik11b"]).model)
     assert memory.conversion(model, 2) == 4 * 11_168_796_672

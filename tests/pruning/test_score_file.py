@@ -80,7 +80,7 @@ from pathlib import Path
 path = Path({str(tmp_path)!r}) / "s.safetensors"
 os.symlink("/dev/full", path.with_name(f".{{path.name}}.{{os.getpid()}}"))
 measured = score_file.Measured("a", {{}}, "local", "bf16", 8, 16, 2, 1, [], 0, 4, {{}})
-cfg = compose("prune", ["+model=tiny_pl", "run.root={tmp_path}/runs"])
+cfg = compose(["+model=tiny_pl", "run.root={tmp_path}/runs"])
 def main(cfg, run):
     os.symlink("/dev/full", run.folder / f".state.json.{{os.getpid()}}")  # nor is there room for the note of the time used
     score_file.save(path, {{"x": torch.zeros(1000)}}, measured)

@@ -16,7 +16,7 @@ def leave(root, *parts, checkpoint=True, done=True):
 
 
 def config(root, name="mine", *overrides):
-    return compose("distill", ["+model=tiny_pl", f"run.root={root}", f"run.name={name}", *overrides])
+    return compose(["+model=tiny_pl", f"run.root={root}", f"run.name={name}", *overrides])
 
 
 def test_a_candidate_looks_at_home_first_and_then_in_its_parent(tmp_path):
