@@ -101,10 +101,13 @@ class Laptop:
     def summary(self, stage: str) -> dict:
         return json.loads((self.run / stage / "summary.json").read_text())
 
+    def lines(self, stage: str) -> list[dict]:
+        """What a stage logged."""
+        return [json.loads(line) for line in (self.run / stage / "metrics.jsonl").read_text().splitlines()]
+
     def losses(self, stage: str, key: str = "loss") -> list[float]:
         """Logged values of a stage, by step."""
-        lines = map(json.loads, (self.run / stage / "metrics.jsonl").read_text().splitlines())
-        return [line[key] for line in lines if key in line]
+        return [line[key] for line in self.lines(stage) if key in line]
 
 
 def ok(done: subprocess.CompletedProcess) -> subprocess.CompletedProcess:
