@@ -28,7 +28,7 @@ from nemo_plugins.configs.store import CONF, register
 from nemo_plugins.runs import hydra_errors, multirun, output, usage, workers
 from nemo_plugins.runs.errors import DONE, FAILED, RESUMABLE, WRONG_INPUT, Failed, Stopped, UserError
 from nemo_plugins.runs.folder import Run, rank
-from nemo_plugins.runs.prepare import prepare
+from nemo_plugins.runs.prepare import composed, prepare
 
 if TYPE_CHECKING:
     from nemo_plugins.planning.plan import Plan
@@ -69,8 +69,8 @@ def recipe(
         def command() -> None:
             sys.exit(_command(job, name, main.__globals__.get("__doc__") or ""))
 
-        def job(composed: DictConfig) -> int:
-            cfg = prepare(composed)
+        def job(config: DictConfig) -> int:
+            cfg = prepare(config)
             folder = None if chain else cfg.run.stage or (stage(cfg) if stage else name)
             if not writes:
                 return _show(main, plan, cfg, Run(cfg, name, None, reads))
@@ -105,23 +105,26 @@ def _command(job: Callable[[DictConfig], int], name: str, docstring: str) -> int
 
 
 def _compose_and_run(job: Callable[[DictConfig], int], name: str) -> int:
-    register()
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them and exiting with 1
+    _hide_plugins()
+    arguments = sys.argv[1:]
+    if not any(word.startswith("-") for word in arguments):
+        return job(composed(arguments))
+    register()  # what Hydra itself does: --cfg, --info, tab completion
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # it then raises its errors instead of printing them and exiting with 1
     ended: list[int] = []
     failed: list[BaseException] = []
 
-    def task(composed: DictConfig) -> None:
+    def task(config: DictConfig) -> None:
         # Hydra passes on nothing that its task returns, and wraps what it raises
         try:
-            ended.append(job(composed))
+            ended.append(job(config))
         except Exception as error:
             failed.append(error)
 
-    _hide_plugins()
     hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
     if failed:
         raise failed[0]
-    return ended[0] if ended else DONE  # --cfg, --info and tab completion run no task
+    return ended[0] if ended else DONE  # these run no task
 
 
 def _hide_plugins() -> None:

@@ -11,8 +11,8 @@ from nemo_plugins.runs import UserError
 def test_every_device_loads_and_names_its_source(name):
     device = devices.load(name, "plan.device")
     assert device.source and 0 < device.usable_bytes < device.memory_bytes
-    # a vendor's arithmetic and bandwidth in one unit: a GPU does 100 to 400 operations for each byte that it reads
-    assert 5 < device.flops_per_second / device.bytes_per_second < 500
+    # a vendor's arithmetic and bandwidth in one unit: operations for each byte read: 100 to 400 of a GPU, one of a phone
+    assert 1 < device.flops_per_second / device.bytes_per_second < 500
 
 
 def test_units():
@@ -24,7 +24,7 @@ def test_units():
 
 @pytest.mark.parametrize("name", ["rtx4080", "../platform/gpu", ""])
 def test_an_unknown_device_lists_those_there_are(name):
-    with pytest.raises(UserError, match=r"plan.device=.*\n.*h100, h200, laptop16, rtx4090, rtxpro6000"):
+    with pytest.raises(UserError, match=r"plan.device=.*\n.*h100, h200, laptop16, phone8, rtx4090, rtxpro6000"):
         devices.load(name, "plan.device")
 
 

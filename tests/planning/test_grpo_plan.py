@@ -17,7 +17,7 @@ def plan(*overrides: str):
     ("override", "says"),
     [
         ("grpo.group_size=1", "group_size=1: a completion is held against the others"),
-        ("grpo.global_batch_size=100", "does not divide a rollout's 256 completions"),
+        ("grpo.global_batch_size=100", "does not divide a rollout's 128 completions"),
         ("grpo.max_tokens=192", "prompt and completion together"),
         ("grpo.top_p=0.9", "probability 0 where it is drawn"),
         ("grpo.temperature=0", "temperature=0"),
