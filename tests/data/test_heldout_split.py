@@ -8,9 +8,12 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from datatrove.data import Document
 
+from nemo_plugins.data.corpus import steps, stores
 from nemo_plugins.data.corpus.split import HeldoutGuard, is_heldout
 from nemo_plugins.runs.errors import UserError
+from nemo_plugins.runs.prepare import compose
 
 TEXT = Path(__file__).parents[2] / "assets" / "polish_text" / "train.jsonl.gz"
 SHARE, SEED, THRESHOLD = 0.1, 7, 0.7
@@ -87,6 +90,30 @@ def test_the_split_is_the_same_in_another_order_and_in_other_shards(corpus, divi
     shuffled = random.Random(3).sample(corpus, len(corpus))
     for other in (split(shuffled), split(corpus, shards=7)):
         assert [sorted(part) for part in other] == [sorted(part) for part in divided]
+
+
+def test_the_stages_of_a_corpus_divide_as_the_functions_do(corpus, divided, tmp_path):
+    names = [f"corpus.heldout_share={SHARE}", f"corpus.heldout_similarity={THRESHOLD}", f"run.seed={SEED}", "corpus.mask=false"]
+    cfg = compose("data", ["+model=tiny_pl", *names])
+    folders, tasks = steps.Folders(tmp_path), 3
+    for task in range(tasks):
+        own = [{"id": f"{number}", "text": corpus[number]} for number in range(task, len(corpus), tasks)]
+        given = (Document(record["text"], record["id"], metadata={"record": record}) for record in own)
+        steps.Finish(folders, cfg.corpus, cfg.language, SEED).run(given, task, tasks)
+    for task in range(tasks):
+        steps.Divide(folders, cfg.corpus).run(None, task, tasks)
+    heldout, training = (
+        [record["text"] for task in range(tasks) for record in stores.records(stores.path(folders.out(side), task))]
+        for side in ("heldout", "train")
+    )
+    assert [sorted(heldout), sorted(training)] == [sorted(part) for part in divided[:2]]
+    counted = [json.loads(folders.counts("divide", task).read_text()) for task in range(tasks)]
+    assert sum(one["counts"].get("near_heldout", 0) for one in counted) == len(divided[2])
+    sample = counted[0]["samples"]["near_heldout"][0]
+    nearest, similarity = sample["detail"].split(", Jaccard similarity ")
+    assert is_heldout(corpus[int(nearest)], SHARE, SEED)
+    between = jaccard(sets(corpus[int(sample["id"])]), sets(corpus[int(nearest)]))
+    assert between >= THRESHOLD and float(similarity) == pytest.approx(between, abs=0.006)
 
 
 def test_the_guard_tells_which_document_and_how_near():
