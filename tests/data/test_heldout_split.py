@@ -94,7 +94,7 @@ def test_the_split_is_the_same_in_another_order_and_in_other_shards(corpus, divi
 
 def test_the_stages_of_a_corpus_divide_as_the_functions_do(corpus, divided, tmp_path):
     names = [f"corpus.heldout_share={SHARE}", f"corpus.heldout_similarity={THRESHOLD}", f"run.seed={SEED}", "corpus.mask=false"]
-    cfg = compose("data", ["+model=tiny_pl", *names])
+    cfg = compose(["+model=tiny_pl", *names])
     folders, tasks = steps.Folders(tmp_path), 3
     for task in range(tasks):
         own = [{"id": f"{number}", "text": corpus[number]} for number in range(task, len(corpus), tasks)]
