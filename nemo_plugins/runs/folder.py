@@ -7,6 +7,7 @@ import fcntl
 import json
 import math
 import os
+import re
 import resource
 import shlex
 import shutil
@@ -317,7 +318,9 @@ def installed(package: str) -> str | None:
 
 def peak_memory_bytes() -> int:
     """Largest resident size of this process or of one that it started and waited for (Linux counts in KiB)."""
-    return 1024 * max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    # not getrusage's of this process, which begins with that of the process that started it
+    own = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
+    return 1024 * max(int(own[1]), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 
 
 def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
