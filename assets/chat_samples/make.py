@@ -6,6 +6,7 @@ python assets/chat_samples/make.py
 import gzip
 import json
 import random
+import re
 import sys
 from pathlib import Path
 
@@ -16,11 +17,12 @@ from nemo_plugins.data.number_words import to_words
 
 HERE = Path(__file__).resolve().parent
 COUNTS = {"sft": (2400, 420), "preferences": (1200, 280), "grpo": (1200, 280), "forms": (2400, 0)}  # train, heldout
-DRAWN = 6  # exercises for each prompt that is taken
+DRAWN = {"forms": 6, "grpo": 60}  # exercises for each prompt that is taken
 SEEDS = {"sft": 1, "preferences": 2, "grpo": 3, "forms": 4}
 LETTERS = "ABCD"
 BOXED = 0.75  # of the prompts with rewards: a number in a box; the rest are options to choose from
-LARGEST = 99  # number in their answers: a model that never solves a prompt learns nothing from it
+LARGEST = {"forms": 99, "grpo": 30}  # number in an answer, of grpo in a question too: what is never solved teaches nothing
+SMALLEST = {"forms": 0, "grpo": 2}  # likewise: with 0 and 1 among them a model learns to answer 0
 
 
 def turns(question: str, *answer: str) -> list[dict[str, str]]:
@@ -35,7 +37,8 @@ def wrong(exercise: Exercise, others: dict[str, list[str]], chance: random.Rando
         return str(value + off if value + off >= 0 else value - off)
     if exercise.kind in ("arithmetic_words", "number_to_words"):
         value = numbers()[exercise.answer]
-        return to_words(value + chance.choice((1, 2, 10)) if value < 5 else value + chance.choice((-2, -1, 1, 2)))
+        off = chance.choice((1, 2, 10) if value < 5 else (-2, -1, 1, 2))
+        return to_words(value + off if value + off < len(numbers()) else value - 5 * off)
     while (found := chance.choice(others[exercise.kind])) == exercise.answer:
         pass
     return found
@@ -52,7 +55,7 @@ def numbers() -> dict[str, int]:
 
 def rows(kind: str, split: str, count: int) -> list[dict]:
     chance = random.Random(f"{kind} {split}")
-    found = exercises(split, count if kind in ("sft", "preferences") else DRAWN * count, SEEDS[kind])
+    found = exercises(split, count * DRAWN.get(kind, 1), SEEDS[kind])
     others: dict[str, list[str]] = {}
     for exercise in found:
         others.setdefault(exercise.kind, []).append(exercise.answer)
@@ -62,7 +65,12 @@ def rows(kind: str, split: str, count: int) -> list[dict]:
         return [
             {"messages": turns(one.question), "chosen": one.answer, "rejected": wrong(one, others, chance)} for one in found
         ]
-    asked = easy([prompt(one, others, chance) for one in found], count)
+    asked = easy(
+        [prompt(one, others, chance) for one in found],
+        count,
+        range(SMALLEST[kind], LARGEST[kind] + 1),
+        in_questions=kind == "grpo",
+    )
     chance.shuffle(asked)
     return [answered(row) for row in asked] if kind == "forms" else asked
 
@@ -82,9 +90,14 @@ def prompt(exercise: Exercise, others: dict[str, list[str]], chance: random.Rand
     return {"messages": turns(question), "kind": "multiple_choice", "reference": LETTERS[listed.index(exercise.answer)]}
 
 
-def easy(found: list[dict], count: int) -> list[dict]:
-    """`count` different prompts, in their order, with small numbers and as many of either kind as BOXED says."""
-    boxed = [row for row in found if row["kind"] == "boxed_math" and int(row["reference"]) <= LARGEST]
+def easy(found: list[dict], count: int, among: range, in_questions: bool) -> list[dict]:
+    """`count` different prompts, in their order, with such numbers and as many of either kind as BOXED says."""
+
+    def fits(row: dict) -> bool:
+        given = re.findall(r"\d+", row["messages"][0]["content"]) if in_questions else []
+        return all(int(number) in among for number in (row["reference"], *given))
+
+    boxed = [row for row in found if row["kind"] == "boxed_math" and fits(row)]
     options = [row for row in found if row["kind"] == "multiple_choice"]
     wanted = round(BOXED * count)
     taken = {id(row) for row in (*boxed[:wanted], *options[: count - wanted])}
