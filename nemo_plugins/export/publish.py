@@ -58,19 +58,20 @@ def send(folder: Path, repository: str, private: bool) -> str:
     return f"{api.endpoint}/{repository}"
 
 
-def card(cfg: Recipe, source: HfFolder, *, relation: str, base: str | None, tags: Iterable[str], body: Iterable[str]) -> str:
+def card(cfg: Recipe, source: HfFolder, *, library: str, base: str | None, tags: Iterable[str], body: Iterable[str]) -> str:
     """A model card: metadata that the hub reads, then what was measured.
 
     Args:
-        relation: `finetune` or `quantized`, as the hub calls what a model is to its base.
-        base: hub id of the base, or None.
+        library: what loads it, by the hub's name.
+        base: hub id of the base, or None: the published weights themselves where this is a quantisation of them.
         body: further paragraphs.
     """
     asked, sizes = cfg.publish, source.architecture
     lines = ["---", f"license: {asked.licence}", f"language: {cfg.language.code}"]
     if base:
+        relation = "quantized" if base == asked.repository else "finetune"
         lines += [f"base_model: {base}", f"base_model_relation: {relation}"]
-    lines += ["library_name: transformers" if relation == "finetune" else "library_name: gguf", "pipeline_tag: text-generation"]
+    lines += [f"library_name: {library}", "pipeline_tag: text-generation"]
     lines += ["tags:", *(f"  - {tag}" for tag in tags), "---", ""]
     head_dim = f"{sizes.num_attention_heads} heads in {sizes.num_query_groups} groups of head_dim {sizes.head_dim}"
     origin = publish_plan.base_model(cfg)
@@ -126,7 +127,8 @@ def _weights(cfg: Recipe, source: HfFolder, to: Path) -> Path:
     ]
     tags = [source.config["model_type"], "minitron", "pruned", "distilled"]
     write(
-        partial / "README.md", card(cfg, source, relation="finetune", base=publish_plan.base_model(cfg), tags=tags, body=body)
+        partial / "README.md",
+        card(cfg, source, library="transformers", base=publish_plan.base_model(cfg), tags=tags, body=body),
     )
     put_in_place(partial, to)
     return to
@@ -155,7 +157,7 @@ def _ggufs(cfg: Recipe, source: HfFolder, to: Path, targets: list[Target]) -> Pa
         "\n".join(rows),
     ]
     base, tags = cfg.publish.repository, ["gguf", "llama.cpp", source.config["model_type"]]
-    write(partial / "README.md", card(cfg, source, relation="quantized", base=base, tags=tags, body=body))
+    write(partial / "README.md", card(cfg, source, library="gguf", base=base, tags=tags, body=body))
     put_in_place(partial, to)
     return to
 
@@ -168,7 +170,7 @@ def _fp8(cfg: Recipe, source: HfFolder, to: Path) -> Path:
         link(file, partial / file.name)
     body = ["FP8 (e4m3): weights with a scale for each output channel, activations scaled token by token. For vLLM."]
     base, tags = cfg.publish.repository, ["fp8", "compressed-tensors", "vllm", source.config["model_type"]]
-    write(partial / "README.md", card(cfg, source, relation="quantized", base=base, tags=tags, body=body))
+    write(partial / "README.md", card(cfg, source, library="transformers", base=base, tags=tags, body=body))
     put_in_place(partial, to)
     return to
 

@@ -20,7 +20,7 @@ from nemo_plugins.export.reference import Reference
 from nemo_plugins.planning import quantize_plan
 from nemo_plugins.planning.hf_folder import HfFolder
 from nemo_plugins.planning.quantize_plan import GGUF, K_QUANTS, ON_GPU
-from nemo_plugins.runs.folder import write
+from nemo_plugins.runs.folder import put_in_place, write
 from nemo_plugins.runs.output import duration
 
 
@@ -104,8 +104,8 @@ def line(numbers: dict[str, object]) -> str:
 
 
 def _make(work: Work, target: Target, known: Reference | None, tested: list[verify.Cut]) -> dict[str, object]:
-    """Write one format and check it; what does not pass is gone again."""
-    began, to, export = time.monotonic(), work.output(target), work.cfg.export
+    """Write one format and check it; it has its name when it has passed, and is gone again when it has not."""
+    began, to, export = time.monotonic(), unchecked(work.output(target)), work.cfg.export
     to.parent.mkdir(parents=True, exist_ok=True)
     try:
         if target in GGUF:
@@ -127,12 +127,18 @@ def _make(work: Work, target: Target, known: Reference | None, tested: list[veri
                 f"export.verify.max_kl={export.verify.max_kl:g}",
                 "the format is too coarse for this model, or something is broken; nothing of it was kept",
             )
-    except runs.Failed:
+    except BaseException:  # whatever it was, nobody has held this against the source
         shutil.rmtree(to) if to.is_dir() else to.unlink(missing_ok=True)
         raise
+    to.replace(work.output(target)) if to.is_file() else put_in_place(to, work.output(target))
     numbers["seconds"] = round(time.monotonic() - began, 3)
     numbers["bits"] = 8 * numbers["bytes"] / work.source.architecture.parameters()
     return numbers
+
+
+def unchecked(output: Path) -> Path:
+    """Where a format is until it has passed: no other recipe takes a file of this name."""
+    return output.with_name(f".{output.name}.unchecked")
 
 
 def _write_gguf(work: Work, target: Target, to: Path) -> None:

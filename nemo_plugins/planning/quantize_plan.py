@@ -85,7 +85,8 @@ def plan(cfg: Recipe) -> Plan:
     scratch = model.parameters() * width * any(target in GGUF for target in export.formats)
     logits = export.verify.windows * export.verify.seq_length * model.vocab_size * 4
     made.need("disk", lambda: checks.disk(stage, sum(sizes.values()) + scratch + logits))
-    if export.verify.windows or export.imatrix.windows:
+    matrix = export.imatrix.windows and any(target in K_QUANTS for target in export.formats)
+    if export.verify.windows or export.verify.prompts or matrix:
         need = model.parameters() * (2 if export.device == "cuda" else 4)
         if export.device != "cuda":
             made.need("memory", lambda: _memory(need))
@@ -163,6 +164,6 @@ def _memory(need: float) -> None:
     except UserError as error:
         raise UserError(
             *error.args[:1],
-            "export.device=cuda runs it on a GPU; export.imatrix.windows=0 export.verify.windows=0 go without running it: "
-            "the weights alone are held against the source",
+            "export.device=cuda runs it on a GPU; export.imatrix.windows=0 export.verify.windows=0 export.verify.prompts=0 "
+            "go without running it: only tokenizer, chat template and sizes are then held against the source",
         ) from None

@@ -210,14 +210,21 @@ def _shapes_case(cfg: Recipe, folder: Path, shapes: list[Shape], target: Target,
 
 
 def extrapolated(shape: Shape, target: Target, large: dict, small: dict, context: int) -> dict:
-    """A whole model's row from two sizes of it: what a token takes is a line over the bytes that it moves."""
+    """A whole model's row from two sizes of it: what a token takes is a line over the bytes that it moves.
+
+    The quartiles are the line's through opposite quartiles of both sizes, the widest that they allow. A whole model takes no
+    less time than the larger part of it.
+    """
     tokens = large["sequences"] * context
     moved = random_gguf.bytes_per_token(shape.full, target) + shape.full.kv_cache_bytes(tokens, decode.CACHE_BYTES)
     row = {**large, "path": f"random weights, {shape.full.num_layers} layers", "bytes_moved": moved, "extrapolated": True}
     row |= {"peak_bytes": {}, "joules_per_token": None}
     share = (moved - small["bytes_moved"]) / max(1, large["bytes_moved"] - small["bytes_moved"])
     for name in ("first", "each"):
-        row[name] = {part: small[name][part] + share * (large[name][part] - small[name][part]) for part in large[name]}
+        row[name] = {
+            part: max(large[name][part], small[name][other] + share * (large[name][part] - small[name][other]))
+            for part, other in (("median", "median"), ("low", "high"), ("high", "low"))
+        }
     new = large["new_tokens"]
     for part, other in (("median", "median"), ("low", "high"), ("high", "low")):  # the quickest where the time is least
         took = row["first"][other] + (new - 1) * row["each"][other]

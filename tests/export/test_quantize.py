@@ -1,15 +1,20 @@
-"""`recipes/quantize.py` through its command line: files that are loaded again, refusals, a stage that is stopped."""
+"""`recipes/quantize.py` and what `recipes/publish.py` makes of its files, through the command line: checks, refusals, stops."""
 
 import json
 import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import folders
 import gguf
 import pytest
+import yaml
+from safetensors.torch import load_file, save_file
+
+from nemo_plugins.planning import hf_folder
 
 REPOSITORY = folders.REPOSITORY
 FEW = (
@@ -24,10 +29,16 @@ FEW = (
 )
 
 
-def quantize(folder: Path, root: Path, *overrides: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(REPOSITORY / "recipes" / "quantize.py"), "+model=from_hf", f"model.path={folder}"]
-    command += [f"export.source={folder}", f"run.root={root}", *FEW, *overrides]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"})
+def recipe(name: str, folder: Path, root: Path, *overrides: str, **popen) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(REPOSITORY / "recipes" / f"{name}.py"), "+model=from_hf", f"model.path={folder}"]
+    command += [f"export.source={folder}", f"run.root={root}", *overrides]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", "HF_HUB_OFFLINE": "1"}
+    env.pop("HF_TOKEN", None)
+    return subprocess.run(command, capture_output=True, text=True, env=env, **popen)
+
+
+def quantize(folder: Path, root: Path, *overrides: str, **popen) -> subprocess.CompletedProcess:
+    return recipe("quantize", folder, root, *FEW, *overrides, **popen)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +106,8 @@ def test_a_stage_that_was_stopped_makes_only_what_is_missing(made, tmp_path):
     stage = tmp_path / "runs" / "narrow" / "quantize"
     (stage / "summary.json").unlink()
     (stage / "q4_k_m.json").unlink()  # killed between the file and its check
-    (stage / "gguf" / ".narrow-Q4_K_M.gguf.partial").write_bytes(b"GGUF")
+    (stage / "gguf" / "narrow-Q4_K_M.gguf").rename(stage / "gguf" / ".narrow-Q4_K_M.gguf.unchecked")
+    (stage / "gguf" / "..narrow-Q4_K_M.gguf.unchecked.partial").write_bytes(b"GGUF")
     before = (stage / "gguf" / "narrow-F16.gguf").stat().st_mtime_ns
     wanted = json.loads((root / "narrow" / "quantize" / "q4_k_m.json").read_text())
     done = quantize(folder, tmp_path / "runs", "export.formats=[f32,f16,q4_k_m,fp8]")
@@ -103,13 +115,71 @@ def test_a_stage_that_was_stopped_makes_only_what_is_missing(made, tmp_path):
     assert (stage / "gguf" / "narrow-F16.gguf").stat().st_mtime_ns == before
     found = json.loads((stage / "q4_k_m.json").read_text())
     assert found["kl"] == pytest.approx(wanted["kl"], rel=1e-3) and found["bytes"] == wanted["bytes"]
-    assert not list(stage.rglob("*.partial"))
+    assert not [*stage.rglob("*.partial"), *stage.rglob("*.unchecked")]
+
+
+def test_a_format_that_does_not_pass_is_gone_and_the_others_stay(made, tmp_path):
+    folder, _, _ = made
+    done = quantize(
+        folder, tmp_path / "runs", "export.formats=[f16,q8_0]", "export.verify.max_kl=1e-5", "export.verify.strings=9"
+    )
+    stage = tmp_path / "runs" / "narrow" / "quantize"
+    assert done.returncode == 1 and "q8_0: KL" in done.stderr and "export.verify.max_kl=1e-05" in done.stderr
+    assert "Traceback" not in done.stderr and not (stage / "summary.json").exists()
+    assert [file.name for file in (stage / "gguf").iterdir()] == ["narrow-F16.gguf"] and not (stage / "q8_0.json").exists()
+
+
+@pytest.mark.parametrize("target", ["q8_0", "fp8"])
+def test_a_file_that_cannot_be_written_to_its_end_leaves_none_of_its_name(made, tmp_path, target):
+    """The system ends every file after a megabyte, as a quota does."""
+    import resource
+
+    folder, _, _ = made
+    without = [f"export.{key}=0" for key in ("imatrix.windows", "verify.windows", "verify.prompts", "verify.strings")]
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))  # noqa: E731
+    done = quantize(folder, tmp_path / "runs", f"export.formats=[{target}]", *without, preexec_fn=limit)
+    stage = tmp_path / "runs" / "narrow" / "quantize"
+    assert done.returncode == 1 and "File too large" in done.stderr and not (stage / "summary.json").exists()
+    whole = [path.name for path in stage.rglob("*") if path.suffix in (".gguf", ".safetensors") and path.name[0] != "."]
+    assert not whole and not (stage / "fp8").exists()
+
+
+def reweigh(folder: Path, change) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+
+def spoil_name(folder: Path) -> None:
+    name = "model.layers.0.self_attn.q_norm.weight"
+    reweigh(folder, lambda tensors: tensors.update({name: tensors["model.norm.weight"].clone()}))
+
+
+def spoil_vocabulary(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 4224}))
+    names = (hf_folder.EMBEDDING, hf_folder.OUTPUT)
+    reweigh(folder, lambda tensors: tensors.update({name: tensors[name][:1].repeat(4224, 1) for name in names}))
+
+
+def spoil_size(folder: Path) -> None:
+    """More than any disk has, all holes."""
+    (folder / "model.safetensors").unlink()
+    folders.sparse(folder, replace(folders.BIELIK_11B, num_layers=10_000), shards=4)
 
 
 @pytest.mark.parametrize(
     ("spoil", "overrides", "says"),
     [
         (lambda f: (f / "model.safetensors").write_bytes(b"half"), (), "not a whole safetensors file"),
+        (
+            lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-5]),
+            (),
+            "as its header says",
+        ),
+        (spoil_name, (), "a tensor that no Mistral or Llama has: model.layers.0.self_attn.q_norm.weight"),
+        (spoil_vocabulary, (), "the vocabulary of "),
+        (spoil_size, ("export.pad_vocabulary=true", "export.formats=[f16]"), " free in "),
         (lambda f: None, ("export.formats=[]",), "export.formats=[]: nothing to make"),
         (lambda f: None, ("export.formats=[q3_k]",), "export.formats"),
         (lambda f: None, ("export.formats=[nvfp4]",), "nvfp4: no NVIDIA GPU on this machine"),
@@ -123,3 +193,31 @@ def test_a_mistake_is_one_message_and_leaves_nothing(tmp_path, spoil, overrides,
     done = quantize(folder, tmp_path / "runs", *overrides)
     assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_publication_is_made_whole_and_sent_nowhere(made):
+    folder, root, _ = made
+    asked = ("publish.repository=me/narrow", "publish.licence=mit", "publish.base_model=me/teacher")
+    refused = recipe("publish", folder, root, *asked, "publish.push=true")
+    assert refused.returncode == 2 and "no token in HF_TOKEN" in refused.stderr and "Traceback" not in refused.stderr
+    nameless = recipe("publish", folder, root, asked[0])
+    assert nameless.returncode == 2 and "publish.licence=None" in nameless.stderr
+    assert not (root / "narrow" / "publish").exists()
+
+    done = recipe("publish", folder, root, *asked, "publish.formats=[q4_k_m,fp8]")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("not sent (publish.push=true sends it)") == 3
+    hub = root / "narrow" / "publish" / "hub"
+    weights, ggufs, fp8 = (hub / name for name in ("narrow", "narrow-GGUF", "narrow-FP8"))
+    assert sorted(hub.iterdir()) == [weights, fp8, ggufs]
+    given = {file.name for file in folder.iterdir()}
+    assert {file.name for file in weights.iterdir()} == given | {"README.md"}
+    assert hf_folder.read(weights, "hub").tensors.keys() == hf_folder.read(folder, "hub").tensors.keys()
+    assert {file.name for file in ggufs.iterdir()} == {"narrow-Q4_K_M.gguf", "README.md"}
+    assert (fp8 / "config.json").read_bytes() == (root / "narrow" / "quantize" / "fp8" / "config.json").read_bytes()
+    cards = [yaml.safe_load((place / "README.md").read_text().split("---")[1]) for place in (weights, ggufs, fp8)]
+    assert all((card["license"], card["language"]) == ("mit", "pl") for card in cards)
+    assert [card["library_name"] for card in cards] == ["transformers", "gguf", "transformers"]
+    assert [card["base_model"] for card in cards] == ["me/teacher", "me/narrow", "me/narrow"]
+    assert [card["base_model_relation"] for card in cards] == ["finetune", "quantized", "quantized"]
+    assert f"{summary(root)['formats']['q4_k_m']['kl']:.5f}" in (ggufs / "README.md").read_text()

@@ -47,3 +47,19 @@ def test_whole_models_lie_on_the_line_through_two_sizes_of_them():
     assert whole["bytes_moved"] == wanted["bytes_moved"] and whole["extrapolated"]
     assert whole["each"]["median"] == pytest.approx(wanted["each"]["median"])
     assert whole["tokens_per_second"]["median"] == pytest.approx(9 / (9 * wanted["each"]["median"]))
+
+
+@pytest.mark.parametrize(("small", "large"), [((1.0, 4.0), (7.0, 7.1)), ((2.0, 2.1), (4.0, 9.0)), ((2.0, 9.0), (4.0, 4.5))])
+def test_quartiles_of_a_whole_model_hold_its_median_however_uneven_the_sizes_were(small, large):
+    shape = bench.Shape("x", *(Architecture(layers, 512, 768, 8, 2, 64, 1000) for layers in (20, 4, 2)))
+    row = {"sequences": 1, "new_tokens": 9, "tokens_per_second": {}}
+
+    def sized(model, low, high):
+        moved = random_gguf.bytes_per_token(model, Target.f16) + model.kv_cache_bytes(40)
+        times = {"low": low, "median": (low + high) / 2, "high": high}
+        return {**row, "bytes_moved": moved, "first": times, "each": times}
+
+    whole = bench.extrapolated(shape, Target.f16, sized(shape.built, *large), sized(shape.half, *small), 40)
+    for name in ("first", "each", "tokens_per_second"):
+        assert 0 < whole[name]["low"] <= whole[name]["median"] <= whole[name]["high"], name
+    assert whole["each"]["low"] >= large[0]
