@@ -237,9 +237,10 @@ def is_full_disk(error: BaseException, folder: Path) -> bool:
     """Whether a full disk or quota is what happened.
 
     Megatron's writer processes hand on no more of it than a text, and torch's writer of archives says of a full disk that a
-    position is unexpected: what no error number tells, the room that is left does.
+    position is unexpected, numpy (which writes GGUF files) that it wrote less than was requested: what no error number tells,
+    the room that is left does.
     """
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.errno is not None:
         return error.errno in NO_ROOM
     if any(f"[Errno {number}]" in str(error) for number in NO_ROOM):
         return True

@@ -139,7 +139,8 @@ def test_a_file_that_cannot_be_written_to_its_end_leaves_none_of_its_name(made, 
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))  # noqa: E731
     done = quantize(folder, tmp_path / "runs", f"export.formats=[{target}]", *without, preexec_fn=limit)
     stage = tmp_path / "runs" / "narrow" / "quantize"
-    assert done.returncode == 1 and "File too large" in done.stderr and not (stage / "summary.json").exists()
+    assert done.returncode == 1 and not (stage / "summary.json").exists()
+    assert "File too large" in done.stderr or "requested and" in done.stderr  # Python's words, and numpy's
     whole = [path.name for path in stage.rglob("*") if path.suffix in (".gguf", ".safetensors") and path.name[0] != "."]
     assert not whole and not (stage / "fp8").exists()
 

@@ -25,4 +25,6 @@ def test_nothing_else_is(error, tmp_path):
 def test_an_error_that_tells_nothing_is_one_where_there_is_no_room(tmp_path, monkeypatch):
     monkeypatch.setattr(recipe.shutil, "disk_usage", lambda folder: SimpleNamespace(free=4096))
     assert recipe.is_full_disk(RuntimeError("unexpected pos 704 vs 598"), tmp_path)
+    assert recipe.is_full_disk(OSError("1572864 requested and 902080 written"), tmp_path)  # numpy's, without a number
+    assert not recipe.is_full_disk(OSError(errno.EACCES, ""), tmp_path)
     assert not recipe.is_full_disk(RuntimeError("unexpected pos 704 vs 598"), tmp_path / "gone")
