@@ -3,8 +3,9 @@
     python benchmarks/rewards.py --root runs [--run tiny_pl-laptop] [--seeds 1 2 3] [--kinds grpo dr_grpo] [OVERRIDE …]
 
 Starts from what `experiment=laptop` left after DPO-P. Accuracy is the share of held-out prompts whose greedy answer earns the
-whole reward of its kind, with its 95 % interval; before is the same student on the same prompts. `by` is McNemar's exact test
-of the seeds together: of the prompts that only one of the two solves, how likely so uneven a split is by chance.
+whole reward of its kind, with its 95 % interval; before is the same student on the same prompts. `together` is McNemar's exact
+test of the seeds: of the prompts that only one of the two solves, how likely so uneven a split is by chance. Drawn are the
+shares of sampled answers that earn the whole reward in the first five and the last five rollouts, prompts seen once each.
 """
 
 from __future__ import annotations
@@ -32,8 +33,10 @@ def main() -> int:
     checkpoint = Path(given.root, given.run, "dpo", "checkpoint")
     if not checkpoint.exists():
         sys.exit(f"{checkpoint} is not there: python recipes/minitron.py +model=tiny_pl experiment=laptop leaves it")
-    print("| loss | seed | solved before | after | only before | only after | reward of a rollout | length | minutes |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print(
+        "| loss | seed | solved before | after | only before | only after | boxed, drawn | options, drawn | length | minutes |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|")
     for kind in given.kinds:
         lost = won = 0
         for seed in given.seeds:
@@ -45,11 +48,18 @@ def main() -> int:
             lost, won = lost + only[0], won + only[1]
             rolled = [line for line in lines if "rollout_seconds" in line]
             first, last = rolled[:5], rolled[-5:]
-            reward, length = (" → ".join(f"{mean(part, key):.2f}" for part in (first, last)) for key in ("reward", "length"))
+            drawn = [
+                " → ".join(f"{mean(part, f'reward_{key}'):.1%}" for part in (first, last))
+                for key in ("boxed_math", "multiple_choice")
+            ]
+            length = " → ".join(f"{mean(part, 'length'):.2f}" for part in (first, last))
             minutes = json.loads((folder / "summary.json").read_text())["seconds"] / 60
             shares = " | ".join(share(sum(one), len(one)) for one in (before, after))
-            print(f"| {kind} | {seed} | {shares} | {only[0]} | {only[1]} | {reward} | {length} | {minutes:.0f} |", flush=True)
-        print(f"| {kind} | together | | | {lost} | {won} | by chance: p = {mcnemar(lost, won):.2g} | | |", flush=True)
+            print(
+                f"| {kind} | {seed} | {shares} | {only[0]} | {only[1]} | {' | '.join(drawn)} | {length} | {minutes:.0f} |",
+                flush=True,
+            )
+        print(f"| {kind} | together | | | {lost} | {won} | by chance: p = {mcnemar(lost, won):.2g} | | | |", flush=True)
     return 0
 
 
