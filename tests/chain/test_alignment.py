@@ -12,6 +12,7 @@ from laptop import REPOSITORY, ok, weights
 from safetensors.torch import load_file
 
 SFT = REPOSITORY / "assets" / "chat_samples" / "sft_train.jsonl.gz"
+FORMS = SFT.with_name("forms_train.jsonl.gz")  # the two that conf/model/tiny_pl.yaml names
 PAIRS = REPOSITORY / "assets" / "chat_samples" / "preferences_heldout.jsonl.gz"
 LAYOUTS = {
     "data": ("platform.devices=2", "micro_batch_size=1"),
@@ -49,7 +50,7 @@ def test_packed_windows_train_on_what_each_dialogue_alone_would(laptop, exported
     from nemo_plugins.data.chat import sets
     from nemo_plugins.data.chat.dataset import Windows
 
-    samples = sets.dialogues([SFT], template, tmp_path, key="sft.data", policy="drop", seq_length=128, learn="every")
+    samples = sets.dialogues([SFT, FORMS], template, tmp_path, key="sft.data", policy="drop", seq_length=128, learn="every")
     windows = Windows(samples, 128, template.pad, 1234)
     first = Epochs(range(len(windows)), 4, 8, 1234)
     model, total, tokens = model_of(exported["distilled"]), 0.0, 0
