@@ -55,7 +55,10 @@ def composed(overrides: list[str]) -> DictConfig:
 def _of_groups(chosen: tuple[str, ...]) -> DictConfig:
     """What the recipes share, with the group choices: a recipe's own file has no more in it than the same under its name."""
     from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
 
+    if GlobalHydra.instance().is_initialized():  # Hydra's own main is at work, as with `--run`
+        return compose(config_name="recipe", overrides=list(chosen))
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose(config_name="recipe", overrides=list(chosen))

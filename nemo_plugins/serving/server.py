@@ -7,13 +7,14 @@ from pathlib import Path
 
 from nemo_plugins.runs import output
 from nemo_plugins.runs.errors import Failed
+from nemo_plugins.serving.speakers import LONGEST
 
-LONGEST = 8192  # tokens of context where none are asked for
 
-
-def run(file: Path, *, host: str, port: int, context: int | None, parallel: int, threads: int) -> None:
+def run(file: Path, *, host: str, port: int, context: int | None, parallel: int, threads: int, exact: bool = False) -> None:
     """Serve until this process is told to stop.
 
+    Args:
+        exact: attention and its cache in fp32, as `LlamaCpp` has it.
     Raises:
         Failed: the port is taken, or llama.cpp cannot load the file.
     """
@@ -29,6 +30,9 @@ def run(file: Path, *, host: str, port: int, context: int | None, parallel: int,
     params.hostnames, params.port = [host], port
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
     params.offline, params.warmup = True, False
+    if exact:
+        params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+        params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     try:
         server = xllamacpp.Server(params)
     except RuntimeError as error:

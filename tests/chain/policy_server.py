@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -47,19 +46,9 @@ def stop(folder: Path) -> None:
 
 
 def serve(file: str, port: str) -> None:
-    import xllamacpp
+    from nemo_plugins.serving import server
 
-    params = xllamacpp.CommonParams()
-    params.model.path, params.model_alias = file, {"policy"}
-    params.n_ctx, params.n_parallel = 4 * 256, 4
-    params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
-    params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED  # it reckons in fp16
-    params.hostnames, params.port = ["127.0.0.1"], int(port)
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
-    params.offline, params.warmup = True, False
-    server = xllamacpp.Server(params)
-    print(server.listening_address, flush=True)
-    threading.Event().wait()
+    server.run(Path(file), host="127.0.0.1", port=int(port), context=256, parallel=4, threads=1, exact=True)
 
 
 if __name__ == "__main__":

@@ -120,6 +120,12 @@ def test_dry_run_of_the_papers_chain_lists_every_stage(call):
     assert "run it first" not in done.stdout  # what the chain itself will make is not missing
 
 
+def test_a_chain_is_planned_within_hydras_own_main_too(call):
+    done = call("minitron", "--run", "+model=tiny_pl", "experiment=laptop", "dry_run=true", quick=False)
+    assert done.returncode == 0, done.stderr
+    assert "recipes/distill.py" in done.stdout
+
+
 def test_a_mistake_in_a_stage_of_the_chain_is_found_before_the_first_starts(call):
     done = call("minitron", "+model=tiny_pl", "experiment=laptop", "distill.seq_length=4096", quick=False)
     assert done.returncode == 2
