@@ -42,3 +42,9 @@ class PlatformConfig:
     gpu_memory_gib: float = 80.0  # of one GPU, for the plan
     node_memory_gib: float = 1000.0  # of one node, for the plan
     threads: int | None = None  # CPU threads of one process; default: cores / devices
+
+
+@dataclass
+class DoctorConfig:
+    json: bool = False  # one line of JSON from every process instead of the tables
+    deep: bool = False  # import torch, Transformer Engine and NeMo too, and compute on every GPU

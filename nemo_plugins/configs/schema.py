@@ -60,7 +60,7 @@ from nemo_plugins.configs.evaluation import (
     TaskConfig,
 )
 from nemo_plugins.configs.model import Family, ModelConfig, RecommendedConfig, SizesConfig
-from nemo_plugins.configs.platform import Kind, PlatformConfig, Precision, Recompute
+from nemo_plugins.configs.platform import DoctorConfig, Kind, PlatformConfig, Precision, Recompute
 from nemo_plugins.configs.pruning import (
     Aggregate,
     AggregationConfig,
@@ -107,6 +107,7 @@ __all__ = [
     "DecontaminationConfig",
     "DistillConfig",
     "Divergence",
+    "DoctorConfig",
     "DpoConfig",
     "DuplicatesConfig",
     "EndpointConfig",
@@ -195,5 +196,6 @@ class Recipe:
     bench: BenchConfig = field(default_factory=BenchConfig)
     chat: ChatConfig = field(default_factory=ChatConfig)
     publish: PublishConfig = field(default_factory=PublishConfig)
+    doctor: DoctorConfig = field(default_factory=DoctorConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     experiment: ExperimentConfig = field(default_factory=ExperimentConfig)

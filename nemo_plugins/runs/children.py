@@ -1,4 +1,4 @@
-"""Processes that a stage starts end with it, however it ends."""
+"""Processes that a stage starts run the same code, and end with it, however it ends."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import ctypes
 import multiprocessing
 import os
 import signal
+
+from nemo_plugins.configs.store import REPOSITORY
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 WORKER = "MINITRON_WORKER"  # in the environment of a local worker, which a launcher that was killed could not end
@@ -20,3 +22,14 @@ def end_with_parent() -> None:
     # True while a spawned process imports its parent's main file; `parent_process()` is not known until afterwards
     if getattr(multiprocessing.current_process(), "_inheriting", False) or os.environ.pop(WORKER, None):
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def import_this_code() -> None:
+    """Let processes that this one starts import the code that it runs, before any copy that is installed.
+
+    A recipe puts its own repository first on its path, and `python -m nemo_plugins.…` knows nothing of that: a job that runs a
+    snapshot of the code would start the environment's.
+    """
+    given = os.environ.get("PYTHONPATH", "")
+    if given.split(os.pathsep)[0] != str(REPOSITORY):
+        os.environ["PYTHONPATH"] = f"{REPOSITORY}{os.pathsep}{given}" if given else str(REPOSITORY)

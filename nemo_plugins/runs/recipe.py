@@ -25,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.configs.store import CONF, register
-from nemo_plugins.runs import hydra_errors, multirun, output, usage, workers
+from nemo_plugins.runs import children, hydra_errors, multirun, output, usage, workers
 from nemo_plugins.runs.errors import DONE, FAILED, RESUMABLE, WRONG_INPUT, Failed, Stopped, UserError
 from nemo_plugins.runs.folder import Run, rank
 from nemo_plugins.runs.prepare import composed, prepare
@@ -49,6 +49,7 @@ def recipe(
     before: Callable[[Recipe], None] | None = None,
     alone: Callable[[Recipe], bool] = lambda cfg: False,
     writes: bool = True,
+    model: str | None = None,
 ) -> Callable[[Main], Callable[[], None]]:
     """Make `main(cfg, run)` a command.
 
@@ -62,11 +63,14 @@ def recipe(
         alone: whether it works in this process alone: `platform` is what it reckons or starts others with.
         chain: the recipe runs other recipes: its folder is the run's own, without configuration and summary.
         writes: false for a recipe that only shows something: it has no folder, and any process may run it any time.
+        model: taken where the command line names none: the recipe is hardly about one.
     """
 
     def decorate(main: Main) -> Callable[[], None]:
         @functools.wraps(main)
         def command() -> None:
+            if model and not any(word.lstrip("+~").partition("=")[0] == "model" for word in sys.argv[1:]):
+                sys.argv.append(f"+model={model}")
             sys.exit(_command(job, name, main.__globals__.get("__doc__") or ""))
 
         def job(config: DictConfig) -> int:
@@ -89,6 +93,7 @@ def _command(job: Callable[[DictConfig], int], name: str, docstring: str) -> int
         return DONE
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, _stop)
+    children.import_this_code()
     try:
         if multirun.asked_for(arguments):
             return multirun.run(arguments)

@@ -151,6 +151,13 @@ KEYS = {
         "publish.formats=[q8_0,q4_k_m,fp8]": "of the run's quantize, in folders of their own",
         "publish.push=true, publish.private=false": "send them with the token in HF_TOKEN; for everyone to see",
     },
+    "doctor": {
+        "platform=auto|cpu|gpu, platform.devices=N": "what it is to be fit for (auto: GPUs where there are some)",
+        "run.root=DIR": "where it must be able to write",
+        "doctor.json=true": "one line of JSON from every process, for a job that compares its nodes",
+        "doctor.deep=true": "import torch, Transformer Engine and NeMo, too, and compute on every GPU: half a minute",
+        "+model=NAME": "whose weights to look for (default: tiny_pl)",
+    },
     "minitron": {
         "experiment=NAME": "the chain: its stages, sizes and baselines",
         "prune.…=, distill.…=": "handed on to every stage",
@@ -208,6 +215,7 @@ EXAMPLES = {
     ),
     "serve": ("+model=tiny_pl experiment=laptop", "+model=tiny_pl chat.model=my-Q4_K_M.gguf chat.port=9000"),
     "publish": ("+model=tiny_pl experiment=laptop publish.repository=me/tiny publish.licence=mit dry_run=true",),
+    "doctor": ("", "+model=bielik11b platform=gpu platform.devices=8", "doctor.json=true run.root=/shared/runs"),
     "minitron": ("+model=tiny_pl experiment=laptop", "+model=bielik11b experiment=minitron_7b dry_run=true"),
 }
 
@@ -221,7 +229,7 @@ def text(recipe: str, docstring: str) -> str:
         f"experiments (experiment=)\n{_listed('experiment')}",
         "keys" + "".join(f"\n  {key}\n      {what}" for key, what in {**KEYS.get(recipe, {}), **COMMON}.items()),
         "  all of them, with their values: --cfg job;  several runs: --multirun key=a,b  (each in <run name>/<key=value>)",
-        "examples" + "".join(f"\n  python recipes/{recipe}.py {words}" for words in EXAMPLES.get(recipe, ())),
+        "examples" + "".join(f"\n  python recipes/{recipe}.py {words}".rstrip() for words in EXAMPLES.get(recipe, ())),
         f'tab completion\n  eval "$(python recipes/{recipe}.py -sc install=bash)"',
         "exit codes: 0 done, 2 wrong input, 75 stopped early (the same command goes on), 1 anything else",
     ]

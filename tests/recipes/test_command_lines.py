@@ -11,7 +11,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECIPES = (
     "plan", "data", "convert", "prune", "search", "distill", "pretrain", "sft", "dpo", "grpo",
-    "quantize", "bench", "chat", "serve", "publish", "eval", "report", "minitron",
+    "quantize", "bench", "chat", "serve", "publish", "eval", "report", "doctor", "minitron",
 )  # fmt: skip
 LIMIT = 2.0  # seconds that a mistake may cost
 
