@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from nemo_plugins.configs.schema import PruneConfig, Recipe, TeacherMode
 from nemo_plugins.distillation import records
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.planning import checks, tables, training_plan
+from nemo_plugins.planning import checkpoint_plan, checks, tables, training_plan
 from nemo_plugins.planning.plan import Plan, Table
 from nemo_plugins.runs import paths
 from nemo_plugins.runs.errors import UserError
@@ -39,7 +39,11 @@ def plan(cfg: Recipe) -> Plan:
     made.need("earlier", lambda: paths.student(cfg))
     if mode is TeacherMode.cached:
         made.need("earlier", lambda: _recorded(cfg))
-    training_plan.add(made, cfg, "distill", distill, small, teacher if mode is TeacherMode.live else None)
+    beside = teacher if mode is TeacherMode.live else None
+    training_plan.add(made, cfg, "distill", distill, small, beside)
+    if checks.on_gpu(cfg):
+        gpus, width = cfg.platform.devices * cfg.platform.nodes, checks.bytes_per_value(cfg)
+        checkpoint_plan.add(made, cfg.plan, distill, "distill", gpus, width, small, beside)
     made.sizes = f"{distill.max_steps:,} steps, {training_plan.tokens(distill):,} tokens"
     return made
 

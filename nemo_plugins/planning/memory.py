@@ -1,7 +1,8 @@
 """How much memory a stage takes: formulas of a page, not a simulator. Each says what it counts; expect ±20 %.
 
 Training state of Megatron with a distributed optimizer: working weights (2 bytes in bf16, 4 in fp32), fp32 gradients (4), and
-fp32 master weights with two Adam moments (12, or 8 beside fp32 working weights), the last spread over the data-parallel ranks.
+fp32 master weights with two Adam moments (12, or 8 beside fp32 working weights), the last spread over the data-parallel and
+the context-parallel ranks, all of which hold the same weights.
 Activations: Korthikanti et al. (arXiv 2205.05198), equation 1 without the attention scores, which flash attention drops.
 """
 
@@ -69,7 +70,7 @@ def training(
     return Memory(
         weights=share * bytes_per_value,
         gradients=share * 4,
-        optimizer=share * master / data_parallel(platform),
+        optimizer=share * master / (data_parallel(platform) * platform.context_parallel),
         teacher=teacher.parameters() / model_parallel * bytes_per_value if teacher else 0.0,
         activations=layers,
         logits=vocabulary * (2 if teacher else 1),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from nemo_plugins.configs.schema import Format, Recipe
-from nemo_plugins.planning import checks, decode, devices, estimate, fit, memory, tables, training_plan
+from nemo_plugins.planning import checkpoint_plan, checks, decode, devices, estimate, fit, memory, tables, training_plan
 from nemo_plugins.planning.budget import gigabytes
 from nemo_plugins.planning.estimate import MFUS, PAPER, SEQ_LENGTHS, TRAINING_PASSES, Estimate
 from nemo_plugins.planning.plan import Plan, Table, gib
@@ -31,6 +31,9 @@ def plan(cfg: Recipe) -> Plan:
             made, made_of.memory, cfg.platform, on_gpu, (f"plan.gpu={cfg.plan.gpu}", made_of.gpu) if on_gpu else None
         ),
     ]
+    if on_gpu:
+        width = made_of.bytes_per_value
+        checkpoint_plan.add(made, cfg.plan, cfg.distill, "distill", made_of.gpus, width, student, teacher)
     if estimate.Paper.is_same(teacher, PAPER.teacher):
         made.tables += papers_hours(made_of)
     made.tables += [disk(made_of), serving(made_of), speed(made_of)]

@@ -26,6 +26,10 @@ def test_parallelism_shares_what_it_shares():
     assert tensor.total == pytest.approx(alone.total / 4)
     assert (data.weights, data.gradients, data.optimizer) == (alone.weights, alone.gradients, alone.optimizer / 4)
 
+    context = memory.training(student, cfg.distill, PlatformConfig(devices=4, context_parallel=4), 2)
+    assert (context.weights, context.optimizer) == (alone.weights, alone.optimizer / 4)
+    assert context.activations == pytest.approx(alone.activations / 4)
+
 
 def test_the_papers_chain_fits_its_gpus_as_configured():
     cfg = compose(["+model=bielik11b", "experiment=minitron_7b"])
