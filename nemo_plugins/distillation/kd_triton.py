@@ -1,8 +1,9 @@
 """The dense, unsharded loss of losses.py as one Triton kernel: a program a token, the logits straight from memory.
 
-NEVER RUN ON A GPU SO FAR. What is known: it agrees with losses.py under Triton 3.9's interpreter
-(tests/distillation/test_kd_triton_interpreted.py), and compiles for sm_90 without spilling a register. Block size and warps are
-guesses, the speed is not measured. tests/gpu/test_kd_triton.py is what to run first on a GPU.
+Held against losses.py on an H200 (torch 2.11, Triton 3.6; tests/gpu/test_kd_triton.py, 14 passed) and under Triton's interpreter
+(tests/distillation/test_kd_triton_interpreted.py). 4,096 tokens there, bf16, forward and gradient: forward KL 0.354 ms at
+v = 32,128 and 1.43 ms at 131,072, which is 0.52 and 0.53 of what the card copies (4,250 GB/s) with two rows read and one written;
+Jensen–Shannon 0.86 and 3.41 ms (0.22). In fp32 forward KL reaches 0.57. So it is the arithmetic, not the memory, that it waits for.
 
 A token needs the maxima and sums of both softmaxes first, then Σw, then the gradient (names as in losses.py):
 
@@ -26,7 +27,7 @@ try:
 except ImportError:  # a CPU install has none
     triton = None
 
-BLOCK, WARPS = 4096, 8
+BLOCK, WARPS = 2048, 4  # of seven pairs the quickest in bf16 at v = 131,072 on an H200; at 32,128 they hardly differ
 NUMBERS = {"forward_kl": 0, "reverse_kl": 1, "jsd": 2, "skewed_kl": 3}
 
 
