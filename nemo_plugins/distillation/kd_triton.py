@@ -1,9 +1,9 @@
 """The dense, unsharded loss of losses.py as one Triton kernel: a program a token, the logits straight from memory.
 
-Held against losses.py on an H200 (torch 2.11, Triton 3.6; tests/gpu/test_kd_triton.py, 14 passed) and under Triton's interpreter
-(tests/distillation/test_kd_triton_interpreted.py). 4,096 tokens there, bf16, forward and gradient: forward KL 0.354 ms at
-v = 32,128 and 1.43 ms at 131,072, which is 0.52 and 0.53 of what the card copies (4,250 GB/s) with two rows read and one written;
-Jensen–Shannon 0.86 and 3.41 ms (0.22). In fp32 forward KL reaches 0.57. So it is the arithmetic, not the memory, that it waits for.
+Held against losses.py on an H200 (torch 2.11, Triton 3.6; tests/gpu/test_kd_triton.py, 14 passed) and under Triton's
+interpreter (tests/distillation/test_kd_triton_interpreted.py). 4,096 tokens there, bf16, loss and gradient: forward KL 0.354 ms
+at v = 32,128 and 1.43 ms at 131,072, which is 0.52 and 0.53 of what the card copies (4,250 GB/s) with two rows read and one
+written; Jensen–Shannon 0.86 and 3.41 ms (0.22). In fp32 forward KL reaches 0.57: it waits for the arithmetic, not for memory.
 
 A token needs the maxima and sums of both softmaxes first, then Σw, then the gradient (names as in losses.py):
 
