@@ -23,7 +23,7 @@ from omegaconf import OmegaConf
 
 from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.runs import paths
-from nemo_plugins.runs.errors import UserError
+from nemo_plugins.runs.errors import DONE, RESUMABLE, UserError
 from nemo_plugins.runs.fingerprint import fingerprint
 
 PACKAGES = (
@@ -40,6 +40,7 @@ NOT_COMPARED = ("model.recommended.", "model.source")  # they act through the se
 # what a stage that goes on may be told anew: how often it saves and speaks, and what it does with a bad step
 FREE = {"log_every", "checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "keep_best", "stop_minutes"}
 FREE |= {"bad_step", "spike"}
+NOTES = "MINITRON_NOTES"  # in the environment of a Slurm job: where slurm/job.sh reads which folder this is, and who failed
 WAIT = 120.0  # seconds that the other ranks give rank 0 to begin
 HEARTBEAT = 10.0  # seconds between notes of the time used, which a kill would lose
 
@@ -47,6 +48,15 @@ HEARTBEAT = 10.0  # seconds between notes of the time used, which a kill would l
 def rank() -> int:
     """Number of this process in the job: torchrun's and our workers' RANK, else Slurm's SLURM_PROCID, else 0."""
     return int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0)
+
+
+def note_failure(code: int) -> None:
+    """In a Slurm job, leave a line for slurm/job.sh: when, which rank, on which node, with what exit code."""
+    folder = os.environ.get(NOTES)
+    if folder and code not in (DONE, RESUMABLE) and Path(folder).is_dir():
+        line = f"{time.time():.3f} {rank()} {os.environ.get('SLURMD_NODENAME', '-')} {code}\n"
+        with (Path(folder) / "failed").open("a") as file:
+            file.write(line)
 
 
 class Run:
@@ -115,6 +125,8 @@ class Run:
             self._follow()
             return
         self.folder.mkdir(parents=True, exist_ok=True)
+        if job := os.environ.get(NOTES):
+            write(Path(job) / "folder", str(self.folder.resolve()))
         self._take_lock()
         if force:
             self.put_aside()

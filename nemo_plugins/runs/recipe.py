@@ -27,7 +27,7 @@ from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.configs.store import CONF, register
 from nemo_plugins.runs import children, hydra_errors, multirun, output, usage, workers
 from nemo_plugins.runs.errors import DONE, FAILED, RESUMABLE, WRONG_INPUT, Failed, Stopped, UserError
-from nemo_plugins.runs.folder import Run, rank
+from nemo_plugins.runs.folder import Run, note_failure, rank
 from nemo_plugins.runs.prepare import composed, prepare
 
 if TYPE_CHECKING:
@@ -71,7 +71,9 @@ def recipe(
         def command() -> None:
             if model and not any(word.lstrip("+~").partition("=")[0] == "model" for word in sys.argv[1:]):
                 sys.argv.append(f"+model={model}")
-            sys.exit(_command(job, name, main.__globals__.get("__doc__") or ""))
+            code = _command(job, name, main.__globals__.get("__doc__") or "")
+            note_failure(code)
+            sys.exit(code)
 
         def job(config: DictConfig) -> int:
             cfg = prepare(config)

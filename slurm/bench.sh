@@ -1,0 +1,19 @@
+#!/bin/bash
+# Speed of teacher and student.
+#   sbatch slurm/bench.sh +model=bielik11b bench.shapes=[bielik11b,bielik7b]
+#SBATCH --job-name=bench
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --gpus-per-node=1
+#SBATCH --cpus-per-task=16
+#SBATCH --mem=0
+#SBATCH --time=04:00:00
+#SBATCH --signal=B:USR1@300
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=%x-%j.log
+recipe=bench
+defaults=(platform.nodes=1 platform.devices=1 platform.tensor_parallel=1)
+launch="${MINITRON_ROOT:-$SLURM_SUBMIT_DIR}/slurm/launch.sh"
+[ -f "$launch" ] || { echo "minitron: no $launch: submit from the repository's folder, or export MINITRON_ROOT" >&2; exit 2; }
+source "$launch"
