@@ -50,16 +50,14 @@ export MASTER_ADDR="${address:-$first}" MASTER_PORT=$((20000 + (SLURM_JOB_ID * 7
 export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}" # srun takes no other hint of it since 22.05
 export PYTHONUNBUFFERED=1
 
-run() { # one step of all tasks, or as srun's options say
-    srun --kill-on-bad-exit=0 --wait="${MINITRON_WAIT:-60}" "${options[@]+"${options[@]}"}" "$@"
-}
-
+# one step of all tasks, or as the options say that follow; a rank that waits for a lost one is ended
+run=(srun --kill-on-bad-exit=0 --wait="${MINITRON_WAIT:-60}" "${options[@]+"${options[@]}"}")
 once=(--nodes=1 --ntasks=1 --ntasks-per-node=1)
 
 check() {
     local word asked=() code
     if [ "$attempt" = 0 ]; then
-        run "${once[@]}" "${python[@]}" "$here/recipes/$recipe.py" "${words[@]+"${words[@]}"}" dry_run=true \
+        "${run[@]}" "${once[@]}" "${python[@]}" "$here/recipes/$recipe.py" "${words[@]+"${words[@]}"}" dry_run=true \
             >"$notes/plan.txt" 2>"$notes/plan-errors.txt"
         code=$?
         if [ "$code" != 0 ]; then
@@ -74,13 +72,13 @@ check() {
         given platform || given platform.kind || asked+=(platform=gpu)
         asked+=("platform.devices=$per_node")
     fi
-    run --nodes="$nodes" --ntasks="$nodes" --ntasks-per-node=1 --output="$notes/node-%t.json" --error="$notes/node-%t.txt" \
+    "${run[@]}" --nodes="$nodes" --ntasks="$nodes" --ntasks-per-node=1 --output="$notes/node-%t.json" --error="$notes/node-%t.txt" \
         "${python[@]}" "$here/recipes/doctor.py" "${asked[@]+"${asked[@]}"}" doctor.json=true
     code=$?
-    PYTHONPATH="$here" run "${once[@]}" "${python[@]}" -m nemo_plugins.platforms.nodes "$notes" "$nodes" "$code" ||
+    PYTHONPATH="$here" "${run[@]}" "${once[@]}" "${python[@]}" -m nemo_plugins.platforms.nodes "$notes" "$nodes" "$code" ||
         refuse "$name: no start on these nodes" "another try without a node: sbatch --exclude=NODE …"
     if [ $((nodes * per_node)) -gt 1 ]; then
-        PYTHONPATH="$here" run --output="$notes/network-%t.txt" "${python[@]}" -m nemo_plugins.platforms.network || {
+        PYTHONPATH="$here" "${run[@]}" --output="$notes/network-%t.txt" "${python[@]}" -m nemo_plugins.platforms.network || {
             grep -h -v '^$' "$notes"/network-*.txt | tail -n 20 >&2
             refuse "$name: the processes of these nodes do not reach each other" "logs: $notes/network-*.txt"
         }
@@ -141,7 +139,7 @@ trap 'heard=1 signal=TERM; [ -z "$step" ] || kill -s TERM "$step"' TERM
 tail -n +1 -F --pid=$$ "$notes/rank-0.log" 2>/dev/null &
 shown=$!
 # MINITRON_NOTES: where the recipe says which folder it writes, and which rank failed
-MINITRON_NOTES="$notes" run --output="$notes/rank-%t.log" "${python[@]}" "$here/recipes/$recipe.py" "${words[@]+"${words[@]}"}" &
+MINITRON_NOTES="$notes" "${run[@]}" --output="$notes/rank-%t.log" "${python[@]}" "$here/recipes/$recipe.py" "${words[@]+"${words[@]}"}" &
 step=$!
 while
     heard=""

@@ -24,7 +24,7 @@ PYTHONPATH="$code" "${step[@]+"${step[@]}"}" "${python[@]}" -m nemo_plugins.plan
 
 export MINITRON_CODE="$code" MINITRON_ROOT="$root"
 # of this job, where it is one, the new ones inherit nothing
-for variable in $(compgen -e | grep '^SLURM_'); do unset "$variable"; done
+for variable in $(compgen -e | grep '^SLURM_' | grep -v '^SLURM_CONF$'); do unset "$variable"; done
 before="" waits="nothing"
 while IFS= read -r -d '' stage; do
     IFS= read -r -d '' recipe

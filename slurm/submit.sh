@@ -18,8 +18,8 @@ done
 recipe="$(basename "$1" .sh)"
 shift
 script="$root/slurm/$recipe.sh"
-grep -q '^recipe=' "$script" 2>/dev/null || refuse "slurm/$recipe.sh is no stage" \
-    "expected one of: $(cd "$root/slurm" && grep -l '^recipe=' ./*.sh | sed 's,^\./,,' | paste -sd' ' -)"
+grep -q '^launch=' "$script" 2>/dev/null || refuse "slurm/$recipe.sh is no stage" \
+    "expected one of: $(cd "$root/slurm" && grep -l '^launch=' ./*.sh | sed 's,^\./,,' | paste -sd' ' -)"
 site_options "$recipe"
 sbatch=("${options[@]+"${options[@]}"}" "${sbatch[@]+"${sbatch[@]}"}")
 

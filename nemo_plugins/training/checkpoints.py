@@ -19,7 +19,7 @@ from torch import distributed
 
 from nemo_plugins import runs
 from nemo_plugins.configs.schema import TrainConfig
-from nemo_plugins.training.stops import Stops
+from nemo_plugins.training.stops import Stops, held_back
 
 STEP = re.compile(r"step=(\d+)")
 
@@ -46,7 +46,8 @@ def save(trainer, path: Path, weights_only: bool) -> None:
     if trainer.is_global_zero:
         shutil.rmtree(partial, ignore_errors=True)
     trainer.strategy.barrier("checkpoint folder is clear")
-    trainer.save_checkpoint(partial, weights_only)
+    with held_back():
+        trainer.save_checkpoint(partial, weights_only)
     if trainer.is_global_zero:
         TrainerContext.from_trainer(trainer).io_dump(partial / "context", yaml_attrs=["model"])
     trainer.strategy.barrier("checkpoint is written")

@@ -5,11 +5,28 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 
 from nemo_plugins import runs
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 END = "SLURM_JOB_END_TIME"  # seconds since 1970; Slurm counts from the job's own start, not from this process's
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """The signals wait until this block is over, for this process and for those that it starts in it for good.
+
+    Slurm sends them to every process of a job. One that helps to write a checkpoint would die of it, and the checkpoint with it.
+    """
+    resource_tracker.ensure_running()  # where it starts later, it lets them through again (multiprocessing/resource_tracker.py)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Stops:

