@@ -19,7 +19,7 @@ END = "SLURM_JOB_END_TIME"  # seconds since 1970; Slurm counts from the job's ow
 def held_back() -> Iterator[None]:
     """The signals wait until this block is over, for this process and for those that it starts in it for good.
 
-    Slurm sends them to every process of a job. One that helps to write a checkpoint would die of it, and the checkpoint with it.
+    Slurm sends them to every process of a job: one that helps to write a checkpoint would die, and the checkpoint with it.
     """
     resource_tracker.ensure_running()  # where it starts later, it lets them through again (multiprocessing/resource_tracker.py)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
