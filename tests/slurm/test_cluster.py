@@ -12,11 +12,16 @@ from pathlib import Path
 import pytest
 from cluster import Cluster, lacking
 
+from nemo_plugins.planning import candidates
+from nemo_plugins.planning.goodput import timeline
+from nemo_plugins.runs.prepare import compose
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(lacking() is not None, reason=str(lacking()))
 SITE = ("--gpus-per-node=0", "--ntasks-per-node=1", "--cpus-per-task=1", "--time=20")
 EVERY = 3  # steps between checkpoints
 STEPS = 20
+SAVED = 8.0  # steps' time that writing a checkpoint of so small a model takes, about
 WORDS = (
     "platform.threads=1",
     "data.heldout_samples=32",
@@ -135,6 +140,7 @@ def test_it_survives_the_night(site, undisturbed):
         (11, EVERY, lambda: os.kill(rank_process(site, 1), signal.SIGKILL)),
         (14, EVERY, lambda: cluster.run("scontrol", "update", "nodename=n2", "state=down", "reason=test")),
     )
+    observed, happened, began, before = [], [], 0.0, 0
     for attempt, (step, lost, event) in enumerate(events):
         cluster.wait(lambda step=step: site.step(run) >= step, 400, f"step {step}")
         event()
@@ -144,8 +150,16 @@ def test_it_survives_the_night(site, undisturbed):
             cluster.run("scontrol", "update", "nodename=n2", "state=resume", check=False)
         whole = max(int(path.name[5:]) for path in (site.runs / run / "steps").glob("step=???????"))
         assert reached - whole <= lost, f"after {('USR1', 'TERM', 'requeue', 'SIGKILL', 'node down')[attempt]}"
+        observed.append((attempt, before + 1, reached, reached - whole))
+        # in the simulation's clock, where a step takes 1 s and writing a checkpoint 8: in the middle of a step, or of writing
+        done = (reached - before) + SAVED * len([n for n in range(before + 1, reached) if n % EVERY == 0])
+        happened.append(("kill" if lost else "signal", began + done + (0.5 if lost else -0.5)))
+        began, before = happened[-1][1] if lost else began + done + SAVED, whole
     site.done(job)
     assert int(cluster.state(job)["Restarts"]) == len(events)
+    # what the simulation of docs/scaling.md says of the same events
+    said = timeline(happened, STEPS, 1.0, EVERY, SAVED, 0.0, 0.0)
+    assert [tuple(one) for one in said] == [*observed, (len(events), before + 1, STEPS, 0)]
     assert site.losses(run) == site.losses(undisturbed)
     one, other = weights(site.runs / run / "checkpoint"), weights(site.runs / undisturbed / "checkpoint")
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
@@ -232,3 +246,28 @@ def test_a_chain_waits_and_a_failing_stage_ends_the_rest(site):
     assert {site.cluster.state(job)["JobState"] for job in jobs[1:]} == {"CANCELLED"}
     log = (site.root / f"slurm-{jobs[0]}.log").read_text()
     assert "these jobs do not start" in log and f"{jobs[1]} prune" in log
+
+
+@pytest.mark.slow  # ten starts of NeMo
+def test_ten_candidates_as_an_array_and_one_that_fails(site):
+    """The others are measured all the same; a search afterwards measures what is missing and ranks them all."""
+    words = ("search.slack=0.5", "search.distill_steps=0", "run.name=tiny_pl")
+    losses = site.runs / "tiny_pl" / "search-losses" / "candidates"
+    command = [sys.executable, str(REPOSITORY / "recipes" / "search.py"), *site.words(*words)]
+    names = candidates.choose(compose(command[2:])).candidates
+    assert len(names) >= 10
+    blocked = losses / f"{names[3].name}.json"
+    blocked.mkdir(parents=True)
+    array = site.sbatch("search", *words, options=(f"--output={site.root}/%x-%A_%a.log",))
+    for part in range(10):
+        state = site.cluster.ended(f"{array}_{part}", 900)
+        log = (site.root / f"search-{array}_{part}.log").read_text()
+        assert state == ("FAILED" if part == 3 else "COMPLETED"), log
+    assert f"{names[3].name} failed" in (site.root / f"search-{array}_3.log").read_text()
+    assert len(list(losses.glob("*.json"))) == len(names)  # one of them the folder in the way
+    blocked.rmdir()
+    env = {key: value for key, value in site.cluster.env.items() if key != "SLURM_CONF"}
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((site.runs / "tiny_pl" / "search" / "summary.json").read_text())
+    assert len(summary["ranking"]) == len(names)
