@@ -60,9 +60,10 @@ if [ "${MINITRON_RUNTIME:-venv}" = pyxis ] && ! srun --help 2>/dev/null | grep -
     echo "warning: no pyxis on this machine, so the overrides are checked by the job" >&2
 else
     [ "${MINITRON_RUNTIME:-venv}" != pyxis ] || python=(srun --nodes=1 --ntasks=1 "${options[@]}" "${python[@]}")
-    "${python[@]}" "$root/recipes/$recipe.py" "${words[@]+"${words[@]}"}" || exit $?
+    "${python[@]}" "$root/recipes/$recipe.py" "${words[@]+"${words[@]}"}" dry_run=true || exit $?
 fi
 code="$jobs/submitted-$(date +%Y%m%d-%H%M%S)-$$/code"
 bash "$root/slurm/snapshot.sh" "$root" "$code" || refuse "$code: the code could not be copied there" "expected a shared folder that is yours: MINITRON_JOBS"
 export MINITRON_CODE="$code" MINITRON_ROOT="$root"
-exec sbatch "${sbatch[@]+"${sbatch[@]}"}" "$script" "$@"
+sbatch "${sbatch[@]+"${sbatch[@]}"}" "$script" "$@" || refuse "sbatch did not take it (exit code $?)" \
+    "account, partition and limits are the site's: SBATCH_ACCOUNT, SBATCH_PARTITION and MINITRON_OPTIONS in slurm/site.env"

@@ -22,6 +22,7 @@ def test_distillation(laptop, layout):
 MIX = ("distill.loss.kind=jsd", "distill.loss.temperature=2", "distill.loss.top_k=50", "distill.loss.alpha=0.6")
 
 
+@pytest.mark.slow  # its parts have tests of their own: the loss in tests/distillation, the blend in tests/data
 def test_another_loss_and_another_heldout_text(laptop, tmp_path):
     """One process against two tensor-parallel ones, everything that is watched; α stays what it is."""
     english = tmp_path / "english.txt"

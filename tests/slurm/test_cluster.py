@@ -194,9 +194,28 @@ def test_a_mistake_costs_no_queue(site):
         )
         assert "Traceback" not in refused.stderr and queue(site) == ""
     assert "slurm/nothing.sh is no stage" in submit(site, "slurm/nothing.sh").stderr
+    nowhere = submit(site, *SITE, "--partition=nowhere", script, *site.words())
+    assert nowhere.returncode == 2 and "invalid partition" in nowhere.stderr and "SBATCH_ACCOUNT" in nowhere.stderr
     job = site.sbatch("distill", "distill.max_stepz=3")
     assert site.cluster.ended(job, 60) == "FAILED" and "max_stepz" in site.log(job)
     assert site.cluster.state(job)["ExitCode"].startswith("2:") and site.cluster.state(job)["Restarts"] == "0"
+
+
+def test_what_is_right_is_checked_and_sent_and_not_run_where_it_is_typed(site):
+    sent = submit(site, *SITE, "--hold", str(REPOSITORY / "slurm" / "distill.sh"), *site.words("run.name=tiny_pl/sent"))
+    assert sent.returncode == 0, sent.stderr
+    assert "dry run: nothing was written" in sent.stdout and not (site.runs / "tiny_pl" / "sent").exists()
+    job = sent.stdout.split()[-1]
+    assert site.cluster.state(job)["JobState"] == "PENDING"
+    site.cluster.run("scancel", job)
+
+
+def test_no_room_for_the_checkpoints_stops_the_job_before_anything_is_loaded(site):
+    student = f"student.path={site.runs / 'tiny_pl' / 'prune' / 'checkpoint'}"
+    job = site.sbatch("distill", "distill.keep_checkpoints=10000000", "run.name=tiny_pl/room", student)
+    assert site.cluster.ended(job, 90) == "FAILED"
+    assert site.cluster.state(job)["ExitCode"].startswith("2:") and site.cluster.state(job)["Restarts"] == "0"
+    assert "free in" in site.log(job) and "Traceback" not in site.log(job)
 
 
 def test_a_folder_that_cannot_be_written_stops_the_job_before_it_begins(site):
