@@ -87,8 +87,9 @@ check() {
 }
 
 progress() { # names of what is whole in the run's folder: checkpoints, results, records
-    local folder
-    folder="$(cat "$notes/folder" "$job/folder$part" 2>/dev/null | head -n 1)"
+    local folder=""
+    [ ! -f "$job/folder$part" ] || folder="$(cat "$job/folder$part")"
+    [ ! -f "$notes/folder" ] || folder="$(cat "$notes/folder")"
     [ -n "$folder" ] && [ -d "$folder" ] &&
         (cd "$folder" && find . -mindepth 2 -maxdepth 2 ! -name '*.partial*' ! -name '*.discarded' ! -name '.*' ! -path './tensorboard/*' | sort)
     return 0

@@ -75,6 +75,31 @@ def test_a_wrong_site_is_named(tmp_path, settings, says):
     assert done.returncode == 2 and says in done.stderr
 
 
+@pytest.mark.parametrize(("code", "tries"), [(1, 0), (137, 1), (75, 3)])
+def test_what_gets_nowhere_is_not_requeued_for_ever(tmp_path, code, tries):
+    """The two functions of slurm/job.sh that decide it, over attempts of one job that are alike but for a new checkpoint."""
+    (run := tmp_path / "run" / "steps").mkdir(parents=True)
+    script = """
+        source <(sed -n '/^progress()/,/^}/p; /^requeue()/,/^}/p' "$1/job.sh")
+        job=$2 part=-3 name=job SLURM_JOB_ID=7
+        say() { echo "$@"; }
+        scontrol() { echo requeued; }
+        sleep() { :; }
+        for attempt in 0 1 2 3 4 5 6; do
+            notes=$job/attempt-$attempt
+            mkdir -p "$notes"
+            before="$(progress)"
+            printf %s "$job/run" >"$notes/folder"  # as the recipe writes it
+            [ "$attempt" != 0 ] && [ "$attempt" != 2 ] || mkdir "$job/run/steps/step=$attempt"
+            requeue "$3" || exit 0
+        done
+    """
+    done = subprocess.run(["bash", "-uc", script, "-", str(SLURM), str(tmp_path), str(code)], capture_output=True, text=True)
+    assert done.stderr == "" and run.is_dir()
+    # the first attempt made something; the third, where it comes so far, too: tries are counted from there
+    assert done.stdout.splitlines().count("requeued") == (1 if tries == 0 else 3 + tries)
+
+
 def facts(node: str, **other) -> dict:
     return {
         "node": node,
