@@ -73,6 +73,6 @@ def test_an_older_server_is_corrected_for(laptop, asked):
 def test_a_refresh_that_fails_stops_the_run_and_says_its_words(laptop, asked):
     overrides = [word for word in asked[0] if "refresh=" not in word and "run.name" not in word]
     done = laptop.recipe(
-        "grpo", *overrides, "run.name=tiny_pl-laptop/refused", f"grpo.endpoint.refresh='{sys.executable} -c nonsense {{hf}}'"
+        "grpo", *overrides, "run.name=tiny_pl-laptop/no-refresh", f"grpo.endpoint.refresh='{sys.executable} -c nonsense {{hf}}'"
     )
     assert done.returncode == 75 and "NameError" in done.stderr and "grpo.endpoint.refresh" in done.stderr
