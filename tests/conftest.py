@@ -1,8 +1,13 @@
-"""The order of the tests: where two processes run them, nobody is to wait for the chain that the last ones look at."""
+"""How the tests share a machine: their order, so that nobody waits for the chain that the last ones look at, and its cores."""
 
+import os
 from pathlib import Path
 
 FIRST = "test_alignment.py"  # its process makes the short chain, while another runs the tests that need none
+
+# two processes of tests with as many OpenMP threads each as there are cores would wait for each other all the time
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items):
