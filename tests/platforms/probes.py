@@ -14,6 +14,8 @@ from importlib import import_module
 from pathlib import Path
 from types import FunctionType, SimpleNamespace
 
+from nemo_plugins import runs  # noqa: F401 - saving a checkpoint spawns a process that imports this file: runs ends it with its probe
+
 # For each adjustment a probe that fails without it.
 NEEDED_BY = {
     "current_device": "train",

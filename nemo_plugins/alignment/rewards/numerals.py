@@ -49,13 +49,13 @@ def parse(text: str, style: Style = POLISH) -> Fraction | None:
     """The number that the whole text is, or None: time and memory are bounded whatever it is."""
     if len(text) > LONGEST:
         return None
-    text = text.strip()
+    text = _SPACES.sub(" ", text).strip()
     for left, right in (("$", "$"), (r"\(", r"\)")):
         if text.startswith(left) and text.endswith(right) and len(text) > len(left + right):
             text = text[len(left) : -len(right)]
     text = text.replace("{,}", ",").replace(r"\%", "%")
     try:
-        reader = _Reader(_SPACES.sub(" ", text), style)
+        reader = _Reader(text, style)
         value = reader.number(0)
         return value if reader.ended() else None
     except _NoNumber:
