@@ -38,7 +38,8 @@ def run(cfg: Recipe, run: runs.Run) -> None:
             evaluate(cfg, run, (name, path, described[name]["identity"]), loaded, results[name], lacking, progress)
     if not any(results.values()) or (lacking and cfg.eval.missing is Lacking.stop):
         raise runs.Failed(*_failure(cfg, run, results, lacking))
-    finish(cfg, run, results, described, lacking)
+    # a model of which nothing could be had is told in `lacking`, and takes no other model's average
+    finish(cfg, run, {name: mine for name, mine in results.items() if mine}, described, lacking)
 
 
 def evaluate(
@@ -85,9 +86,9 @@ def evaluate(
 def finish(cfg: Recipe, run: runs.Run, results: dict[str, dict], described: dict[str, dict], lacking: dict[str, str]) -> None:
     """Write the summary and print the table."""
     models = summary.models_block(cfg.eval, results, described)
-    last = list(models)[-1]
+    subject = summary.subject(cfg.eval, models)
     tell(cfg, models)
-    own = models[last]
+    own = models[subject]
     metrics = {"average": own.get("average"), "recovery": (own.get("against_teacher") or {}).get("recovery")}
     chosen = eval_tasks.chosen(cfg.eval)
     suite = {
@@ -108,7 +109,7 @@ def finish(cfg: Recipe, run: runs.Run, results: dict[str, dict], described: dict
         metrics={key: value for key, value in metrics.items() if value is not None},
         next=runs.command(cfg, "report"),
         suite=suite,
-        subject=last,
+        subject=subject,
         teacher=cfg.eval.teacher if cfg.eval.teacher in models else None,
         tasks=own["tasks"],
         models=models,

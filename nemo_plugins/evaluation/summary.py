@@ -60,8 +60,16 @@ def against(student: tuple[float, np.ndarray], other: tuple[float, np.ndarray], 
     }
 
 
+def subject(cfg: EvalConfig, models: Mapping[str, dict]) -> str:
+    """The model that an evaluation is about: the last student that is not quantised, or the last model where there is none."""
+    last = next((name for name in reversed(list(models)) if name != cfg.teacher and not models[name].get("quantised")), None)
+    return last or list(models)[-1]
+
+
 def models_block(cfg: EvalConfig, results: Mapping[str, Results], described: Mapping[str, dict]) -> dict[str, Any]:
     """All models: what they are, their tasks and average, and each against the teacher and against the model before it.
+
+    A quantised model is held against the weights that it was made from, and those of the teacher only against the teacher.
 
     Args:
         results: by model, in the order of the chain.
@@ -80,10 +88,10 @@ def models_block(cfg: EvalConfig, results: Mapping[str, Results], described: Map
             if cfg.teacher in results and name != cfg.teacher:
                 block["against_teacher"] = against(averages[name], averages[cfg.teacher], cfg.confidence)
                 block["against_teacher"]["tasks"] = per_task(cfg, mine, results[cfg.teacher])
-            if before and before != cfg.teacher and name != cfg.teacher:
+            if before and cfg.teacher not in (before, name) and not name.startswith(f"{cfg.teacher}-"):
                 block["against_before"] = {"model": before, **against(averages[name], averages[before], cfg.confidence)}
         found[name] = block
-        before = name
+        before = before if block.get("quantised") else name
     return found
 
 

@@ -22,7 +22,7 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     lead = [scores.verdict(made) for made in evaluations] or ["No evaluation of this run has been made yet."]
     sections: list[Section] = []
     for made in evaluations:
-        speeds = lineage.speeds(chain, made.models, _unquantised(made))
+        speeds = lineage.speeds(chain, made.models, made.summary["subject"])
         sections += scores.sections(made, plots, speeds)
         timed = timed or bool(speeds)
     for made in evaluations:
@@ -46,11 +46,6 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     run.finish(
         outputs, next=f"look at {html}", stages=list(chain.stages), evaluations=[made.folder.name for made in evaluations]
     )
-
-
-def _unquantised(made: scores.Evaluation) -> str:
-    """The last model of an evaluation whose weights are not quantised."""
-    return next((name for name in reversed(made.models) if not made.models[name].get("quantised")), made.summary["subject"])
 
 
 def quoted_sections() -> list[Section]:

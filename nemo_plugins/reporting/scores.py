@@ -84,16 +84,14 @@ def megabytes(value: float) -> str:
 
 
 def verdict(made: Evaluation) -> str:
-    """What the last model keeps of its teacher, in words."""
-    last = made.summary["subject"]
-    block = made.models[last]
+    """What the student keeps of its teacher, in words."""
+    student = made.summary["subject"]
+    block = made.models[student]
     teacher = block.get("against_teacher")
     if not teacher or "average" not in block:
-        return f"{name(last)} on {made.suite['name']}: no average to hold against a teacher."
+        return f"{name(student)} on {made.suite['name']}: no average to hold against a teacher."
     average = made.models[made.summary["teacher"]]["average"]
-    said = (
-        f"On {made.suite['name']}, {name(last)} has an average of {percent(block['average'])}, its teacher {percent(average)}"
-    )
+    said = f"On {made.suite['name']}, {name(student)} has an average of {percent(block['average'])}, its teacher {percent(average)}"
     if teacher["recovery_interval"] is None:
         return f"{said}; the teacher is not clearly better than guessing, so no share of it can be given."
     sure = f"{made.suite['confidence']:.0%}"

@@ -99,6 +99,11 @@ def test_a_summary_holds_every_model_against_its_teacher_and_the_stage_before():
     assert against["recovery_interval"][0] < against["recovery"] < against["recovery_interval"][1]
     assert made["sft"]["against_before"]["model"] == "pruned" and made["sft"]["against_before"]["p"] < 0.05
     assert "against_before" not in made["pruned"] and "against_teacher" not in made["teacher"]
+    files = {"q8_0": {"quantised": "gguf"}, "q4_k_m": {"quantised": "gguf"}, "teacher-q8_0": {"quantised": "gguf"}}
+    formats = summary.models_block(cfg, results | dict.fromkeys(files, results["sft"]), files)
+    assert [formats[name]["against_before"]["model"] for name in ("q8_0", "q4_k_m")] == ["sft", "sft"]
+    assert "against_before" not in formats["teacher-q8_0"] and summary.subject(cfg, formats) == "sft"
+    assert summary.subject(cfg, {"teacher": {}}) == "teacher"
     block = made["sft"]["tasks"]["a"]
     assert (block["score"], block["baseline"], block["items"]) == (0.8, 0.25, 100)
 
