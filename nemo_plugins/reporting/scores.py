@@ -91,7 +91,8 @@ def verdict(made: Evaluation) -> str:
     if not teacher or "average" not in block:
         return f"{name(student)} on {made.suite['name']}: no average to hold against a teacher."
     average = made.models[made.summary["teacher"]]["average"]
-    said = f"On {made.suite['name']}, {name(student)} has an average of {percent(block['average'])}, its teacher {percent(average)}"
+    mine = percent(block["average"])
+    said = f"On {made.suite['name']}, {name(student)} has an average of {mine}, its teacher {percent(average)}"
     if teacher["recovery_interval"] is None:
         return f"{said}; the teacher is not clearly better than guessing, so no share of it can be given."
     sure = f"{made.suite['confidence']:.0%}"
