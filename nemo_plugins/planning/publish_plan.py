@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -11,6 +12,7 @@ from nemo_plugins.planning import bench_plan, checks, quantize_plan
 from nemo_plugins.planning.plan import Plan, Table, gib
 from nemo_plugins.runs import paths
 from nemo_plugins.runs.errors import UserError
+from nemo_plugins.runs.fingerprint import fingerprint
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
@@ -60,17 +62,25 @@ def plan(cfg: Recipe) -> Plan:
 
 
 def base_model(cfg: Recipe) -> str | None:
-    """Hub id of what this model was made from."""
-    if cfg.publish.base_model:
-        return cfg.publish.base_model
-    return cfg.model.path if cfg.model.path and paths.is_hub_id(cfg.model.path) else None
+    """Hub id of what this model was made from; a path that is a folder here is none, whatever it looks like."""
+    path = cfg.publish.base_model or cfg.model.path
+    if cfg.publish.base_model or (path and paths.is_hub_id(path) and not paths.resolve(path).exists()):
+        return path
+    return None
 
 
 def quantised(cfg: Recipe, target: Target) -> Path:
-    """A format that the run's quantisation left. Raises UserError."""
-    if target in quantize_plan.GGUF:
-        return bench_plan.gguf(cfg, "student", target)
-    return paths.earlier(cfg, "quantize", target.value)
+    """A format that the run's quantisation left of the weights that are published. Raises UserError."""
+    is_file = target in quantize_plan.GGUF
+    found = bench_plan.gguf(cfg, "student", target) if is_file else paths.earlier(cfg, "quantize", target.value)
+    source, stage = quantize_plan.source(cfg), paths.find(cfg, "quantize")
+    read = json.loads((stage / "summary.json").read_text())["inputs"].values() if stage in found.parents else ()
+    if fingerprint(source) not in read:
+        raise UserError(
+            f"publish.formats: {found} was not made of {source}",
+            f"make it of these weights:\n  {paths.command(cfg, 'quantize', f'export.source={source}', 'force=true')}",
+        )
+    return found
 
 
 def _token() -> None:

@@ -10,7 +10,7 @@ from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.planning import bench_plan, devices
 from nemo_plugins.planning.bench_plan import GGUF_STAGES
 from nemo_plugins.planning.plan import Plan, Table
-from nemo_plugins.reporting import plots
+from nemo_plugins.reporting import page, plots
 from nemo_plugins.runs import output, paths
 from nemo_plugins.runs.folder import write as write_file
 
@@ -27,8 +27,8 @@ def write(cfg: Recipe, folder: Path, rows: Sequence[dict], names: Sequence[str])
     if quality := sizes(cfg):
         made.append(quality)
     output.tables(Plan("teacher against student" if len(names) == 2 else names[0], made))
-    text = "\n\n".join(markdown(table) for table in made)
-    write_file(folder / "table.md", text + "\n")
+    lines = [line for one in made for line in (f"**{one.title}**", "", *page.markdown(page.Table(one.columns, one.rows)), "")]
+    write_file(folder / "table.md", "\n".join(lines))
     return {"table": folder / "table.md", "plot": plot(rows, names, folder / "plots" / "speed.png")}
 
 
@@ -109,12 +109,6 @@ def sizes(cfg: Recipe) -> Table | None:
             ]
     columns = ["", "format", "MB", "bits a weight", "KL", "top-1", "perplexity", "greedy equal"]
     return Table("Size and quality, against the folder that each was made from", rows, columns) if rows else None
-
-
-def markdown(table: Table) -> str:
-    """A table as Markdown."""
-    lines = [table.columns, ["---"] * len(table.columns), *table.rows]
-    return f"**{table.title}**\n\n" + "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
 def plot(rows: Sequence[dict], names: Sequence[str], path: Path) -> Path:

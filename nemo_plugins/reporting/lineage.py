@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from nemo_plugins.evaluation.subjects import ORDER, Stage, stages
+from nemo_plugins.reporting.chain import MODELS
 from nemo_plugins.reporting.page import Cell, Figure, Picture, Section, Table
 from nemo_plugins.runs import output
 
@@ -26,16 +27,6 @@ SETTINGS = {
 }  # fmt: skip
 DATA = {"prune": "prune.calibration.data", "distill": "distill.data", "pretrain": "pretrain.data", "sft": "sft.data",
         "dpo": "dpo.data", "grpo": "grpo.data"}  # fmt: skip
-LOSSES = (  # model, stage, metric: on the same held-out text
-    ("teacher", "prune", "loss_before"),
-    ("pruned", "prune", "loss_after"),
-    ("distilled", "distill", "val_loss"),
-    ("pruned at random", "random/prune", "loss_after"),
-    ("pruned at random, distilled", "random/distill", "val_loss"),
-    ("without its last layers", "last_layers/prune", "loss_after"),
-    ("without its last layers, distilled", "last_layers/distill", "val_loss"),
-    ("from scratch, same tokens", "scratch/pretrain", "val_loss"),
-)
 
 
 @dataclass(frozen=True)
@@ -110,7 +101,7 @@ def loss_table(made: Lineage) -> Table:
     """Held-out loss of each model of the run."""
     rows = [
         [model, stage, figure]
-        for model, stage, metric in LOSSES
+        for model, (stage, metric, _) in MODELS.items()
         if stage in made.stages and (figure := made.figure(stage, "metrics", metric)) is not None
     ]
     return Table(["model", "measured by", "loss"], rows)

@@ -1,8 +1,10 @@
-"""The `README.md` of an exported folder: what the model is, where it comes from, how good it is, what nobody has checked."""
+"""The `README.md` of a folder of weights: what it is, the stages that it came from, how good it is, what nobody has checked."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nemo_plugins.configs.schema import Recipe
@@ -10,7 +12,7 @@ from nemo_plugins.evaluation import subjects
 from nemo_plugins.evaluation.subjects import ORDER
 from nemo_plugins.reporting import lineage, scores
 from nemo_plugins.reporting.lineage import Lineage
-from nemo_plugins.reporting.page import Cell, Table, cell
+from nemo_plugins.reporting.page import Table, markdown
 
 DONE = {  # what each recipe has done to the student, in the order of a chain
     "prune": "pruned",
@@ -19,6 +21,34 @@ DONE = {  # what each recipe has done to the student, in the order of a chain
     "dpo": "aligned by preference pairs",
     "grpo": "trained on rewards that can be checked (GRPO)",
 }
+TAGS = {"prune": ("minitron", "pruned"), "distill": ("distilled",)}  # by recipe, as hubs are searched
+
+
+@dataclass(frozen=True)
+class Front:
+    """What a hub reads of a card; the defaults are those of a folder that nobody has published.
+
+    Attributes:
+        licence: as the hub spells it; `other` is said at the card's end.
+        base: hub id of what the model was made from.
+        relation: to the base: `finetune`, `quantized`.
+        library: what loads it.
+    """
+
+    title: str
+    licence: str = "other"
+    base: str | None = None
+    relation: str = "finetune"
+    library: str = "transformers"
+    tags: tuple[str, ...] = ()
+
+    def lines(self, language: str) -> list[str]:
+        """The block at the card's beginning, in YAML."""
+        lines = ["---", f"language: {language}", f"library_name: {self.library}", "pipeline_tag: text-generation"]
+        if self.base:
+            lines += [f"base_model: {self.base}", f"base_model_relation: {self.relation}"]
+        lines += [f"license: {self.licence}", *(["license_name: see-below"] if self.licence == "other" else [])]
+        return [*lines, *(["tags:", *(f"  - {tag}" for tag in self.tags)] if self.tags else []), "---", ""]
 
 
 def exported(root: Path) -> Path | None:
@@ -30,39 +60,47 @@ def exported(root: Path) -> Path | None:
     return None
 
 
-def text(cfg: Recipe, chain: Lineage, evaluations: list[scores.Evaluation]) -> str:
-    """The card in Markdown."""
-    folder = exported(chain.run)
-    name = str(cfg.run.name).replace("/", "-")
-    done = {stage.recipe for stage in chain.stages.values()}
-    steps = ", ".join(words for recipe, words in DONE.items() if recipe in done)
+def ancestry(chain: Lineage, folder: Path) -> Lineage:
+    """The stages of a run that a folder came from, its inputs followed back; none of a folder that no stage has made."""
+    wanted, found = {folder.resolve()}, {}
+    for name, stage in reversed(chain.stages.items()):
+        if wanted & {(stage.folder / path).resolve() for path in stage.summary.get("outputs", {}).values()}:
+            found[name] = stage
+            wanted |= {Path(path).resolve() for path in stage.summary.get("inputs", {})}
+    return Lineage(chain.run, dict(reversed(found.items())))
+
+
+def text(
+    cfg: Recipe,
+    chain: Lineage,
+    evaluations: list[scores.Evaluation],
+    folder: Path | None,
+    front: Front,
+    body: Sequence[str] = (),
+) -> str:
+    """The card of a folder in Markdown; `folder` None: of the run's models, none of which was exported.
+
+    Args:
+        body: further lines, below the shape.
+    """
+    chain = ancestry(chain, folder) if folder else chain
+    done = [recipe for recipe in DONE if recipe in {stage.recipe for stage in chain.stages.values()}]
+    front = replace(front, tags=(*front.tags, *(tag for recipe in done for tag in TAGS.get(recipe, ()))))
+    made = (
+        f"A smaller model made of {cfg.model.name}: {', '.join(DONE[recipe] for recipe in done)}. " if "prune" in done else ""
+    )
     lines = [
-        "---",
-        f"language: {cfg.language.code}",
-        "library_name: transformers",
-        "pipeline_tag: text-generation",
-        f"base_model: {cfg.model.path or cfg.model.name}",
-        "license: other",
-        "license_name: see-below",
-        "---",
+        *front.lines(cfg.language.code),
+        f"# {front.title}",
         "",
-        f"# {name}",
-        "",
-        f"A smaller model made of {cfg.model.name}: {steps or 'no stage finished yet'}. "
-        "Made with NVIDIA NeMo by the Bielik-Minitron recipes; `report.html` of the run has curves and pictures.",
+        f"{made}Made with NVIDIA NeMo by the Bielik-Minitron recipes (arXiv 2603.11881)."
+        if chain.stages
+        else "No stage of a run is on record from which these weights came.",
         "",
         *_shape(folder),
-        *_scores(evaluations),
-        "## Lineage",
-        "",
-        *markdown(lineage.stage_table(chain)),
-        "",
-        *markdown(lineage.settings_table(chain)),
-        "",
-        "```bash",
-        *(command for _, command in lineage.commands(chain)),
-        "```",
-        "",
+        *body,
+        *_scores(evaluations, folder),
+        *_lineage(chain),
         "## Limits and licence",
         "",
         "Nobody has examined this model for what it says that is wrong, biased or harmful. It inherits what its teacher "
@@ -71,12 +109,6 @@ def text(cfg: Recipe, chain: Lineage, evaluations: list[scores.Evaluation]) -> s
         "",
     ]
     return "\n".join(lines)
-
-
-def markdown(table: Table) -> list[str]:
-    """A table in Markdown."""
-    rows = [[_escaped(one) for one in row] for row in table.rows]
-    return [_line([_escaped(one) for one in table.header]), _line(["---"] * len(table.header)), *map(_line, rows)]
 
 
 def _shape(folder: Path | None) -> list[str]:
@@ -93,19 +125,33 @@ def _shape(folder: Path | None) -> list[str]:
     return ["## Shape", "", *markdown(Table(["", ""], [*rows, ["chat", chat]])), ""]
 
 
-def _scores(evaluations: list[scores.Evaluation]) -> list[str]:
-    if not evaluations:
-        return ["## Evaluation", "", "Not evaluated.", ""]
-    lines = ["## Evaluation", ""]
-    for made in evaluations:
-        lines += [f"**{made.suite['name']}**: {made.suite['title']}.", "", scores.verdict(made), ""]
-        lines += [*markdown(scores.stage_table(made)), "", *markdown(scores.task_table(made)), ""]
-    return lines
+def _scores(evaluations: list[scores.Evaluation], folder: Path | None) -> list[str]:
+    """What was measured of this folder, beside its teacher."""
+    lines = []
+    for made in (_of(one, folder) for one in evaluations):
+        if made:
+            lines += [f"**{made.suite['name']}**: {made.suite['title']}.", "", scores.verdict(made), ""]
+            lines += [*markdown(scores.stage_table(made)), "", *markdown(scores.task_table(made)), ""]
+    return ["## Evaluation", "", *(lines or ["Not evaluated.", ""])]
 
 
-def _line(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def _of(made: scores.Evaluation, folder: Path | None) -> scores.Evaluation | None:
+    """An evaluation as if it were of the teacher and of the models in this folder alone; None where it has none of these."""
+    if folder is None:
+        return made
+    teacher = made.summary["teacher"]
+    mine = [
+        name for name, block in made.models.items() if name != teacher and Path(block["path"]).resolve() == folder.resolve()
+    ]
+    if not mine:
+        return None
+    models = {name: block for name, block in made.models.items() if name in (teacher, mine[-1])}
+    about = {"models": models, "subject": mine[-1], "tasks": models[mine[-1]]["tasks"]}
+    return replace(made, summary={**made.summary, **about})
 
 
-def _escaped(value: Cell) -> str:
-    return " ".join(cell(value).replace("|", "\\|").split())
+def _lineage(chain: Lineage) -> list[str]:
+    if not chain.stages:
+        return []
+    tables = [*markdown(lineage.stage_table(chain)), "", *markdown(lineage.settings_table(chain)), ""]
+    return ["## Lineage", "", *tables, "```bash", *(command for _, command in lineage.commands(chain)), "```", ""]

@@ -128,6 +128,16 @@ def cell(value: Cell) -> str:
     return f"{value:.4f}" if not math.isfinite(value) or value == 0 or 1e-3 <= abs(value) < 1e7 else f"{value:.3g}"
 
 
+def markdown(table: Table) -> list[str]:
+    """A table as lines of Markdown."""
+    rows = [[_escaped(one) for one in row] for row in (table.header, ["---"] * len(table.header), *table.rows)]
+    return [f"| {' | '.join(row)} |" for row in rows]
+
+
+def _escaped(value: Cell) -> str:
+    return " ".join(cell(value).replace("|", "\\|").split())
+
+
 def _text(text: str) -> str:
     # a lone surrogate (an undecodable byte of a path or an error message) cannot be written as UTF-8
     return html.escape(text.encode("utf-8", "replace").decode("utf-8"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from nemo_plugins import runs
 from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.evaluation.subjects import ORDER
+from nemo_plugins.planning import publish_plan
 from nemo_plugins.reporting import lineage, model_card, quoted, results, scores
 from nemo_plugins.reporting.lineage import Lineage
 from nemo_plugins.reporting.page import Section, Table, page
@@ -36,11 +37,12 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     for path in cfg.report.results:
         run.input(runs.resolve(path))
     html = page(run.folder / "report.html", f"{cfg.run.name}: report", lead, sections)
-    card = model_card.text(cfg, chain, evaluations)
+    exported = model_card.exported(root)
+    front = model_card.Front(str(cfg.run.name).replace("/", "-"), base=publish_plan.base_model(cfg))
+    card = model_card.text(cfg, chain, evaluations, exported, front)
     write(run.folder / CARD, card)
     outputs = {"report": html, "card": run.folder / CARD, **({"plots": plots} if plots.is_dir() else {})}
-    exported = model_card.exported(root) if cfg.report.card else None
-    if exported:
+    if exported and cfg.report.card:
         write(exported / CARD, card)
         runs.say(f"model card: {exported / CARD}")
     run.finish(

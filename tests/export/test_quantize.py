@@ -222,3 +222,16 @@ def test_a_publication_is_made_whole_and_sent_nowhere(made):
     assert [card["base_model"] for card in cards] == ["me/teacher", "me/narrow", "me/narrow"]
     assert [card["base_model_relation"] for card in cards] == ["finetune", "quantized", "quantized"]
     assert f"{summary(root)['formats']['q4_k_m']['kl']:.5f}" in (ggufs / "README.md").read_text()
+    assert not any("pruned" in card["tags"] for card in cards), "no stage of this run has pruned them"
+    assert "No stage of a run is on record" in (weights / "README.md").read_text()
+
+
+def test_files_of_other_weights_are_not_published_beside_these(made, tmp_path):
+    folder, root, _ = made
+    other = shutil.copytree(folder, tmp_path / "other")
+    tensors = load_file(other / "model.safetensors")
+    tensors["model.norm.weight"] += 1
+    save_file(tensors, other / "model.safetensors", {"format": "pt"})
+    asked = ("publish.repository=me/other", "publish.licence=mit", "publish.formats=[q4_k_m]", "run.name=narrow")
+    refused = recipe("publish", other, root, *asked, "run.stage=other")
+    assert refused.returncode == 2 and f"was not made of {other}" in refused.stderr and "Traceback" not in refused.stderr
