@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from nemo.utils.model_utils import unwrap_model
 
 from nemo_plugins import platforms, runs
+from nemo_plugins.alignment.rollouts.megatron import generating
 from nemo_plugins.data.chat.template import ChatTemplate
 from nemo_plugins.distillation import agreement
 from nemo_plugins.distillation.criterion import vocabulary_group
@@ -38,7 +39,8 @@ class Generations(Callback):
     @torch.no_grad()
     def on_validation_end(self, trainer, pl_module) -> None:
         model = unwrap_model(trainer.strategy.megatron_parallel[0])
-        said = [{"prompt": prompt, "answer": self.answer(model, prompt)} for prompt in self.prompts]
+        with generating(model):
+            said = [{"prompt": prompt, "answer": self.answer(model, prompt)} for prompt in self.prompts]
         if trainer.is_global_zero:
             path = self.folder / "samples" / f"step={trainer.global_step:07d}.json"
             runs.folder.write(path, json.dumps(said, ensure_ascii=False, indent=1))

@@ -14,6 +14,7 @@ from megatron.core import parallel_state
 from megatron.core.inference.contexts import StaticInferenceContext
 from megatron.core.inference.model_inference_wrappers.gpt.gpt_inference_wrapper import GPTInferenceWrapper
 from megatron.core.inference.model_inference_wrappers.inference_wrapper_config import InferenceWrapperConfig
+from megatron.core.models.common.embeddings.rotary_pos_embedding import RotaryEmbedding
 from torch import Tensor, distributed
 
 from nemo_plugins import platforms
@@ -46,7 +47,7 @@ class MegatronEngine:
         """One completion each, in order. Prompts of like length go together, equal ones are encoded once."""
         found: dict[int, Completion] = {}
         order = sorted(range(len(requests)), key=lambda i: (len(requests[i].ids), requests[i].ids))
-        with _generating(self.model):
+        with generating(self.model):
             for at in range(0, len(order), self.batch):
                 part = order[at : at + self.batch]
                 found |= zip(part, self._batch([requests[i] for i in part], greedy), strict=True)
@@ -153,7 +154,7 @@ def _rows(context: StaticInferenceContext, rows: Tensor, count: int) -> None:
 
 
 @contextmanager
-def _generating(model) -> Iterator[None]:
+def generating(model) -> Iterator[None]:
     """Without dropout and sequence parallelism, which knows nothing of single tokens; afterwards as before."""
     training = model.training
     with _whole_sequences(model) if model.config.sequence_parallel else nullcontext():
@@ -162,14 +163,23 @@ def _generating(model) -> Iterator[None]:
             yield
         finally:
             model.train(training)
+            RotaryEmbedding.forward.cache_clear()  # it keeps tensors of inference mode, which no backward pass may save
 
 
 @contextmanager
 def _whole_sequences(model) -> Iterator[None]:
     from megatron.core.transformer.utils import set_model_to_sequence_parallel
 
-    set_model_to_sequence_parallel(model, False)
+    # NeMo's adapters have a switch of their own
+    adapters = [module for module in model.modules() if getattr(module, "disable_sequence_parallel_comm", None) is False]
+
+    def switch(on: bool) -> None:
+        set_model_to_sequence_parallel(model, on)
+        for adapter in adapters:
+            adapter.disable_sequence_parallel_comm = not on
+
+    switch(False)
     try:
         yield
     finally:
-        set_model_to_sequence_parallel(model, True)
+        switch(True)
