@@ -245,19 +245,24 @@ def test_hostile_words_reach_no_shell(site):
     assert not list(site.root.rglob("pwned")) and not (REPOSITORY / "pwned").exists()
 
 
-def test_a_chain_waits_and_a_failing_stage_ends_the_rest(site):
-    """slurm/minitron.sh submits all stages at once; each waits for the one before."""
+def chain(site: Site, *words: str) -> tuple[list[str], list[list[str]]]:
+    """`bash slurm/minitron.sh` as a user types it. Returns the jobs and what it says of each."""
     options = f"MINITRON_OPTIONS=({' '.join(SITE)})"
-    run = site.runs / "tiny_pl-laptop"
-    run.mkdir(parents=True)
-    (run / "convert-import").write_text("a file where the first stage wants its folder")
-    words = ["+model=tiny_pl", "experiment=laptop", f"run.root={site.runs}", "platform.threads=1"]
-    chain = f'{options}; set -- "$@"; source "$0"'
-    command = ["bash", "-c", chain, str(REPOSITORY / "slurm" / "minitron.sh"), *words]
+    script = f'{options}; set -- "$@"; source "$0"'
+    words = ("+model=tiny_pl", "experiment=laptop", f"run.root={site.runs}", "platform.threads=1", *words)
+    command = ["bash", "-c", script, str(REPOSITORY / "slurm" / "minitron.sh"), *words]
     said = subprocess.run(command, capture_output=True, text=True, env=site.cluster.env, cwd=site.root, timeout=300)
     assert said.returncode == 0, said.stderr
     rows = [line.split() for line in said.stdout.splitlines() if "waits for" in line]
-    jobs = [row[0] for row in rows]
+    return [row[0] for row in rows], rows
+
+
+def test_a_chain_waits_and_a_failing_stage_ends_the_rest(site):
+    """slurm/minitron.sh submits all stages at once; each waits for the one before."""
+    run = site.runs / "tiny_pl-laptop"
+    run.mkdir(parents=True)
+    (run / "convert-import").write_text("a file where the first stage wants its folder")
+    jobs, rows = chain(site)
     assert [row[1] for row in rows][:4] == ["convert-import", "prune", "distill", "convert-export"] and len(rows) == 16
     assert all(f"waits for {jobs[i]} ({rows[i][1]})" in " ".join(rows[i + 1]) for i in range(15))
     assert site.cluster.ended(jobs[0], 120) == "FAILED"
@@ -265,6 +270,23 @@ def test_a_chain_waits_and_a_failing_stage_ends_the_rest(site):
     assert {site.cluster.state(job)["JobState"] for job in jobs[1:]} == {"CANCELLED"}
     log = (site.root / f"slurm-{jobs[0]}.log").read_text()
     assert "these jobs do not start" in log and f"{jobs[1]} prune" in log
+
+
+@pytest.mark.slow  # sixteen jobs
+def test_a_whole_chain_job_after_job(site):
+    """Two processes on two nodes train what one process does on a laptop, and the last job's page shows it."""
+    sys.path.insert(0, str(REPOSITORY / "tests" / "chain"))
+    from laptop import SHORT, Laptop
+
+    name = "run.name=whole"
+    jobs, rows = chain(site, name, f"grpo.heldout=[{Laptop(site.root / 'laptop').prompts}]", *SHORT)
+    for job, row in zip(jobs, rows, strict=True):
+        state = site.cluster.ended(job, 900)
+        assert state == "COMPLETED", f"{row[1]}: {state}\n{(site.root / f'slurm-{job}.log').read_text()[-5000:]}"
+    assert "2 node(s)" in (site.root / f"slurm-{jobs[2]}.log").read_text()
+    assert len(site.losses("whole/grpo")) == 4
+    page = (site.runs / "whole" / "report" / "report.html").read_text()
+    assert all(f"whole/{row[1]}" in page or row[1] in page for row in rows[:-1])
 
 
 @pytest.mark.slow  # ten starts of NeMo
