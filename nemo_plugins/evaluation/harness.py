@@ -88,6 +88,7 @@ def load(cfg: Recipe, name: str, task: TaskConfig) -> Loaded:
         "fewshot_as_multiturn": cfg.eval.fewshot_as_multiturn,
         "limit": cfg.eval.limit,
         "backend": cfg.eval.backend.value,
+        **({"endpoint": [cfg.eval.endpoint.url, cfg.eval.endpoint.model]} if cfg.eval.backend is EvalBackend.endpoint else {}),
         "dtype": dtype(cfg),
         "max_length": cfg.eval.max_length,
         "resamples": cfg.eval.resamples,

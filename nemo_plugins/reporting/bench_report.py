@@ -69,7 +69,7 @@ def cells(cfg: Recipe, rows: Sequence[dict], names: Sequence[str]) -> list[tuple
         )
         if cfg.bench.device and moved:
             device = devices.load(cfg.bench.device, "bench.device")
-            bound = device.bytes_per_second / moved
+            bound = row["sequences"] * device.bytes_per_second / moved  # one reading of the weights serves all of them
             blank = ("",) * (len(COLUMNS) - 5)
             found.append((f"bound, {device.name}", row["format"], row["model"], row["sequences"], f"{bound:,.4g}", *blank))
     return found

@@ -77,6 +77,7 @@ class Run:
         self.is_writer = rank() == 0
         self.resuming = False
         self.inputs: dict[str, str] = {}
+        self._begun: dict[str, str] = {}  # inputs of the attempt before
         self._lock = None
         self._job = ""
         self._seconds, self._since, self._noted = 0.0, time.monotonic(), 0.0
@@ -139,6 +140,7 @@ class Run:
         write(self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(self._config())))
         state = self._state()
         self._started, self._seconds = state.get("started", self._started), state.get("seconds", 0.0)
+        self._begun = state.get("inputs", {})
         self._note(_job())
 
     def put_aside(self) -> None:
@@ -147,10 +149,21 @@ class Run:
             taken = (int(old.suffix.removeprefix(".old-")) for old in self.folder.parent.glob(f"{self.folder.name}.old-*"))
             self.folder.rename(self.folder.with_name(f"{self.folder.name}.old-{max(taken, default=0) + 1}"))
 
-    def input(self, path: str | Path) -> Path:
-        """Record a file or folder that the stage reads. Returns it."""
+    def input(self, path: str | Path, *, kept: bool = False) -> Path:
+        """Record a file or folder that the stage reads. Returns it.
+
+        Args:
+            kept: what an earlier attempt made of it is taken over, as it is where logged steps are gone on from.
+
+        Raises:
+            UserError: it has changed since that attempt.
+        """
         if self.is_writer:
-            self.inputs[str(path)] = fingerprint(path)
+            now = fingerprint(path)
+            if (kept or self.resuming) and self._begun.get(str(path), now) != now:
+                raise UserError(f"{self.folder} was begun, but its input {path} has changed since", *self._ways_out())
+            self.inputs[str(path)] = now
+            self._note()
         return Path(path)
 
     def log_metrics(self, *, step: int, **values: float | None) -> None:
@@ -263,7 +276,7 @@ class Run:
         self._job = job or self._job
         if self.stage:
             state = {"started": self._started, "seconds": round(self._seconds, 3), "resuming": self.resuming, "job": self._job}
-            write(self.folder / "state.json", json.dumps(state))
+            write(self.folder / "state.json", json.dumps({**state, "inputs": self._begun | self.inputs}))
 
     def _config(self) -> dict[str, Any]:
         return OmegaConf.to_container(OmegaConf.structured(self.cfg), enum_to_str=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from nemo_plugins import runs
 from nemo_plugins.configs.schema import Backend, Recipe, Target
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.planning import bench_plan, decode, devices
+from nemo_plugins.planning import bench_plan, checks, decode
 from nemo_plugins.planning.bench_plan import ROLES, Shape
 from nemo_plugins.runs.folder import write
 from nemo_plugins.serving import random_gguf, timing
@@ -53,11 +53,10 @@ def _models(cfg: Recipe, run: runs.Run) -> list[dict]:
     rows: list[dict] = []
     for number, (backend, target) in enumerate(cases, 1):
         note = run.folder / f"{backend.value}{f'-{target.value}' if target else ''}.json"
+        where = {role: _where(cfg, role, backend, target) for role in ROLES}
+        for path in where.values() if backend is not Backend.endpoint else ():
+            run.input(path, kept=True)
         if not note.is_file():
-            where = {role: _where(cfg, role, backend, target) for role in ROLES}
-            for path in where.values():
-                if backend is not Backend.endpoint:
-                    run.input(path)
             write(note, json.dumps(_case(cfg, run.folder, backend, target, where), indent=1) + "\n")
         rows += json.loads(note.read_text())
         runs.say(f"[{number}/{len(cases)}] {line(rows, backend.value, target)}")
@@ -91,7 +90,7 @@ def _rows(
     models: dict[str, Process],
     case: dict,
     where: dict[str, str],
-    sizes: dict[str, tuple[int, Architecture | None]],
+    sizes: dict[str, tuple[int, int, Architecture | None]],
 ) -> list[dict]:
     """A row of each model at each number of sequences."""
     bench, found = cfg.bench, []
@@ -105,8 +104,7 @@ def _rows(
             repetitions=bench.repetitions,
         )
         for role, onces in timed.items():
-            weights, architecture = sizes[role]
-            width = 4 if case["backend"] == "transformers" else decode.CACHE_BYTES
+            weights, width, architecture = sizes[role]
             tokens = sequences * (bench.prompt_tokens + bench.new_tokens // 2)
             cache = architecture.kv_cache_bytes(tokens, width) if architecture else 0
             joules = [once.joules for once in onces if once.joules is not None]
@@ -128,19 +126,21 @@ def _rows(
     return found
 
 
-def _bytes(backend: Backend, path: str) -> tuple[int, Architecture | None]:
-    """Bytes of weights that a token reads, and the sizes; 0 of a server, which does not say."""
+def _bytes(backend: Backend, path: str) -> tuple[int, int, Architecture | None]:
+    """Bytes of weights that a token reads, of a key or value, and the sizes; 0 of a server, which does not say."""
     if backend is Backend.endpoint:
-        return 0, None
+        return 0, 0, None
     if backend is Backend.llama_cpp:
         import gguf
 
         reader = gguf.GGUFReader(path)
         tensors = {tensor.name: int(tensor.n_bytes) for tensor in reader.tensors}
-        return sum(tensors.values()) - (tensors[EMBEDDING] if OUTPUT in tensors else 0), gguf_architecture(reader)
+        weights = sum(tensors.values()) - (tensors[EMBEDDING] if OUTPUT in tensors else 0)
+        return weights, decode.CACHE_BYTES, gguf_architecture(reader)
     architecture = Architecture.from_hf(json.loads((Path(path) / "config.json").read_text()))
     skipped = 0 if architecture.tied_embeddings else architecture.embedding_parameters
-    return 4 * (architecture.parameters() - skipped), architecture  # transformers computes in fp32 on a CPU
+    width = 2 if checks.has_gpu() and runs.hf_dtype(path) != "float32" else 4  # transformers computes in fp32 on a CPU
+    return width * (architecture.parameters() - skipped), width, architecture
 
 
 def gguf_architecture(reader) -> Architecture:
@@ -247,8 +247,3 @@ def line(rows: list[dict], backend: str, target: Target | None) -> str:
         if first["bytes_moved"]:
             said.append(f"bound by bytes x{first['bytes_moved'] / last['bytes_moved']:.3f}")
     return f"{backend} {target.value if target else ''}: {', '.join(said)}".replace(" :", ":")
-
-
-def device_bound(cfg: Recipe, moved: int) -> float | None:
-    """Tokens a second of one sequence at the bandwidth of `bench.device`."""
-    return devices.load(cfg.bench.device, "bench.device").bytes_per_second / moved if cfg.bench.device and moved else None

@@ -84,6 +84,27 @@ def test_a_stopped_stage_ends_with_75_and_goes_on(stage):
     assert summary["started"] == used["started"] and summary["seconds"] > used["seconds"]
 
 
+def test_an_unfinished_stage_does_not_go_on_with_a_changed_input(stage):
+    text = stage.cwd / "text.txt"
+    text.write_text("tekst")
+    stage(act="stop")
+    text.write_text("inny tekst")
+    refused = stage()
+    assert refused.returncode == 2 and "text.txt has changed" in refused.stderr and "force=true" in refused.stderr
+    text.write_text("tekst")
+    assert stage().returncode == 0
+    text.write_text("i znowu")
+    assert stage("force=true").returncode == 0
+
+
+def test_what_kept_nothing_takes_an_input_that_has_been_mended(stage):
+    text = stage.cwd / "text.txt"
+    text.write_text("zły tekst")
+    assert stage(act="user").returncode == 2
+    text.write_text("dobry tekst")
+    assert stage().returncode == 0
+
+
 def test_an_unfinished_stage_does_not_go_on_with_another_configuration(stage):
     stage(act="stop")
     refused = stage("pretrain.lr=0.5")
