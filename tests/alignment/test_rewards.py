@@ -167,6 +167,27 @@ def test_a_call_is_itself_in_any_order_and_no_other(arguments, other):
         ("```python\nprint('the quick brown fox jumps over the lazy dog')\n```\nTo jest program, który wypisuje zdanie.", 1, 1),
         ("Zażółć gęślą jaźń, proszę państwa. " * 30_000, 1, 1),
         ("x" * MEGABYTE, 0, 1),
+        # what is marked as code or formula hides no prose
+        ("```\nThe capital of Poland is Warsaw, the largest city on the Vistula.\n```", 0, 0),
+        ("```\nThe capital of Poland is Warsaw, the largest city on the Vistula.", 0, 0),
+        ("<tool_call>\nThe capital of Poland is Warsaw, the largest city on the Vistula.", 0, 0),
+        ("`The capital of Poland is Warsaw, the largest city on the Vistula.`", 0, 0),
+        ("`The capital of Poland` `is Warsaw, the largest` `city on the Vistula.`", 0, 0),
+        ("$The capital of Poland is Warsaw, the largest city on the Vistula.$", 0, 0),
+        ("```\nStolicą Polski jest Warszawa, największe miasto nad Wisłą.\n```", 1, 1),
+        ("```\nStolicą Polski jest Warszawa, największe miasto nad Wisłą.", 1, 1),
+        (r"$\frac{1}{2} \cdot \text{masa} \cdot v^2$", 1, 1),
+        ("```python\nprint(17 + 25)\n```", 1, 1),
+        (f"<tool_call>{WEATHER}</tool_call>", 1, 1),
+        (f"<tool_call>{WEATHER}</tool_call>\nSprawdzam pogodę w Łodzi na trzy dni.", 1, 1),
+        # without bounds
+        ("`" * MEGABYTE, 1, 1),
+        ("``` " * (MEGABYTE // 4 - 1), 1, 1),
+        ("$" * MEGABYTE, 1, 1),
+        ("\\a" * (MEGABYTE // 2), 1, 1),
+        ("<tool_call>" * (MEGABYTE // 11), 1, 1),
+        ("`a" * (MEGABYTE // 2) + "```", 0, 1),
+        ("a" + "\u0301\u0316" * (MEGABYTE // 2), 0, 1),
     ],
 )
 def test_language(completion, low, high):

@@ -13,19 +13,31 @@ OTHERS = ("en", "de", "fr", "es", "it", "pt", "cs", "sk", "hu", "ru", "uk", "zh"
 PIECE, PIECES = 300, 40  # characters each, spread over a long completion
 FEWEST_LETTERS = 25  # below, only the alphabet tells
 
-_CODE = re.compile(
-    r"```.*?(?:```|\Z)|<tool_call>.*?(?:</tool_call>|\Z)|`[^`\n]{0,200}`|\$[^$\n]{0,300}\$|\\[A-Za-z]++", re.DOTALL
-)
+FEWEST_WORDS = 4  # of two letters or more: below, code and formulas are no prose
+
+_MARKED = re.compile(r"```|<tool_call>|`[^`\n]{0,200}`|\$[^$\n]{0,300}\$|\\[A-Za-z]++")
+_ENDS = {"```": "```", "<tool_call>": "</tool_call>"}
+_COMMAND, _WORD = re.compile(r"\\[A-Za-z]++"), re.compile(r"[^\W\d_]{2,}+")
 
 
 def polish_language(prompt: str, completion: str, reference: str, *, language: str = "pl") -> float:
     """The share of letters in pieces of the completion that are in the language, 0.0 … 1.0.
 
-    Code, formulas and calls of tools have no language; a completion of nothing else ("12") counts as in it. Pieces too short to
-    tell languages apart count where their letters are the language's or a … z.
+    Code, formulas and calls of tools have no language; a completion of nothing else ("12") counts as in it, unless what is
+    marked as code or formula reads as prose: then that is what counts. Pieces too short to tell languages apart count where
+    their letters are the language's or a … z.
     """
+    prose, marked = (_sample(text) for text in _parted(completion))
+    share = _share(prose, language)
+    if share is None and len(_WORD.findall(marked)) >= FEWEST_WORDS:
+        share = _share(marked, language)
+    return 1.0 if share is None else share
+
+
+def _share(text: str, language: str) -> float | None:
+    """None where there are no letters."""
     identifier, alphabet = _identifier(language)
-    text = unicodedata.normalize("NFC", _CODE.sub(" ", _sample(completion)))
+    text = unicodedata.normalize("NFC", text)
     inside = total = 0
     for start in range(0, len(text), PIECE):
         piece = text[start : start + PIECE]
@@ -35,7 +47,24 @@ def polish_language(prompt: str, completion: str, reference: str, *, language: s
         elif identifier.classify(piece)[0] == language:
             inside += len(letters)
         total += len(letters)
-    return inside / total if total else 1.0
+    return inside / total if total else None
+
+
+def _parted(text: str) -> tuple[str, str]:
+    """What is outside of code, formulas and calls, and what is marked as code or formula; what is not closed hides nothing."""
+    prose, marked, at = [], [], 0
+    last = {begin: text.rfind(end) for begin, end in _ENDS.items()}  # one look from the end: no second pass for each beginning
+    while found := _MARKED.search(text, at):
+        prose.append(text[at : found.start()])
+        begin, at = found[0], found.end()
+        if begin not in _ENDS:
+            marked.append(begin)
+        elif at <= last[begin]:
+            stop = text.index(_ENDS[begin], at)
+            marked += [text[at:stop]] if begin == "```" else []
+            at = stop + len(_ENDS[begin])
+    prose.append(text[at:])
+    return " ".join(prose), _COMMAND.sub(" ", " ".join(marked))
 
 
 def _sample(text: str) -> str:
