@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from uuid import uuid4
 
 import torch
 
@@ -40,7 +41,7 @@ def copy_description(source: Path, to: Path) -> None:
     to.mkdir(parents=True, exist_ok=True)
     for name in DESCRIPTION:
         if (source / name).is_file():
-            partial = to / f".{name}.{os.getpid()}"
+            partial = to / f".{name}.{uuid4().hex}"  # processes on two nodes may share a process id
             shutil.copy(source / name, partial)
             os.replace(partial, to / name)
 
