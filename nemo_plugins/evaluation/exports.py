@@ -30,6 +30,7 @@ def folders(cfg: Recipe, run: runs.Run) -> dict[str, Path]:
         elif exported := subjects.export_of(runs.run_root(cfg), path):
             found[name] = exported
         else:
+            run.input(path, kept=True)
             found[name] = run.folder / "models" / name
             if not (found[name] / "config.json").is_file():
                 missing[name] = (path, found[name])

@@ -10,6 +10,7 @@ from typing import Any
 
 from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.runs import paths
+from nemo_plugins.runs.fingerprint import fingerprint
 
 MADE = {"prune": "pruned", "distill": "distilled"}  # name of what a stage leaves, where it is not the stage's own
 ORDER = ("prune", "distill", "sft", "dpo", "grpo")  # recipes that leave a student's checkpoint, in the order of a chain
@@ -95,11 +96,12 @@ def is_checkpoint(path: Path) -> bool:
 
 
 def export_of(run: Path, checkpoint: Path) -> Path | None:
-    """The Hugging Face folder that a stage of the run has already made of a checkpoint."""
+    """The Hugging Face folder that a stage of the run has already made of a checkpoint, as the checkpoint is now."""
     for stage in stages(run):
-        sources = {Path(source).resolve() for source in stage.summary.get("inputs", {})}
-        if stage.recipe == "convert" and sources == {checkpoint.resolve()} and (folder := stage.output("hf")):
-            return folder
+        sources = {Path(source).resolve(): then for source, then in stage.summary.get("inputs", {}).items()}
+        if stage.recipe == "convert" and list(sources) == [checkpoint.resolve()] and (folder := stage.output("hf")):
+            if fingerprint(checkpoint) in sources.values():
+                return folder
     return None
 
 

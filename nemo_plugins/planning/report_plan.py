@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.evaluation import subjects
 from nemo_plugins.planning.plan import Plan, Table
-from nemo_plugins.reporting import results
+from nemo_plugins.reporting import lineage, results
 from nemo_plugins.runs import paths
 from nemo_plugins.runs.errors import UserError
+from nemo_plugins.runs.fingerprint import fingerprint
 
 
 def plan(cfg: Recipe) -> Plan:
@@ -24,6 +28,14 @@ def plan(cfg: Recipe) -> Plan:
     made.tables.append(Table("Finished stages", rows, ["stage", "recipe"], numbers=False))
     made.sizes = f"{len(stages)} stages"
     return made
+
+
+def stale(cfg: Recipe, summary: dict[str, Any]) -> bool:
+    """Whether the run has stages, or results of them, that a finished report does not show."""
+    chain = lineage.read(paths.run_root(cfg))
+    now = {stage.folder / "summary.json" for stage in chain.stages.values() if stage.recipe != "report"}
+    shown = {Path(path): mark for path, mark in summary["inputs"].items()}
+    return any(shown.get(file) != fingerprint(file) for file in now)
 
 
 def _any(cfg: Recipe, stages: list[subjects.Stage]) -> None:

@@ -15,7 +15,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.plugins import Plugins
@@ -49,6 +49,7 @@ def recipe(
     before: Callable[[Recipe], None] | None = None,
     alone: Callable[[Recipe], bool] = lambda cfg: False,
     writes: bool = True,
+    stale: Callable[[Recipe, dict[str, Any]], bool] | None = None,
     model: str | None = None,
 ) -> Callable[[Main], Callable[[], None]]:
     """Make `main(cfg, run)` a command.
@@ -63,6 +64,7 @@ def recipe(
         alone: whether it works in this process alone: `platform` is what it reckons or starts others with.
         chain: the recipe runs other recipes: its folder is the run's own, without configuration and summary.
         writes: false for a recipe that only shows something: it has no folder, and any process may run it any time.
+        stale: whether a finished stage, by its summary, is to be done again without being asked to.
         model: taken where the command line names none: the recipe is hardly about one.
     """
 
@@ -80,7 +82,7 @@ def recipe(
             folder = None if chain else cfg.run.stage or (stage(cfg) if stage else name)
             if not writes:
                 return _show(main, plan, cfg, Run(cfg, name, None, reads))
-            return _stage(main, plan, cfg, Run(cfg, name, folder, reads), resumable, before, alone(cfg))
+            return _stage(main, plan, cfg, Run(cfg, name, folder, reads), resumable, before, alone(cfg), stale)
 
         return command
 
@@ -154,12 +156,15 @@ def _stage(
     resumable: bool,
     before: Callable[[Recipe], None] | None,
     alone: bool,
+    stale: Callable[[Recipe, dict[str, Any]], bool] | None,
 ) -> int:
     """One stage in its folder."""
     made = plan(cfg)
+    outdated = bool(stale and run.finished and stale(cfg, run.summary))
     if cfg.dry_run:
         try:
-            run.check()
+            if not outdated:
+                run.check()
         except UserError as refused:
             made.warnings.append(str(refused))
         if rank() == 0:
@@ -168,6 +173,8 @@ def _stage(
     is_chain = run.stage is None
     if made.missing and not (run.finished and not cfg.force):
         raise UserError(*(missing.text for missing in made.missing))
+    if outdated:
+        (run.folder / "summary.json").unlink()
     if not is_chain and not cfg.force:
         run.check()
         if run.finished:

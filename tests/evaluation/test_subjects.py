@@ -5,6 +5,7 @@ from pathlib import Path
 
 from nemo_plugins.evaluation import subjects
 from nemo_plugins.evaluation.identity import identity
+from nemo_plugins.runs.fingerprint import fingerprint
 from nemo_plugins.runs.prepare import compose
 
 
@@ -18,7 +19,7 @@ def stage(run: Path, name: str, recipe: str, started: int, outputs: dict[str, st
         "started": f"2026-01-01T00:00:{started:02}+00:00",
         "command": f"python /somewhere/recipes/{recipe}.py +model=tiny_pl",
         "outputs": outputs,
-        "inputs": dict.fromkeys(inputs, "0" * 16),
+        "inputs": {path: fingerprint(path) for path in inputs},
     }
     (folder / "summary.json").write_text(json.dumps(summary))
     return folder
@@ -49,6 +50,8 @@ def test_models_are_what_the_stages_left_in_the_order_of_a_chain(tmp_path):
     assert found["q8_0"].endswith("quantize/gguf/m.gguf") and subjects.described_by(Path(found["q8_0"])) == Path("/the/source")
     assert subjects.export_of(run, run / "grpo" / "checkpoint") == run / "convert-export" / "hf"
     assert subjects.export_of(run, run / "sft" / "checkpoint") is None
+    (run / "grpo" / "checkpoint" / "config.json").write_text('{"trained": "again"}')
+    assert subjects.export_of(run, run / "grpo" / "checkpoint") is None
 
 
 def test_two_models_that_agree_in_the_ends_of_their_files_are_not_one(tmp_path):
