@@ -7,7 +7,10 @@ import os
 import re
 from pathlib import Path
 
+from omegaconf import OmegaConf
+
 from nemo_plugins.configs.schema import Recipe, Target
+from nemo_plugins.configs.store import CONF
 from nemo_plugins.planning import bench_plan, checks, quantize_plan
 from nemo_plugins.planning.plan import Plan, Table, gib
 from nemo_plugins.runs import paths
@@ -62,11 +65,17 @@ def plan(cfg: Recipe) -> Plan:
 
 
 def base_model(cfg: Recipe) -> str | None:
-    """Hub id of what this model was made from; a path that is a folder here is none, whatever it looks like."""
-    path = cfg.publish.base_model or cfg.model.path
-    if cfg.publish.base_model or (path and paths.is_hub_id(path) and not paths.resolve(path).exists()):
-        return path
-    return None
+    """Hub id of what this model was made from: `publish.base_model`, else the teacher's.
+
+    `weights/bielik11b` looks like one and is a folder: a path counts where it was fetched under that name, else what
+    `conf/model/` has for the teacher.
+    """
+    if cfg.publish.base_model:
+        return cfg.publish.base_model
+    path, file = cfg.model.path, CONF / "model" / f"{cfg.model.name}.yaml"
+    if not path or paths.local_weights(path) in (None, paths.resolve(path)):
+        path = OmegaConf.load(file).get("path") if file.is_file() else None
+    return path if path and paths.is_hub_id(path) else None
 
 
 def quantised(cfg: Recipe, target: Target) -> Path:

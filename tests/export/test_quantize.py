@@ -14,7 +14,8 @@ import pytest
 import yaml
 from safetensors.torch import load_file, save_file
 
-from nemo_plugins.planning import hf_folder
+from nemo_plugins.planning import hf_folder, publish_plan
+from nemo_plugins.runs.prepare import compose
 
 REPOSITORY = folders.REPOSITORY
 FEW = (
@@ -235,3 +236,24 @@ def test_files_of_other_weights_are_not_published_beside_these(made, tmp_path):
     asked = ("publish.repository=me/other", "publish.licence=mit", "publish.formats=[q4_k_m]", "run.name=narrow")
     refused = recipe("publish", other, root, *asked, "run.stage=other")
     assert refused.returncode == 2 and f"was not made of {other}" in refused.stderr and "Traceback" not in refused.stderr
+
+
+def test_the_base_of_a_card_is_what_the_teachers_file_names_not_the_folder_that_holds_it(tmp_path, monkeypatch):
+    hub = tmp_path / "hub" / "models--their--teacher"
+    folders.width_pruned(hub / "snapshots" / "0")
+    (hub / "refs").mkdir()
+    (hub / "refs" / "main").write_text("0")
+    folders.width_pruned(tmp_path / "weights" / "mine")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.chdir(tmp_path)
+    bielik = "speakleash/Bielik-11B-v3-Base-20250730"
+    for model, path, base in (
+        ("bielik11b", None, bielik),
+        ("bielik11b", "weights/bielik11b", bielik),
+        ("bielik11b", "their/teacher", "their/teacher"),
+        ("from_hf", "weights/mine", None),
+        ("from_hf", "their/teacher", "their/teacher"),
+        ("tiny_pl", None, None),
+    ):
+        given = compose([f"+model={model}", *([f"model.path={path}"] if path else [])])
+        assert publish_plan.base_model(given) == base, (model, path)
