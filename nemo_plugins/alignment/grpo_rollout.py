@@ -25,6 +25,7 @@ from nemo_plugins.alignment import grpo_weights
 from nemo_plugins.alignment.grpo_alarms import Alarms
 from nemo_plugins.alignment.grpo_batch import Rollout, Rows, Told, pack
 from nemo_plugins.alignment.losses import group_advantages, groups_with_signal
+from nemo_plugins.alignment.once import once, outcome
 from nemo_plugins.alignment.rewards.scoring import Scorer
 from nemo_plugins.alignment.rollouts import Away, Completion, Request
 from nemo_plugins.alignment.rollouts.sampling import uniforms
@@ -174,15 +175,19 @@ class Rollouts(Callback):
             for draw in mine
             for sample in range(size)
         ]
-        try:
+
+        def answered() -> dict[int, Group]:
             made = self.engine.complete(requests)
-            own = {
-                draw: self.group(self.prompt(draw), made[place * size : (place + 1) * size]) for place, draw in enumerate(mine)
-            }
-        except (Away, runs.Failed) as error:  # the other copies must hear of it, too
-            own = error
-        found = _gathered(own)
+            parts = [made[at : at + size] for at in range(0, len(made), size)]
+            return dict(zip(mine, self.judged([self.prompt(draw) for draw in mine], parts), strict=True))
+
+        found = _gathered(outcome(answered))
         return [found[draw] for draw in draws]
+
+    def judged(self, prompts: Sequence[Prompt], completions: Sequence[list[Completion]]) -> list[Group]:
+        """A group of each prompt, scored by one process of a model: a reward need not say the same twice."""
+        both = list(zip(prompts, completions, strict=True))
+        return once(parallel_state.get_model_parallel_group(), lambda: [self.group(*one) for one in both])
 
     def group(self, prompt: Prompt, completions: list[Completion]) -> Group:
         texts = [self.decode(made.ids) for made in completions]
@@ -246,8 +251,8 @@ class Rollouts(Callback):
         empty = np.zeros(self.grpo.max_tokens)
         with grpo_weights.settled(trainer.strategy.megatron_parallel):
             made = self.engine.local.complete([Request(self.heldout[i].ids, empty) for i in mine], greedy=True)
-        own = {i: self.group(self.heldout[i], [one]) for i, one in zip(mine, made, strict=True)}
-        found = _gathered(own)
+        judged = outcome(lambda: self.judged([self.heldout[i] for i in mine], [[one] for one in made]))
+        found = _gathered(judged if isinstance(judged, Exception) else dict(zip(mine, judged, strict=True)))
         groups = [found[i] for i in range(len(self.heldout))]
         kinds = sorted({group.prompt.kind for group in groups})
         values = {f"val_{name}": value for name, value in _told(groups).items() if name not in ("identical", "entropy")}

@@ -21,6 +21,7 @@ from megatron.core import parallel_state
 from torch import distributed
 
 from nemo_plugins import runs
+from nemo_plugins.alignment.once import once
 from nemo_plugins.alignment.rollouts import Away, Completion, Request
 from nemo_plugins.configs.schema import EndpointConfig
 
@@ -98,20 +99,12 @@ class EndpointEngine:
             Away: no answer within `patience` seconds.
             runs.Failed: an answer without ids and log-probabilities.
         """
-        group = parallel_state.get_model_parallel_group()
-        asks = distributed.get_rank(group) == 0
-        told: list = [None]
-        if asks:
-            try:
-                with ThreadPoolExecutor(self.endpoint.requests) as threads:
-                    told = [list(threads.map(lambda request: self._one(request, greedy), requests))]
-            except (Away, runs.Failed) as error:
-                told = [error]
-        if distributed.get_world_size(group) > 1:
-            distributed.broadcast_object_list(told, group=group, group_src=0)
-        if isinstance(told[0], Exception):
-            raise told[0]
-        return told[0]
+
+        def ask() -> list[Completion]:
+            with ThreadPoolExecutor(self.endpoint.requests) as threads:
+                return list(threads.map(lambda request: self._one(request, greedy), requests))
+
+        return once(parallel_state.get_model_parallel_group(), ask)
 
     def _one(self, request: Request, greedy: bool) -> Completion:
         body = {

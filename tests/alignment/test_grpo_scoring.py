@@ -1,0 +1,53 @@
+"""Rewards that do not say the same twice: a model's processes must agree on them, or their advantages differ."""
+
+import random
+from types import SimpleNamespace
+
+import pytest
+import torch
+from megatron.core import parallel_state
+from torch import distributed, multiprocessing
+
+from nemo_plugins import runs
+from nemo_plugins.alignment.grpo_rollout import Rollouts
+from nemo_plugins.alignment.rewards.scoring import Scorer
+from nemo_plugins.alignment.rollouts import Completion
+from nemo_plugins.configs.schema import GrpoConfig
+
+JUDGE = "import random\ndef judge(prompt, completion, reference):\n    return random.random()\n"
+
+
+def rollouts(folder, mix) -> Rollouts:
+    made = object.__new__(Rollouts)
+    made.grpo, made.seed = GrpoConfig(group_size=2, max_tokens=4), 1
+    made.train = [SimpleNamespace(text="?", ids=(1, 2), reference="", kind=kind) for kind in ("talk", "talk", "talk")]
+    made.prompt = lambda draw: made.train[draw]
+    made.decode, made.scorer = str, Scorer(mix)
+    made.engine = SimpleNamespace(complete=lambda requests: [Completion([5, 6], [-1.0, -1.0], [], True)] * len(requests))
+    return made
+
+
+def one_rank(rank, ranks, folder):
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{folder / 'rendezvous'}", rank=rank, world_size=ranks)
+    parallel_state.initialize_model_parallel(tensor_model_parallel_size=ranks)
+    random.seed(rank)
+    judged = rollouts(folder, {"talk": {f"{folder}/judge.py:judge": 1.0}})
+    rewards = [group.rewards for group in judged.groups(range(3))]
+    everyone = [None] * ranks
+    distributed.all_gather_object(everyone, rewards)
+    assert everyone == [rewards] * ranks and len({reward for group in rewards for reward in group}) == 6
+    broken = rollouts(folder, {"poem": {f"{folder}/judge.py:judge": 1.0}})
+    with pytest.raises(runs.UserError, match="prompts of kind talk"):
+        broken.groups(range(3))
+    if rank == 0:  # the others do not score
+        judged.scorer.score = None
+    with pytest.raises(runs.Failed, match="not callable"):
+        judged.groups(range(3))
+    parallel_state.destroy_model_parallel()
+    distributed.destroy_process_group()
+
+
+def test_two_processes_of_a_model_have_the_same_rewards(tmp_path):
+    (tmp_path / "judge.py").write_text(JUDGE)
+    multiprocessing.spawn(one_rank, (2, tmp_path), nprocs=2)
