@@ -11,13 +11,18 @@ import os
 import shutil
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
+from torch import distributed
+
 from nemo_plugins import platforms, runs
+from nemo_plugins.alignment.once import once
 from nemo_plugins.configs.schema import LoraConfig
 from nemo_plugins.configs.store import REPOSITORY
 
 OF_THE_JOB = ("RANK", "LOCAL_", "GROUP_", "ROLE_", "WORLD_SIZE", "MASTER_", "TORCHELASTIC", "SLURM_", "NVTE_")
+PATIENCE = timedelta(hours=4)  # own choice: NCCL's own ten minutes are too few to read and write a large model
 
 
 def adapters(lora: LoraConfig):
@@ -32,11 +37,16 @@ def adapters(lora: LoraConfig):
 def merge(base: Path, trained: Path, to: Path) -> None:
     """Merge adapters into the checkpoint that they were trained on, in a process of its own that is no part of this job.
 
-    Whole or not at all; the model is in host memory once.
+    Whole or not at all; the model is in host memory once. One process of the job does it, and all wait for it and hear how it
+    went: srun would end it a minute after the first of them is done.
 
     Raises:
         runs.Failed: the process failed.
     """
+    once(distributed.new_group(backend="gloo", timeout=PATIENCE), lambda: _start(base, trained, to))
+
+
+def _start(base: Path, trained: Path, to: Path) -> None:
     log = to.with_name("merge.log")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(OF_THE_JOB)}
     with open(log, "wb") as said:

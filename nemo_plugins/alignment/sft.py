@@ -89,7 +89,7 @@ def run(cfg: Recipe, run: runs.Run) -> None:
             "rows that could not be used": _faults(train.samples.report),
         },
     )
-    if trained and run.is_writer:
+    if trained:
         lora.merge(source, done.outputs["adapters"], run.folder / "checkpoint")
         done.outputs["checkpoint"] = run.folder / "checkpoint"
     run.finish(
