@@ -6,7 +6,6 @@ Large text goes through `parallel_tokens`, which makes the same bytes with all c
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nemo_plugins.data.documents import documents
+from nemo_plugins.runs import locks
 from nemo_plugins.runs.errors import UserError
 
 __all__ = ["Encoder", "Tokens", "cached", "documents", "existing", "is_prefix", "stored", "tokenizer_fingerprint", "write"]
@@ -135,7 +135,7 @@ def stored(cache: Path, source: str, tokenizer, content: str, make: Callable[[Pa
     folder, parts = cache / f"{source}-{key}", cache / f"{source}-{key}.parts"
     cache.mkdir(parents=True, exist_ok=True)
     with open(cache / f"{folder.name}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        locks.take(lock)
         if not folder.exists():
             partial = folder.with_suffix(".partial")
             shutil.rmtree(partial, ignore_errors=True)

@@ -15,6 +15,8 @@ from typing import Any
 
 from nemo_plugins.configs.store import REPOSITORY
 from nemo_plugins.platforms import gpus, locked
+from nemo_plugins.runs import locks
+from nemo_plugins.runs.errors import UserError
 
 SLURM = ("sbatch", "srun", "scontrol", "sinfo")
 CONTAINERS = ("docker", "podman", "enroot", "apptainer", "singularity")
@@ -102,6 +104,9 @@ def place(path: Path) -> dict[str, Any]:
                 file.write(bytes(4096))
                 file.flush()
                 os.fsync(file.fileno())
+                locks.take(file, wait=False)  # every stage takes one
+    except UserError:
+        problem = "its file system has no locks (Lustre: mount it with -o flock)"
     except OSError as error:
         problem = error.strerror or str(error)
     return {"path": str(path), "free_bytes": free, "writable": problem is None, "problem": problem}

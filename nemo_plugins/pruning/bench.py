@@ -5,7 +5,6 @@ What NeMo lacks: `llm.prune` always computes in bf16, and tells neither scores n
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -23,6 +22,7 @@ from nemo_plugins.pruning import calibrate, depth, removal, score_file, scores
 from nemo_plugins.pruning.removal import Removals
 from nemo_plugins.pruning.score_file import Measured
 from nemo_plugins.pruning.scores import Scores
+from nemo_plugins.runs import locks
 from nemo_plugins.training import trainer as training
 from nemo_plugins.training.heldout import HeldoutLoss
 
@@ -192,7 +192,7 @@ def locked(path: Path) -> Iterator[None]:
     """Hold a lock beside a file while it is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f".{path.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        locks.take(lock)
         yield
 
 

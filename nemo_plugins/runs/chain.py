@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.configs.store import REPOSITORY
-from nemo_plugins.runs import children, output, paths
+from nemo_plugins.runs import children, locks, output, paths
 
 METRICS = (
     "loss_before", "loss_after", "kd_loss_first", "kd_loss_last", "loss_first", "loss_last", "margin", "accuracy", "val_loss",
@@ -39,22 +39,29 @@ def run(folder: Path, stages: list[tuple[str, Path, list[str]]]) -> None:
 def import_teacher(cfg: Recipe) -> None:
     """Import the teacher's Hugging Face folder into the run where no checkpoint of it is there or named.
 
-    The candidates of a run share one teacher, so it goes into the outermost run.
+    The candidates of a run share one teacher, so it goes into the outermost run; of several processes one imports it, and the
+    others wait.
 
     Raises:
         SystemExit: with the conversion's exit code where it fails.
     """
     if cfg.teacher.path or paths.find(cfg, "convert-import"):
         return
-    own = [word for word in sys.argv[1:] if word.startswith(("+model=", "model.", "run.root=", "run.seed="))]
-    overrides = [
-        *own,
-        "convert.to=nemo",
-        f"run.name={str(cfg.run.name).split('/')[0]}",
-        f"platform.kind={cfg.platform.kind.value}",
-    ]
-    output.say(f"no teacher in this run yet: python recipes/convert.py {shlex.join(overrides)}")
-    code = process([sys.executable, str(REPOSITORY / "recipes" / "convert.py"), *overrides])
+    name = str(cfg.run.name).split("/")[0]
+    run = Path(cfg.run.root).expanduser() / name
+    run.mkdir(parents=True, exist_ok=True)
+    with (run / ".convert-import.lock").open("w") as lock:  # the elements of a job array come all at once
+        try:
+            locks.take(lock, wait=False)
+        except BlockingIOError:
+            output.say(f"another process imports the teacher into {run}: waiting for it")
+            locks.take(lock)
+        if paths.find(cfg, "convert-import"):
+            return
+        own = [word for word in sys.argv[1:] if word.startswith(("+model=", "model.", "run.root=", "run.seed="))]
+        overrides = [*own, "convert.to=nemo", f"run.name={name}", f"platform.kind={cfg.platform.kind.value}"]
+        output.say(f"no teacher in this run yet: python recipes/convert.py {shlex.join(overrides)}")
+        code = process([sys.executable, str(REPOSITORY / "recipes" / "convert.py"), *overrides])
     if code:
         raise SystemExit(code)
 

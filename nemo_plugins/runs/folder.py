@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import math
 import os
@@ -18,11 +17,12 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from omegaconf import OmegaConf
 
 from nemo_plugins.configs.schema import Recipe
-from nemo_plugins.runs import paths
+from nemo_plugins.runs import locks, paths
 from nemo_plugins.runs.errors import DONE, RESUMABLE, UserError
 from nemo_plugins.runs.fingerprint import fingerprint
 
@@ -242,7 +242,7 @@ class Run:
             self._lock.close()
         lock = (self.folder / ".lock").open("a+")
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locks.take(lock, wait=False)
         except BlockingIOError:
             lock.seek(0)
             owner = lock.read().strip() or "unknown"
@@ -303,7 +303,7 @@ def _job() -> str:
 def write(path: Path, content: str | bytes) -> None:
     """Write a file under a temporary name and rename it; a write that fails leaves nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial = path.with_name(f".{path.name}.{uuid4().hex}")  # processes on two nodes may share a process id
     try:
         with partial.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)

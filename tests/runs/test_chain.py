@@ -1,9 +1,13 @@
 """The stages of a chain as processes of their own."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
+from nemo_plugins.configs import REPOSITORY
 from nemo_plugins.runs import chain
 
 
@@ -39,3 +43,32 @@ def test_the_first_stage_that_fails_ends_the_chain_with_its_exit_code(stage, mon
     assert end.value.code == code
     assert not (stage.cwd / "runs" / "chain" / "other").exists()
     assert "first ended with exit code" in capfd.readouterr().err
+
+
+def test_of_several_that_lack_the_teacher_one_imports_it_and_the_others_wait(tmp_path):
+    """As the elements of a job array, which start at once."""
+    script = """
+import sys, time
+from pathlib import Path
+from nemo_plugins.runs import chain
+from nemo_plugins.runs.prepare import compose
+
+def process(command):
+    folder = Path("runs/mine/convert-import")
+    folder.mkdir()  # a second import would fail here
+    time.sleep(1)
+    (folder / "summary.json").write_text("{}")
+    return 0
+
+chain.process = process
+chain.import_teacher(compose(["+model=tiny_pl", "run.name=mine/candidate"]))
+"""
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-c", script]
+    started = [
+        subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    said = [process.communicate(timeout=60) for process in started]
+    assert [process.returncode for process in started] == [0, 0, 0], said
+    assert sum("no teacher in this run yet" in out for out, _ in said) == 1

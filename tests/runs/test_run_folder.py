@@ -2,8 +2,11 @@
 
 import json
 import subprocess
+from pathlib import Path
 
 import yaml
+
+from nemo_plugins.runs.folder import write
 
 
 def steps(stage) -> list[int]:
@@ -30,8 +33,16 @@ def test_a_finished_stage_leaves_config_metrics_and_summary(stage):
     config = yaml.safe_load((stage.folder / "config.yaml").read_text())
     assert config["run"]["name"] == "tiny_pl" and config["pretrain"]["max_steps"] == 4  # nothing left to interpolate
     assert steps(stage) == [1, 2, 3, 4]
-    assert not list(stage.folder.glob(".*.[0-9]*"))  # no temporary file is left
+    assert {path.name for path in stage.folder.glob(".*")} == {".lock"}  # no temporary file is left
     assert {entry.name for entry in stage.cwd.iterdir()} == {"runs", "text.txt", "count.py"}  # nothing of Hydra's
+
+
+def test_processes_of_two_nodes_with_one_number_write_no_temporary_file_together(tmp_path, monkeypatch):
+    seen, replace = [], Path.replace
+    monkeypatch.setattr(Path, "replace", lambda self, to: (seen.append(self.name), replace(self, to)))
+    for text in ("one", "other"):
+        write(tmp_path / "state.json", text)
+    assert len(set(seen)) == 2 and (tmp_path / "state.json").read_text() == "other"
 
 
 def test_asked_for_again_it_does_nothing(stage):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from nemo_plugins.data.chat import encode, messages, preferences, rows, store
 from nemo_plugins.data.chat.template import ChatTemplate
+from nemo_plugins.runs import locks
 from nemo_plugins.runs.fingerprint import fingerprint
 
 FORMAT = 2  # raise when checks or encoding change: older folders are then made again
@@ -59,7 +59,7 @@ def _stored(
     folder = cache / f"{what.split()[0]}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
     cache.mkdir(parents=True, exist_ok=True)
     with open(cache / f"{folder.name}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        locks.take(lock)
         if not folder.exists():
             partial = folder.with_suffix(".partial")
             shutil.rmtree(partial, ignore_errors=True)
