@@ -14,6 +14,7 @@ from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.planning import weights
 from nemo_plugins.planning.memory import data_parallel
 from nemo_plugins.planning.plan import Plan, gib
+from nemo_plugins.platforms import gpus
 from nemo_plugins.runs import paths, workers
 from nemo_plugins.runs.errors import UserError
 
@@ -28,7 +29,7 @@ HOST_SHARE = 0.95  # of the free memory that a conversion may want
 def has_gpu() -> bool:
     """Whether an NVIDIA GPU is here, seen without importing torch."""
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
-    return not hidden and Path("/dev/nvidia0").exists()
+    return not hidden and bool(gpus.device_files())
 
 
 def on_gpu(cfg: Recipe) -> bool:
@@ -139,7 +140,9 @@ def platform(plan: Plan, cfg: PlatformConfig, models: dict[str, Architecture]) -
 
 def _job(cfg: PlatformConfig) -> None:
     if cfg.kind is Kind.gpu and not has_gpu():
-        raise UserError("platform=gpu: no NVIDIA GPU on this machine", "expected /dev/nvidia0; platform=cpu runs without one")
+        raise UserError(
+            "platform=gpu: no NVIDIA GPU on this machine", "expected /dev/nvidia<number>; platform=cpu runs without one"
+        )
     have, given = cfg.devices * cfg.nodes, workers.world()
     if given is not None and given != have:
         raise UserError(

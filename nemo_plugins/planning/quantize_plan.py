@@ -154,7 +154,8 @@ def _gpu(targets: list[Target]) -> None:
     if not checks.has_gpu():
         wanting = [target.value for target in targets if target in ON_GPU] or ["export.device=cuda"]
         raise UserError(
-            f"{', '.join(wanting)}: no NVIDIA GPU on this machine", "expected /dev/nvidia0; fp8 and the GGUF formats need none"
+            f"{', '.join(wanting)}: no NVIDIA GPU on this machine",
+            "expected /dev/nvidia<number>; fp8 and the GGUF formats need none",
         )
 
 

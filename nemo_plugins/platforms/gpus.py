@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+DEV = Path("/dev")
 TIMEOUT = 60.0  # seconds; without the persistence daemon eight GPUs take some
 IN_USE = 1 << 30  # bytes; what a driver takes for itself is below it
 MIB = 1 << 20
@@ -29,6 +30,11 @@ PENDING = {
 SLOWED = ("hw_thermal_slowdown", "hw_power_brake_slowdown")
 
 
+def device_files() -> list[Path]:
+    """A file for each GPU that this machine or container was given: one that was given the fourth has /dev/nvidia3 alone."""
+    return [path for path in DEV.glob("nvidia*") if path.name[6:].isdigit()]
+
+
 def read() -> dict[str, Any]:
     """What the driver says.
 
@@ -37,7 +43,7 @@ def read() -> dict[str, Any]:
         number, None where it cannot be read.
     """
     found: dict[str, Any] = {"driver": None, "cuda": None, "gpus": [], "gpu_error": None, "xids": None}
-    devices = [path for path in Path("/dev").glob("nvidia*") if path.name[6:].isdigit()]
+    devices = device_files()
     if not shutil.which("nvidia-smi"):
         if devices:
             found["gpu_error"] = f"{devices[0]} is here and nvidia-smi is not"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nemo_plugins.configs.store import REPOSITORY
+from nemo_plugins.platforms.gpus import device_files
 from nemo_plugins.runs.children import WORKER
 from nemo_plugins.runs.errors import Failed
 
@@ -121,7 +122,7 @@ def energy() -> float | None:
     for counter in sorted(RAPL.glob("intel-rapl:[0-9]*/energy_uj")):
         if counter.parent.name.count(":") == 1 and os.access(counter, os.R_OK):  # whole packages, not their parts
             found.append(int(counter.read_text()) / 1e6)
-    if Path("/dev/nvidia0").exists():
+    if device_files():
         import pynvml
 
         try:

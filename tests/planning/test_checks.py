@@ -4,6 +4,7 @@ import pytest
 
 from nemo_plugins.planning import checks, distill_plan, pretrain_plan, prune_plan
 from nemo_plugins.planning.convert_plan import plan as convert_plan
+from nemo_plugins.platforms import gpus
 from nemo_plugins.runs import UserError
 from nemo_plugins.runs.prepare import compose
 
@@ -129,6 +130,16 @@ def test_text_of_another_kind_and_half_a_prefix_are_named(tmp_path):
 def test_a_gpu_that_is_not_here_is_missing(monkeypatch):
     monkeypatch.setattr(checks, "has_gpu", lambda: False)
     assert "platform=gpu" in missing(plan("distill", "platform=gpu"), "device")
+
+
+def test_a_gpu_is_seen_whatever_its_number(monkeypatch, tmp_path):
+    """A container that was given the fourth GPU of a machine has /dev/nvidia3 and no other."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(gpus, "DEV", tmp_path)
+    (tmp_path / "nvidiactl").touch()
+    assert not checks.has_gpu()
+    (tmp_path / "nvidia3").touch()
+    assert checks.has_gpu()
 
 
 def test_the_job_must_have_the_processes_asked_for(monkeypatch):
