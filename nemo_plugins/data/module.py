@@ -11,7 +11,7 @@ import torch
 from megatron.core.datasets.gpt_dataset import GPTDataset
 from megatron.core.datasets.indexed_dataset import IndexedDataset
 from nemo.collections.llm import PreTrainingDataModule
-from torch.utils.data import ConcatDataset, Dataset
+from torch.utils.data import ConcatDataset, Dataset, Subset
 
 
 class WholeTextDataset(GPTDataset):
@@ -85,14 +85,16 @@ class TextDataModule(PreTrainingDataModule):
         self.heldout_batches = sum(self.heldout_sets.values())
 
     def build(self, trainer_max_steps: int, **_limits) -> None:
-        """Train set of `max_steps` global batches; validation and test set are the held-out windows."""
+        """Train set of `max_steps` global batches at least; validation and test set are the held-out windows."""
         from megatron.core.datasets.blended_megatron_dataset_builder import BlendedMegatronDatasetBuilder
 
-        samples = int(trainer_max_steps) * self.data_sampler.global_batch_size
-        self._train_ds, _, _ = BlendedMegatronDatasetBuilder(
+        size = self.data_sampler.global_batch_size
+        samples = int(trainer_max_steps) * size
+        sampled, _, _ = BlendedMegatronDatasetBuilder(
             WholeTextDataset, [samples, None, None], is_built_on_rank=lambda: True, config=self.gpt_dataset_config
         ).build()
-        size = self.data_sampler.global_batch_size
+        # one batch more: NeMo refuses to resume after the last step, where a stage may have been killed
+        self._train_ds = ConcatDataset([sampled, Subset(sampled, range(size))])
         self._validation_ds = ConcatDataset(
             Windows(prefix, self.seq_length, batches * size, mask=self.create_attention_mask)
             for prefix, batches in zip(self.heldout_prefixes, self.heldout_sets.values(), strict=True)

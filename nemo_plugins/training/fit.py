@@ -116,8 +116,14 @@ def fit(
             f"{cfg.run.name}: {key}", run.read_metrics(), {**(facts or {}), **known, **(facts or {})}, paper, events, pictures
         )
         outputs |= training_report.write(run.folder, told)
-    logged = [line for line in run.read_metrics() if "loss" in line] if run.is_writer else [metrics.last]
-    return Fit(outputs, logged[0], logged[-1], metrics.validated, checkpoints.best(steps, metrics.validated), counts)
+    lines = logged(run, metrics.last)
+    return Fit(outputs, lines[0], lines[-1], metrics.validated, checkpoints.best(steps, metrics.validated), counts)
+
+
+def logged(run: runs.Run, last: dict[str, float]) -> list[dict[str, float]]:
+    """Metrics of the steps: the writer's are whole, the others know the last step, and read where a resumed run had none."""
+    whole = run.is_writer or not last
+    return [line for line in run.read_metrics() if "loss" in line] if whole else [last]
 
 
 def _text(cfg: Recipe, train: TrainConfig, key: str, tokenizer):

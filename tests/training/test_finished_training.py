@@ -1,0 +1,54 @@
+"""A training that was stopped between its last checkpoint and its summary: the same command finishes it without a step."""
+
+from pathlib import Path
+
+import pytest
+from nemo.lightning.data import MegatronPretrainingSampler
+from torch import distributed
+
+from nemo_plugins.configs.schema import DataConfig
+from nemo_plugins.data import text
+from nemo_plugins.training import fit
+
+BUNDLED = Path(__file__).resolve().parents[2] / "assets" / "tiny_pl"
+LINES = [{"step": 1, "loss": 3.0, "margin": 0.1}, {"step": 2, "val_loss": 2.5}, {"step": 2, "loss": 2.0, "margin": 0.2}]
+
+
+class Folder:
+    def __init__(self, is_writer: bool):
+        self.is_writer = is_writer
+
+    def read_metrics(self):
+        return iter(LINES)
+
+
+@pytest.mark.parametrize(
+    ("is_writer", "last", "known"),
+    [(True, {}, LINES[::2]), (True, LINES[2], LINES[::2]), (False, {}, LINES[::2]), (False, LINES[2], LINES[2:])],
+)
+def test_every_process_knows_the_metrics_of_the_steps(is_writer, last, known):
+    assert fit.logged(Folder(is_writer), last) == known
+
+
+@pytest.fixture
+def one_process(tmp_path):
+    distributed.init_process_group("gloo", store=distributed.FileStore(str(tmp_path / "store"), 1), rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("weights", [None, [4.0, 1.0]])
+def test_there_are_samples_after_the_last_step(tmp_path, one_process, weights):
+    from nemo.collections.common.tokenizers import AutoTokenizer
+
+    for name, word in (("pl", "Ala ma kota. "), ("en", "The cat sat. ")):
+        (tmp_path / f"{name}.txt").write_text(f"{word * 40}\n" * 60)
+    paths = [str(tmp_path / f"{name}.txt") for name in ("pl", "en")]
+    module, _ = text.data_module(
+        DataConfig(heldout=paths[:1], heldout_samples=4, weights=weights), paths, "distill.data", AutoTokenizer(str(BUNDLED)),
+        tmp_path / "cache", seed=1, seq_length=16, micro_batch_size=1, global_batch_size=4,
+    )  # fmt: skip
+    module.build(trainer_max_steps=5)
+    served = module._train_ds
+    sampler = MegatronPretrainingSampler(len(served), 5 * 4, 1, 0, 1)  # raises where none is left
+    assert len(list(sampler)) >= 4 and served[len(served) - 1]["tokens"].shape == (16,)
