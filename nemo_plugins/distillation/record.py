@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from megatron.core import parallel_state
 from nemo.utils.model_utils import unwrap_model
+from torch import distributed
 from torch.utils.data import default_collate
 
 from nemo_plugins import platforms, runs
@@ -75,8 +76,8 @@ class Recording(Callback):
         missing = self.writer.missing(part, parts)
         began = spoke = time.monotonic()
         for place, samples in enumerate(missing):
-            if why := self.stops.asked():
-                raise runs.Stopped(why)
+            if self.agreed():
+                raise runs.Stopped(self.stops.why or "another process of the job was asked to")
             made = self.shard(model, samples)
             if parallel_state.get_tensor_model_parallel_rank() == 0:
                 self.writer.write(samples.start, made)
@@ -86,6 +87,13 @@ class Recording(Callback):
                 speed = rate * parts * len(samples) * header.seq_length
                 left = (len(missing) - done) / rate / 60
                 runs.console(2).print(f"record: file {done:,}/{len(missing):,}  {speed:,.0f} tokens/s  {left:.1f} min left")
+
+    def agreed(self) -> bool:
+        """Whether any process of this copy of the teacher was asked to stop: its parts meet in every forward pass."""
+        asked = torch.tensor(bool(self.stops.asked()), dtype=torch.int, device=torch.cuda.current_device())
+        group = parallel_state.get_tensor_model_parallel_group()
+        distributed.all_reduce(asked, distributed.ReduceOp.MAX, group=group)
+        return bool(asked)
 
     @torch.no_grad()
     def shard(self, model, samples: range) -> dict[str, torch.Tensor]:
