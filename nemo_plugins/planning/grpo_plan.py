@@ -73,6 +73,11 @@ def _ranges(cfg: Recipe) -> None:
     for name, (fine, what) in wanted.items():
         if not fine:
             raise UserError(f"grpo.{name}={getattr(grpo, name):g}: expected {what}")
+    if grpo.spike is not None:
+        raise UserError(
+            f"grpo.spike={grpo.spike:g}: this loss lies around 0 with either sign, so that times its median means nothing",
+            "expected null; grpo.clip_grad bounds an update, and docs/grpo.md says what a collapse looks like",
+        )
     end = grpo.endpoint
     if grpo.engine is Engine.endpoint:
         if not end.url:

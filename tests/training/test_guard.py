@@ -4,6 +4,8 @@ import pytest
 
 from nemo_plugins import runs
 from nemo_plugins.configs.schema import BadStep
+from nemo_plugins.planning import grpo_plan
+from nemo_plugins.runs.prepare import compose
 from nemo_plugins.training.guard import LEAST, MOST, WINDOW, Guard
 
 
@@ -54,3 +56,8 @@ def test_a_resumed_run_knows_the_losses_before():
     made.skipped_in_a_row = 3
     again.load_state_dict(made.state_dict())
     assert list(again.losses) == list(range(WINDOW, 2 * WINDOW)) and again.skipped_in_a_row == 3
+
+
+def test_a_loss_around_0_has_no_spikes():
+    with pytest.raises(runs.UserError, match="grpo.spike=3: this loss lies around 0"):
+        grpo_plan.plan(compose(["+model=tiny_pl", "experiment=laptop", "grpo.spike=3"]))
