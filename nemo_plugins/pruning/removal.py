@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from torch import distributed
+
 from nemo_plugins.runs import folder
 
 Run = tuple[int, int]  # first and last layer, from 0
@@ -65,7 +67,10 @@ def measure(dynamic, loss: Callable[[], float], runs: list[Run], path: Path, is_
         dynamic: the model whose `decoder.layers` carry `layer_number`, from 1; on a pipeline each rank has its own.
         loss: loss of the model as it stands; every rank calls it and gets the same.
     """
-    made = Removals.load(path) or Removals(loss())
+    there = [Removals.load(path) if is_writer else None]
+    if distributed.is_initialized():
+        distributed.broadcast_object_list(there)  # rank 0 decides for all: another job may write the file meanwhile
+    made = there[0] or Removals(loss())
     for run in runs:
         if run in made.losses:
             continue

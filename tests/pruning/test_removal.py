@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import distributed, multiprocessing
 
 from nemo_plugins.pruning import removal
 from nemo_plugins.pruning.removal import Removals
@@ -60,3 +61,25 @@ def test_what_is_measured_is_not_measured_again_and_survives_a_stop(model, tmp_p
     assert made.of_layers() == [12 - 24, 8 - 24, 6 - 24] and made.baseline == 24
     assert Removals.load(path) == made
     assert Removals(1.0, {(0, 0): 2.0, (2, 2): 3.0}).of_layers() is None
+
+
+def one_rank(rank, ranks, folder):
+    """The file as it was when rank 0 read it, and as another job has left it since."""
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{folder / 'rendezvous'}", rank=rank, world_size=ranks)
+    layers = SimpleNamespace(decoder=SimpleNamespace(layers=[Layer(number) for number in (1, 2, 3)]))
+
+    def loss() -> float:  # as on a pipeline: every rank has to come
+        found = torch.tensor(product(layers))
+        distributed.all_reduce(found)
+        return found.item() / ranks
+
+    made = removal.measure(layers, loss, removal.runs_of(1, 3), folder / f"{rank}.json", is_writer=rank == 0)
+    assert made.losses == {(0, 0): 12, (1, 1): 8, (2, 2): 6}
+    distributed.destroy_process_group()
+
+
+def test_all_ranks_measure_what_rank_0_lacks(tmp_path):
+    Removals(24, {(0, 0): 12}).save(tmp_path / "0.json")
+    Removals(24, {(0, 0): 12, (1, 1): 8}).save(tmp_path / "1.json")
+    multiprocessing.spawn(one_rank, (2, tmp_path), nprocs=2)
