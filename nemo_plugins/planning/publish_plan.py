@@ -83,7 +83,8 @@ def quantised(cfg: Recipe, target: Target) -> Path:
     is_file = target in quantize_plan.GGUF
     found = bench_plan.gguf(cfg, "student", target) if is_file else paths.earlier(cfg, "quantize", target.value)
     source, stage = quantize_plan.source(cfg), paths.find(cfg, "quantize")
-    read = json.loads((stage / "summary.json").read_text())["inputs"].values() if stage in found.parents else ()
+    made_here = stage and stage.resolve() in found.resolve().parents
+    read = json.loads((stage / "summary.json").read_text())["inputs"].values() if made_here else ()
     if fingerprint(source) not in read:
         raise UserError(
             f"publish.formats: {found} was not made of {source}",

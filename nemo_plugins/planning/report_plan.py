@@ -31,11 +31,12 @@ def plan(cfg: Recipe) -> Plan:
 
 
 def stale(cfg: Recipe, summary: dict[str, Any]) -> bool:
-    """Whether the run has stages, or results of them, that a finished report does not show."""
+    """Whether a finished report shows other stages, or other results of them, than the run has."""
     chain = lineage.read(paths.run_root(cfg))
     now = {stage.folder / "summary.json" for stage in chain.stages.values() if stage.recipe != "report"}
     shown = {Path(path): mark for path, mark in summary["inputs"].items()}
-    return any(shown.get(file) != fingerprint(file) for file in now)
+    gone = set(summary["stages"]) - chain.stages.keys()
+    return bool(gone) or any(shown.get(file) != fingerprint(file) for file in now)
 
 
 def _any(cfg: Recipe, stages: list[subjects.Stage]) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from nemo_plugins.configs.store import REPOSITORY
-from nemo_plugins.evaluation import cache
-from nemo_plugins.planning import eval_plan
+from nemo_plugins.evaluation import cache, harness
+from nemo_plugins.planning import eval_plan, eval_tasks
 from nemo_plugins.runs.errors import Failed, UserError
 from nemo_plugins.runs.folder import Run
 from nemo_plugins.runs.prepare import compose
@@ -180,6 +180,26 @@ def test_a_model_without_a_chat_template_is_named_and_costs_no_other_result(eval
         evaluate(models, FEW, stage="template")
     made = evaluate(models, FEW, "eval.missing=skip", stage="template")
     assert list(made["models"]) == ["teacher"] and "no chat template" in made["not_run"]["plain"]
+
+
+def test_a_model_that_does_not_load_takes_no_others_average(evaluate, tmp_path):
+    broken = shutil.copytree(TINY, tmp_path / "broken")
+    for file in ("tokenizer.json", "tokenizer.model"):
+        (broken / file).write_text("no tokenizer")
+    made = evaluate(f"+eval.models={{teacher: {TINY}, broken: {broken}}}", FEW, "eval.missing=skip", stage="broken")
+    assert list(made["models"]) == ["teacher"] == [made["subject"]] and "average" in made["models"]["teacher"]
+    assert list(made["not_run"]) == ["broken: probe_pl_capitals_mc", "broken: probe_pl_capitals_gen"]
+
+
+def test_scores_of_one_servers_model_are_not_anothers(evaluate):
+    def settings(*server: str) -> dict:
+        cfg = evaluate.configured(*server, "eval.only=[probe_pl_capitals_mc]")
+        ((name, task),) = eval_tasks.chosen(cfg.eval).items()
+        return harness.load(cfg, name, task).settings
+
+    at = ("eval.backend=endpoint", "eval.endpoint.url=http://a/v1", "eval.endpoint.model=one")
+    others = [settings(*at, "eval.endpoint.url=http://b/v1"), settings(*at, "eval.endpoint.model=two"), settings()]
+    assert settings(*at) == settings(*at, "eval.endpoint.requests=2") not in others
 
 
 @pytest.mark.parametrize(

@@ -31,3 +31,5 @@ def test_a_report_follows_the_stages_of_its_run(tmp_path):
     stage(run, "sft", 1.0)
     report()
     assert "recipes/sft.py" in page.read_text() and "nothing to do" in report()
+    (run / "sft").rename(run / "sft.old-1")
+    assert "nothing to do" not in report() and "recipes/sft.py" not in page.read_text()
