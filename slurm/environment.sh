@@ -4,6 +4,8 @@
 # jobs        folder of what jobs share: their snapshots of the code, and their logs
 # options     srun's options, and `python` the command, for the runtime that MINITRON_RUNTIME names
 
+export SLURM_EXPORT_ENV=ALL # srun hands on what is set here, also in a job that was submitted with --export=NONE
+
 refuse() {
     printf 'minitron: %s\n' "$1" >&2
     shift
@@ -48,6 +50,17 @@ runtime() {
         [ -e "$MINITRON_IMAGE" ] || refuse "MINITRON_IMAGE=$MINITRON_IMAGE is not there"
         python=(apptainer exec --nv --bind "$mounts" --pwd "$PWD" "$MINITRON_IMAGE" "$inside")
     fi
+}
+
+# What starts one process by `python` from a script, into `alone`: under pyxis a step of this job, or, on a login node, a job of
+# its own: srun reads neither SBATCH_ACCOUNT nor the like.
+one_process() {
+    alone=()
+    [ "${MINITRON_RUNTIME:-venv}" = pyxis ] || return 0
+    alone=(srun --nodes=1 --ntasks=1 "${options[@]}")
+    [ -n "${SLURM_JOB_ID:-}" ] ||
+        alone+=(--time=10 ${SBATCH_ACCOUNT:+"--account=$SBATCH_ACCOUNT"} ${SBATCH_PARTITION:+"--partition=$SBATCH_PARTITION"}
+            ${SBATCH_QOS:+"--qos=$SBATCH_QOS"})
 }
 
 # sbatch's options of a recipe as the site's file has them, into `options`.

@@ -19,6 +19,8 @@ job="$jobs/${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}"
 notes="$job/attempt$part-$attempt"
 nodes="${SLURM_JOB_NUM_NODES:-1}"
 per_node="${SLURM_NTASKS_PER_NODE:-1}"
+me="$SLURM_JOB_ID" # of an array its number, which the first element's is, too, means all of them
+[ -z "$part" ] || me="${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"
 name="${SLURM_JOB_NAME:-$recipe} ($SLURM_JOB_ID)"
 mkdir -p "$notes" || refuse "$notes cannot be written"
 
@@ -110,6 +112,11 @@ failure() { # what the first rank that failed said last, and whom it keeps waiti
 # tried again three times where it was asked to stop, once where a process was killed, never where it failed by itself.
 requeue() {
     local allowed=0 idle=0
+    # scancel sends what a preemption sends, and a job that is cancelled would come back by a requeue
+    if [ -n "$(squeue --noheader --jobs="$me" --states=CANCELLED --format=%i 2>/dev/null)" ]; then
+        say "$name was cancelled: not requeued; the same sbatch command goes on with it"
+        return 1
+    fi
     [ "$1" = 75 ] && allowed=3
     [ "$1" -ge 128 ] && allowed=1
     if [ "$before" = "$(progress)" ]; then
@@ -122,7 +129,7 @@ requeue() {
     echo "$idle" >"$job/idle$part"
     [ ! -f "$notes/folder" ] || cp "$notes/folder" "$job/folder$part"
     say "$name is requeued (exit code $1)"
-    scontrol requeue "$SLURM_JOB_ID" || {
+    scontrol requeue "$me" || {
         say "it could not be: the same sbatch command goes on with it"
         return 1
     }

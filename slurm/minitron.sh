@@ -17,10 +17,9 @@ site "$root"
 runtime
 code="$jobs/submitted-$(date +%Y%m%d-%H%M%S)-$$/code"
 bash "$root/slurm/snapshot.sh" "$root" "$code" || refuse "$code: the code could not be copied there" "expected a shared folder that is yours: MINITRON_JOBS"
-step=()
-[ "${MINITRON_RUNTIME:-venv}" != pyxis ] || step=(srun --nodes=1 --ntasks=1 "${options[@]}")
+one_process
 links="$(dirname "$code")/links"
-PYTHONPATH="$code" "${step[@]+"${step[@]}"}" "${python[@]}" -m nemo_plugins.planning.links "$@" >"$links" || exit $?
+PYTHONPATH="$code" "${alone[@]+"${alone[@]}"}" "${python[@]}" -m nemo_plugins.planning.links "$@" >"$links" || exit $?
 
 export MINITRON_CODE="$code" MINITRON_ROOT="$root"
 # of this job, where it is one, the new ones inherit nothing

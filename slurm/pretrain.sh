@@ -1,6 +1,6 @@
 #!/bin/bash
 # Cross-entropy on text: the baseline from scratch, or the teacher's correction.
-#   sbatch slurm/pretrain.sh +model=bielik11b pretrain.from_teacher=true
+#   sbatch slurm/pretrain.sh +model=bielik11b pretrain.from_teacher=true platform.tensor_parallel=4
 #SBATCH --job-name=pretrain
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=8

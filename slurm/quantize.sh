@@ -1,12 +1,12 @@
 #!/bin/bash
 # Quantised files, each held against the model.
-#   sbatch slurm/quantize.sh +model=bielik11b export.formats=[fp8_dynamic,q4_k_m]
+#   sbatch slurm/quantize.sh +model=bielik11b export.formats=[fp8,q4_k_m]
 #SBATCH --job-name=quantize
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1
 #SBATCH --gpus-per-node=1
 #SBATCH --cpus-per-task=16
-#SBATCH --mem=0
+#SBATCH --mem=120G
 #SBATCH --time=04:00:00
 #SBATCH --signal=B:USR1@300
 #SBATCH --requeue

@@ -1,12 +1,12 @@
 #!/bin/bash
 # The candidates of a search, shared out to an array; afterwards python recipes/search.py with the same overrides ranks them all.
-#   sbatch slurm/search.sh +model=bielik11b search.top=10
+#   sbatch slurm/search.sh +model=bielik11b search.limit=10
 #SBATCH --job-name=search
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1
 #SBATCH --gpus-per-node=1
 #SBATCH --cpus-per-task=16
-#SBATCH --mem=0
+#SBATCH --mem=120G
 #SBATCH --time=04:00:00
 #SBATCH --array=0-9
 #SBATCH --signal=B:USR1@300

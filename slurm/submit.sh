@@ -59,8 +59,8 @@ runtime
 if [ "${MINITRON_RUNTIME:-venv}" = pyxis ] && ! srun --help 2>/dev/null | grep -q container-image; then
     echo "warning: no pyxis on this machine, so the overrides are checked by the job" >&2
 else
-    [ "${MINITRON_RUNTIME:-venv}" != pyxis ] || python=(srun --nodes=1 --ntasks=1 "${options[@]}" "${python[@]}")
-    "${python[@]}" "$root/recipes/$recipe.py" "${words[@]+"${words[@]}"}" dry_run=true || exit $?
+    one_process
+    "${alone[@]+"${alone[@]}"}" "${python[@]}" "$root/recipes/$recipe.py" "${words[@]+"${words[@]}"}" dry_run=true || exit $?
 fi
 code="$jobs/submitted-$(date +%Y%m%d-%H%M%S)-$$/code"
 bash "$root/slurm/snapshot.sh" "$root" "$code" || refuse "$code: the code could not be copied there" "expected a shared folder that is yours: MINITRON_JOBS"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -86,6 +87,12 @@ class Cluster:
         for node in ("n1", "n2"):
             self.start(node)
         self.wait(lambda: self.run("sinfo", "-h", "-o", "%t %D").stdout.strip() == "idle 2", 60, "two idle nodes")
+
+    def set(self, key: str, value: str) -> None:
+        """Another value of a setting."""
+        file = self.root / "slurm.conf"
+        file.write_text(re.sub(rf"^{key}=.*$", f"{key}={value}", file.read_text(), flags=re.MULTILINE))
+        self.run("scontrol", "reconfigure")
 
     def start(self, node: str) -> None:
         self.run("slurmd", "-N", node, "-f", str(self.root / "slurm.conf"))

@@ -18,7 +18,7 @@ from nemo_plugins.runs.prepare import compose
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(lacking() is not None, reason=str(lacking()))
-SITE = ("--gpus-per-node=0", "--ntasks-per-node=1", "--cpus-per-task=1", "--time=20")
+SITE = ("--gpus-per-node=0", "--ntasks-per-node=1", "--cpus-per-task=1", "--mem=0", "--time=20")
 EVERY = 3  # steps between checkpoints
 STEPS = 20
 SAVED = 8.0  # steps' time that writing a checkpoint of so small a model takes, about
@@ -166,6 +166,27 @@ def test_it_survives_the_night(site, undisturbed):
     log = site.log(job)
     assert "was asked to stop by USR1" in log and "is requeued (exit code 75)" in log and "is requeued (exit code 137)" in log
     assert "rank 0 on n1 failed first" in log or "rank 1 on n2 failed first" in log
+
+
+def test_a_job_that_is_cancelled_stays_cancelled(site):
+    """scancel's TERM lets it write a checkpoint, and is not taken for a preemption; submitted again it goes on from there."""
+    cluster, run = site.cluster, "tiny_pl/cancelled/distill"
+    words = ("run.name=tiny_pl/cancelled", f"student.path={site.runs / 'tiny_pl' / 'prune' / 'checkpoint'}")
+    job = site.sbatch("distill", *words)
+    cluster.wait(lambda: site.step(run) >= 2, 400, "step 2")
+    cluster.set("KillWait", "90")  # seconds between TERM and KILL
+    cluster.run("scancel", job)
+    assert cluster.ended(job, 120) == "CANCELLED", site.log(job)
+    cluster.set("KillWait", "5")
+    assert "was asked to stop by TERM" in site.log(job) and "was cancelled: not requeued" in site.log(job)
+    assert queue(site) == "" and cluster.state(job)["Restarts"] == "0"
+    kept = max(int(path.name[5:]) for path in (site.runs / run / "steps").glob("step=???????"))
+    # nothing of the login shell but these: what the launcher itself sets has to reach the processes all the same
+    given = "MINITRON_ROOT,MINITRON_JOBS,MINITRON_PYTHON,MINITRON_WAIT,OMP_NUM_THREADS,PATH"
+    again = site.sbatch("distill", *words, options=(f"--export={given}",))
+    site.done(again)
+    assert kept >= 2 and json.loads((site.runs / run / "state.json").read_text())["resuming"]
+    assert len(site.losses(run)) == STEPS
 
 
 def submit(site: Site, *words: str, script: str = "submit.sh", **environment: str) -> subprocess.CompletedProcess:

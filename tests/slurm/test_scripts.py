@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,6 +13,7 @@ import pytest
 
 from nemo_plugins.planning.chain_plan import PLANS
 from nemo_plugins.platforms.nodes import sick
+from nemo_plugins.runs.prepare import compose
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SLURM = REPOSITORY / "slurm"
@@ -39,6 +42,56 @@ def test_headers(path):
     for option in ("--signal=B:USR1@", "--requeue", "--open-mode=append", "--time=", "--output="):
         assert f"#SBATCH {option}" in text
     assert "--account" not in text and "--partition" not in text
+    # all memory of a node only where the whole node is taken
+    assert ("#SBATCH --mem=0\n" in text) == ("#SBATCH --exclusive\n" in text) and "#SBATCH --mem=" in text
+
+
+def test_the_example_of_a_header_fits_the_job_that_it_asks_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in STAGES:
+        text = path.read_text()
+        words = shlex.split(re.search(r"^#   sbatch slurm/\w+\.sh (.*)$", text, re.M)[1])
+        nodes, tasks = (re.search(rf"^#SBATCH --{option}=(\d+)", text, re.M)[1] for option in ("nodes", "ntasks-per-node"))
+        script = re.search(r"^defaults=.*$", text, re.M)[0] + '; printf "%s\\n" "${defaults[@]}"'
+        env = {"SLURM_JOB_NUM_NODES": nodes, "SLURM_NTASKS_PER_NODE": tasks}
+        defaults = subprocess.run(["/bin/bash", "-c", script], capture_output=True, text=True, env=env).stdout.split()
+        cfg = compose([*words, *defaults])
+        if path.stem in PLANS and path.stem != "eval":  # whose tasks are in the image
+            PLANS[path.stem](cfg)
+
+
+def test_under_pyxis_the_check_of_the_overrides_asks_for_the_sites_account(tmp_path):
+    """srun reads no SBATCH_ACCOUNT: on a login node it is told, and within a job it is a step of that job."""
+    (tmp_path / "bin").mkdir()
+    for name, body in (("srun", 'echo "srun $*"; echo --container-image'), ("sbatch", ":")):
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    env = {"PATH": f"{tmp_path}/bin:/usr/bin:/bin", "MINITRON_JOBS": str(tmp_path), "MINITRON_RUNTIME": "pyxis"}
+    env |= {"MINITRON_IMAGE": "image.sqsh", "SBATCH_ACCOUNT": "ours", "SBATCH_PARTITION": "gpu"}
+    command = ["bash", str(SLURM / "submit.sh"), "slurm/distill.sh", "+model=tiny_pl"]
+    login, step = ({**env, **job} for job in ({}, {"SLURM_JOB_ID": "7"}))
+    said = [subprocess.run(command, capture_output=True, text=True, env=each).stdout for each in (login, step)]
+    assert "--time=10 --account=ours --partition=gpu /opt/venv/bin/python" in said[0] and "--qos" not in said[0]
+    assert "recipes/distill.py +model=tiny_pl" in said[1] and "--account" not in said[1]
+
+
+def test_srun_hands_on_what_the_launcher_sets():
+    """In a job that was submitted with --export=NONE Slurm says SLURM_EXPORT_ENV=NONE, which srun follows."""
+    command = ["bash", "-c", f"source {SLURM}/environment.sh; printenv SLURM_EXPORT_ENV"]
+    assert subprocess.run(command, capture_output=True, text=True, env={"SLURM_EXPORT_ENV": "NONE"}).stdout == "ALL\n"
+
+
+def test_a_cancelled_job_is_not_requeued():
+    script = """
+        source <(sed -n '/^requeue()/,/^}/p' "$1/job.sh")
+        name=job me=7 before=""
+        say() { echo "$@"; }
+        squeue() { [ "$*" = "--noheader --jobs=7 --states=CANCELLED --format=%i" ] && echo 7; }
+        scontrol() { echo requeued; }
+        requeue 75
+    """
+    done = subprocess.run(["bash", "-uc", script, "-", str(SLURM)], capture_output=True, text=True)
+    assert done.returncode == 1 and "was cancelled" in done.stdout and "requeued" not in done.stdout.splitlines()
 
 
 def test_a_snapshot_is_whole_or_not_there(tmp_path):
@@ -81,9 +134,10 @@ def test_what_gets_nowhere_is_not_requeued_for_ever(tmp_path, code, tries):
     (run := tmp_path / "run" / "steps").mkdir(parents=True)
     script = """
         source <(sed -n '/^progress()/,/^}/p; /^requeue()/,/^}/p' "$1/job.sh")
-        job=$2 part=-3 name=job SLURM_JOB_ID=7
+        job=$2 part=-3 name=job me=7_3
         say() { echo "$@"; }
         scontrol() { echo requeued; }
+        squeue() { :; }
         sleep() { :; }
         for attempt in 0 1 2 3 4 5 6; do
             notes=$job/attempt-$attempt
