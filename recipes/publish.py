@@ -16,7 +16,7 @@ from nemo_plugins.planning import publish_plan
 READS = ("model", "publish", "export.source")
 
 
-@runs.recipe("publish", plan=publish_plan.plan, reads=READS, resumable=True)
+@runs.recipe("publish", plan=publish_plan.plan, reads=READS, resumable=True, alone=lambda cfg: True)
 def main(cfg: Recipe, run: runs.Run) -> None:
     from nemo_plugins.export import publish  # heavy imports after validation
 

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable
 from importlib.util import find_spec
 
-from nemo_plugins.configs.schema import Packing, Recipe, Recompute, SftConfig, TrainConfig
+from nemo_plugins.configs.schema import Packing, Recipe, TrainConfig
 from nemo_plugins.data.chat import messages, preferences, rows
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.planning import checks, distill_plan, training_plan
@@ -25,7 +25,7 @@ def sft(cfg: Recipe) -> Plan:
         raise UserError(f"sft.adaptive_tokens={cfg.sft.adaptive_tokens}: expected at least 1, or null for none")
     if cfg.sft.lora.dim is not None and cfg.sft.lora.dim < 1:
         raise UserError(f"sft.lora.dim={cfg.sft.lora.dim}: expected at least 1, or null to train all weights")
-    made.need("packing", lambda: _packing(cfg, model))  # of the machine that trains, which may not be this one
+    made.need("packing", lambda: _packing(cfg))  # of the machine that trains, which may not be this one
     return _end(made, cfg, cfg.sft, "sft", model)
 
 
@@ -81,8 +81,8 @@ def _rows(source: str, key: str, policy: str, check: Callable) -> None:
         raise UserError(f"{key}: {source}, of its first {len(found) + report.dropped} rows", *report.lines())
 
 
-def _packing(cfg: Recipe, model: Architecture) -> None:
-    """The way of packing fits this environment, and a dense mask fits the memory."""
+def _packing(cfg: Recipe) -> None:
+    """The way of packing fits this environment."""
     train, here = cfg.sft, find_spec("transformer_engine") is not None
     which = packing(train.packing)
     if which is Packing.thd and not here:
@@ -97,26 +97,6 @@ def _packing(cfg: Recipe, model: Architecture) -> None:
             f"sft.micro_batch_size={train.micro_batch_size}: with sft.packing=thd a micro-batch is one window",
             "expected sft.micro_batch_size=1",
         )
-    if which is not Packing.thd and (need := scores(cfg, train, model, train.seq_length)) > (room := _room(cfg)):
-        fits = max((n for n in range(64, train.seq_length, 64) if scores(cfg, train, model, n) <= room), default=0)
-        raise UserError(
-            f"sft.seq_length={train.seq_length}: without Transformer Engine attention keeps its scores, "
-            f"about {checks.gib(need)} of them, {checks.gib(room)} are there",
-            f"expected at most sft.seq_length={fits}, platform.recompute=selective, or Transformer Engine",
-        )
-
-
-def scores(cfg: Recipe, train: SftConfig, model: Architecture, length: int) -> int:
-    """Bytes of the attention scores and probabilities that local attention keeps for its backward pass, and of the mask."""
-    square = train.micro_batch_size * length * length
-    layers = model.num_layers // cfg.platform.pipeline_parallel if cfg.platform.recompute is Recompute.none else 1
-    return square * (1 + 2 * checks.bytes_per_value(cfg) * layers * model.num_attention_heads // cfg.platform.tensor_parallel)
-
-
-def _room(cfg: Recipe) -> float:
-    if checks.on_gpu(cfg):
-        return cfg.platform.gpu_memory_gib * 2**30
-    return checks.free_memory() or float("inf")
 
 
 def _raise(*lines: str) -> None:

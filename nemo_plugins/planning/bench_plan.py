@@ -83,7 +83,7 @@ def _shapes(cfg: Recipe) -> Plan:
     ]
     need = max(sum(quantize_plan.stored_bytes(shape.built, target) for shape in built) for target in cfg.bench.formats)
     made.need("memory", lambda: checks.host_memory(need, "holding the random weights"))
-    made.need("disk", lambda: checks.disk(paths.run_root(cfg), 2 * need))
+    checks.room(made, cfg, paths.run_root(cfg) / (cfg.run.stage or "bench"), 2 * need)
     made.tables.append(Table("Random weights", rows, ["", "layers", *(target.value for target in cfg.bench.formats)]))
     made.tables.append(_how(cfg))
     made.warnings.append(

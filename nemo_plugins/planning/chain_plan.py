@@ -12,6 +12,7 @@ from nemo_plugins.configs.store import options
 from nemo_plugins.planning import (
     alignment_plan,
     bench_plan,
+    checks,
     convert_plan,
     distill_plan,
     eval_plan,
@@ -87,7 +88,7 @@ def _link(cfg: Recipe, stage: StageConfig, own: list[str]) -> Link:
 def plan(cfg: Recipe) -> Plan:
     """Validate every stage. Raises UserError naming the stage and the key."""
     made = Plan(f"{cfg.run.name}: {len(cfg.experiment.stages)} stages in {paths.run_root(cfg)}")
-    rows, commands = [], []
+    rows, commands, writes = [], [], 0.0
     imports = any(stage.name == "convert-import" for stage in cfg.experiment.stages)
     for number, link in enumerate(links(cfg), 1):
         stage = compose(link.overrides)
@@ -95,6 +96,8 @@ def plan(cfg: Recipe) -> Plan:
             part = PLANS[link.recipe](stage)
         except UserError as error:
             raise UserError(f"stage {link.name}: {error}") from None
+        if stage.force or not (paths.run_root(stage) / stage.run.stage / "summary.json").is_file():
+            writes += part.writes
         rows.append((link.name, part.title, part.sizes, link.what))
         commands.append((number, link.command))
         if number == 1 or link.recipe in ("prune", "distill"):
@@ -106,8 +109,10 @@ def plan(cfg: Recipe) -> Plan:
         for missing in part.missing:
             # what an earlier stage of the chain will leave is not missing
             from_chain = missing.kind == "earlier" or (missing.kind == "teacher" and imports)
-            if not from_chain and missing not in made.missing:
+            if not from_chain and missing.kind != "disk" and missing not in made.missing:
                 made.missing.append(missing)
+    made.writes = writes
+    made.need("disk", lambda: checks.disk(paths.run_root(cfg), writes))  # each stage's files stay where the next ones come
     made.tables.insert(0, Table("Stages", rows, ["stage", "does", "sizes", "what for"], numbers=False))
     made.tables.append(Table("Commands", commands, ["", "each can be run by itself"], numbers=False))
     return made

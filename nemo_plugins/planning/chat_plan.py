@@ -25,7 +25,6 @@ def plan(cfg: Recipe) -> Plan:
         )
     if chat.context is not None and chat.context < 32:
         raise UserError(f"chat.context={chat.context}: expected at least 32 tokens")
-    checks.single_process(cfg.platform, "a dialogue")
     made = Plan(f"talk to {chat.model or cfg.run.name}")
     found = made.need("earlier", lambda: model(cfg))
     rows = [("model", found or "not here"), ("/compare with", chat.compare or cfg.model.path)]

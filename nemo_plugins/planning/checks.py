@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from nemo_plugins.configs.schema import Kind, LossConfig, ModelConfig, PlatformConfig, Precision, Recipe, TrainConfig
-from nemo_plugins.data import documents
+from nemo_plugins.data import blend, documents
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.planning import weights
 from nemo_plugins.planning.memory import data_parallel
@@ -37,6 +37,11 @@ def on_gpu(cfg: Recipe) -> bool:
     if cfg.platform.kind is not Kind.auto:
         return cfg.platform.kind is Kind.gpu
     return has_gpu() or Architecture.from_config(cfg.model).parameters() > LARGE
+
+
+def fused(cfg: Recipe) -> bool:
+    """Whether training has what Transformer Engine brings: flash attention, sequence parallelism, a sharded optimizer."""
+    return on_gpu(cfg) and find_spec("transformer_engine") is not None
 
 
 def bytes_per_value(cfg: Recipe) -> int:
@@ -114,7 +119,7 @@ def _dropped(layers: list[int], have: int, named: list[str]) -> list[int]:
 
 def platform(plan: Plan, cfg: PlatformConfig, models: dict[str, Architecture]) -> None:
     """Parallelism against the models and the job that this process is in."""
-    for key in ("devices", "nodes", "tensor_parallel", "pipeline_parallel", "context_parallel"):
+    for key in paths.PROCESSES:
         if getattr(cfg, key) < 1:
             raise UserError(f"platform.{key}={getattr(cfg, key)}: expected at least 1")
     parts = cfg.tensor_parallel * cfg.pipeline_parallel * cfg.context_parallel
@@ -158,9 +163,10 @@ def _job(cfg: PlatformConfig) -> None:
 
 def single_process(cfg: PlatformConfig, what: str) -> None:
     """For stages that work in one process."""
-    for key in ("devices", "nodes", "tensor_parallel", "pipeline_parallel", "context_parallel"):
-        if getattr(cfg, key) != 1:
-            raise UserError(f"platform.{key}={getattr(cfg, key)}: {what} runs in one process", f"expected platform.{key}=1")
+    wrong = [key for key in paths.PROCESSES if getattr(cfg, key) != 1]
+    if wrong:
+        given = " ".join(f"platform.{key}={getattr(cfg, key)}" for key in wrong)
+        raise UserError(f"{given}: {what} runs in one process", f"expected {' '.join(f'platform.{key}=1' for key in wrong)}")
 
 
 def training(plan: Plan, train: TrainConfig, key: str, cfg: Recipe) -> None:
@@ -177,8 +183,11 @@ def training(plan: Plan, train: TrainConfig, key: str, cfg: Recipe) -> None:
         data(plan, [path], f"data.heldout_more.{name}", "data.heldout")
         if not name.isidentifier() or name == "heldout":
             raise UserError(f"data.heldout_more.{name}: expected a plain name like en, other than heldout")
-    if cfg.data.weights is not None and len(cfg.data.weights) != len(train.data):
-        raise UserError(f"data.weights has {len(cfg.data.weights)} numbers for the {len(train.data)} sources of {key}.data")
+    blend.check(cfg.data.weights, train.data, f"{key}.data")
+    if len(cfg.data.heldout) > 1:
+        raise UserError(
+            "data.heldout names several sources", "expected one, so that its loss is one number; data.heldout_more has others"
+        )
 
 
 def schedule(train: TrainConfig, key: str, cfg: Recipe) -> None:
@@ -200,7 +209,7 @@ def schedule(train: TrainConfig, key: str, cfg: Recipe) -> None:
         raise UserError(
             f"{key}.global_batch_size={train.global_batch_size} is not a multiple of {unit} "
             f"(micro batch {train.micro_batch_size} x {copies} data-parallel copies)",
-            f"expected e.g. {f'{below} or ' if below else ''}{below + unit}",
+            f"expected e.g. {f'{below} or ' if below else ''}{below + unit}, or fewer copies by platform.tensor_parallel",
         )
     fits_context(f"{key}.seq_length", train.seq_length, cfg.model)
     slices = max(cfg.platform.tensor_parallel, 2 * cfg.platform.context_parallel if cfg.platform.context_parallel > 1 else 1)
@@ -283,6 +292,8 @@ def _source(source: str, key: str) -> None:
     if not all(here):
         what = f"{pair[here.index(False)]} is missing" if any(here) else f"no file {source}, nor {source}.bin and {source}.idx"
         raise UserError(f"{key}: {what}", "relative paths start at the current directory, assets/… at the repository")
+    if pair[0].stat().st_size == 0:
+        raise UserError(f"{key}: {source} holds no token", "expected at least one document")
 
 
 def model_weights(path: str | None, key: str) -> Path:
@@ -328,6 +339,13 @@ def teacher(cfg: Recipe) -> Path:
     if cfg.teacher.path or paths.find(cfg, "convert-import") or workers.world():
         return paths.teacher(cfg)
     return model_weights(cfg.model.path, "model.path")
+
+
+def room(plan: Plan, cfg: Recipe, folder: Path, need: float) -> None:
+    """Free space for what a stage writes, less what an earlier attempt left of it; noted for the plan of a chain."""
+    there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if not cfg.force else 0
+    plan.writes = max(0, need - there)
+    plan.need("disk", lambda: disk(folder, plan.writes))
 
 
 def disk(folder: Path, need: float) -> None:

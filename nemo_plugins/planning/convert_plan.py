@@ -43,7 +43,7 @@ def plan(cfg: Recipe) -> Plan:
     folder = paths.run_root(cfg) / (cfg.run.stage or stage(cfg))
     files = {"hf" if exports else "checkpoint": model.parameters() * width}
     need = memory.conversion(model, width)
-    made.need("disk", lambda: checks.disk(folder, sum(files.values())))
+    checks.room(made, cfg, folder, sum(files.values()))
     made.need("memory", lambda: checks.host_memory(need, f"converting {cfg.model.name}"))
     made.tables += [
         tables.sizes(model, None, ("model, at most" if exports else "model", "")),

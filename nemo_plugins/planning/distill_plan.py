@@ -64,7 +64,7 @@ def _recording(cfg: Recipe, teacher: Architecture) -> Plan:
     each = records.bytes_per_token(distill.loss.top_k, teacher.vocab_size)
     size = each * training_plan.tokens(distill)
     folder = paths.run_root(cfg) / (cfg.run.stage or stage(cfg))
-    made.need("disk", lambda: checks.disk(folder, size))
+    checks.room(made, cfg, folder, size)
     made.tables += [
         tables.sizes(teacher, None, ("teacher", "")),
         Table("Recording", [("bytes a token", f"{each:,}"), ("tokens", f"{training_plan.tokens(distill):,}")]),

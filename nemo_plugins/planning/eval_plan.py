@@ -35,7 +35,7 @@ def plan(cfg: Recipe) -> Plan:
         _model(cfg, result, name, path)
     need = sum(_bytes(path) for path in made.models.values() if subjects.is_checkpoint(Path(path)))
     folder = paths.run_root(cfg) / (cfg.run.stage or stage(cfg))
-    result.need("disk", lambda: checks.disk(folder, need))
+    checks.room(result, cfg, folder, need)
     shots = {task.num_fewshot if task.num_fewshot is not None else made.num_fewshot for task in tasks.values()}
     rows = [
         ("suite", f"{made.suite}: {made.title}"),

@@ -1,16 +1,19 @@
 """How much memory a stage takes: formulas of a page, not a simulator. Each says what it counts; expect ±20 %.
 
-Training state of Megatron with a distributed optimizer: working weights (2 bytes in bf16, 4 in fp32), fp32 gradients (4), and
+Training state of Megatron: working weights (2 bytes in bf16, 4 in fp32), fp32 gradients (4), and
 fp32 master weights with two Adam moments (12, or 8 beside fp32 working weights), the last spread over the data-parallel and
-the context-parallel ranks, all of which hold the same weights.
+the context-parallel ranks, all of which hold the same weights, by the distributed optimizer.
 Activations: Korthikanti et al. (arXiv 2205.05198), equation 1 without the attention scores, which flash attention drops.
+
+Without Transformer Engine there is neither that optimizer nor flash attention nor sequence parallelism
+(`training/trainer.py`): the scores are kept, and each tensor-parallel rank keeps the norms' inputs and outputs whole.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nemo_plugins.configs.schema import PlatformConfig, Recompute, TrainConfig
+from nemo_plugins.configs.schema import PlatformConfig, Recompute, SftConfig, TrainConfig
 from nemo_plugins.models.architecture import Architecture
 
 LOGIT_COPIES = 3  # bf16 logits, their fp32 copy and its gradient count as this many fp32 copies, of each model
@@ -25,11 +28,12 @@ class Memory:
     optimizer: float = 0.0
     teacher: float = 0.0
     activations: float = 0.0
+    scores: float = 0.0
     logits: float = 0.0
 
     @property
     def total(self) -> float:
-        return self.weights + self.gradients + self.optimizer + self.teacher + self.activations + self.logits
+        return sum(vars(self).values())
 
 
 def data_parallel(platform: PlatformConfig) -> int:
@@ -55,26 +59,44 @@ def training(
     platform: PlatformConfig,
     bytes_per_value: int,
     teacher: Architecture | None = None,
+    fused: bool = True,
 ) -> Memory:
-    """A GPU's share of a training step; the teacher keeps weights and logits only."""
+    """A GPU's share of a training step; the teacher keeps weights and logits only.
+
+    Args:
+        fused: whether Transformer Engine is there.
+    """
     model_parallel = platform.tensor_parallel * platform.pipeline_parallel
     share = model.parameters() / model_parallel
     tokens = train.micro_batch_size * train.seq_length // platform.context_parallel
     vocabulary = tokens * model.vocab_size * 4 * LOGIT_COPIES / platform.tensor_parallel
     master = 12 if bytes_per_value == 2 else 8
     # the first of p pipeline stages holds p micro-batches of a p-th of the layers: the whole again
-    one = layer_activations(model, tokens, bytes_per_value)
-    layers = model.num_layers * one / platform.tensor_parallel
+    whole = 1 if fused else platform.tensor_parallel
+    norms = 4 * tokens * bytes_per_value * model.hidden_size * whole / platform.tensor_parallel
+    one = layer_activations(model, tokens, bytes_per_value) / platform.tensor_parallel
+    one += norms * (1 - 1 / whole)
+    layers = model.num_layers * one
     if platform.recompute is Recompute.full:  # each layer's input, and the one that is computed again
-        layers = (model.num_layers * tokens * bytes_per_value * model.hidden_size + one) / platform.tensor_parallel
+        layers = model.num_layers * norms / 4 + one
+    learning = 0 if isinstance(train, SftConfig) and train.lora.dim is not None else share  # adapters' own are few
+    copies = data_parallel(platform) * platform.context_parallel if fused else 1
     return Memory(
         weights=share * bytes_per_value,
-        gradients=share * 4,
-        optimizer=share * master / (data_parallel(platform) * platform.context_parallel),
+        gradients=learning * 4,
+        optimizer=learning * master / copies,
         teacher=teacher.parameters() / model_parallel * bytes_per_value if teacher else 0.0,
         activations=layers,
+        scores=0.0 if fused else attention_scores(model, train, platform, bytes_per_value),
         logits=vocabulary * (2 if teacher else 1),
     )
+
+
+def attention_scores(model: Architecture, train: TrainConfig, platform: PlatformConfig, bytes_per_value: int) -> float:
+    """Bytes of the scores and probabilities that attention which is not fused keeps for its backward pass, and of the mask."""
+    square = train.micro_batch_size * train.seq_length**2
+    layers = model.num_layers if platform.recompute is Recompute.none else 1
+    return square * (1 + 2 * bytes_per_value * layers * model.num_attention_heads / platform.tensor_parallel)
 
 
 def pruning(teacher: Architecture, tokens: int, platform: PlatformConfig) -> Memory:

@@ -42,7 +42,7 @@ def plan(cfg: Recipe) -> Plan:
     else:
         made.need("weights", lambda: _tokenizer(cfg))
 
-    training_plan.add(made, cfg, stage(cfg), pretrain, model)
+    training_plan.add(made, cfg, "pretrain", pretrain, model, stage=stage(cfg))
     made.sizes = f"{model.parameters():,} parameters; {pretrain.max_steps:,} steps, {training_plan.tokens(pretrain):,} tokens"
     return made
 

@@ -15,18 +15,21 @@ def plan(cfg: Recipe) -> Plan:
     """Validate a pruning. Raises UserError naming the key."""
     teacher, student = Architecture.from_config(cfg.model), checks.student(cfg)
     made = Plan(f"prune {cfg.model.name}: {_taken(cfg, teacher, student)}")
-    for key in ("tensor_parallel", "context_parallel"):
-        if getattr(cfg.platform, key) != 1:
-            raise UserError(
-                f"platform.{key}={getattr(cfg.platform, key)}: NeMo prunes at {key} 1",
-                "use platform.pipeline_parallel instead",
-            )
+    wrong = [key for key in ("tensor_parallel", "context_parallel") if getattr(cfg.platform, key) != 1]
+    if wrong:
+        more = [key for key in paths.PROCESSES if getattr(cfg.platform, key) != 1]
+        given = " ".join(f"platform.{key}={getattr(cfg.platform, key)}" for key in wrong)
+        raise UserError(
+            f"{given}: NeMo prunes at {' and '.join(wrong)} 1",
+            f"expected one process: {' '.join(f'platform.{key}=1' for key in more)}",
+            "or a pipeline, with platform.pipeline_parallel the number of processes",
+        )
     checks.platform(made, cfg.platform, {"teacher": teacher})
     if memory.data_parallel(cfg.platform) != 1:
         raise UserError(
             f"platform.devices={cfg.platform.devices} x nodes={cfg.platform.nodes} leaves data-parallel copies",
             "importance is measured on one copy of the teacher: "
-            f"expected platform.pipeline_parallel={cfg.platform.devices * cfg.platform.nodes}",
+            f"expected platform.pipeline_parallel={cfg.platform.devices * cfg.platform.nodes}, or one process",
         )
     calibration = cfg.prune.calibration
     for key in ("samples", "seq_length", "micro_batch_size"):
@@ -52,7 +55,7 @@ def plan(cfg: Recipe) -> Plan:
     on_gpu = checks.on_gpu(cfg)
     folder = paths.run_root(cfg) / (cfg.run.stage or "prune")
     files = {"checkpoint": memory.checkpoint(student, 2, optimizer=False)}
-    made.need("disk", lambda: checks.disk(folder, sum(files.values())))
+    checks.room(made, cfg, folder, sum(files.values()))
     tokens = calibration.samples * calibration.seq_length
     made.tables += [
         tables.sizes(teacher, student),

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from nemo_plugins.configs.schema import Recipe, Target
 from nemo_plugins.configs.store import CONF
-from nemo_plugins.planning import bench_plan, checks, quantize_plan
+from nemo_plugins.planning import bench_plan, quantize_plan
 from nemo_plugins.planning.plan import Plan, Table, gib
 from nemo_plugins.runs import paths
 from nemo_plugins.runs.errors import UserError
@@ -25,7 +25,6 @@ TOKEN = "HF_TOKEN"
 def plan(cfg: Recipe) -> Plan:
     """Validate a publication. Raises UserError naming the key."""
     asked = cfg.publish
-    checks.single_process(cfg.platform, "a publication")
     if not asked.repository or not REPOSITORY.fullmatch(asked.repository):
         raise UserError(f"publish.repository={asked.repository}", "expected owner/name, as the hub has it")
     if not asked.licence or not LICENCE.fullmatch(asked.licence):

@@ -84,7 +84,7 @@ def plan(cfg: Recipe) -> Plan:
     width = folder.bytes_per_value if folder else 2
     scratch = model.parameters() * width * any(target in GGUF for target in export.formats)
     logits = export.verify.windows * export.verify.seq_length * model.vocab_size * 4
-    made.need("disk", lambda: checks.disk(stage, sum(sizes.values()) + scratch + logits))
+    checks.room(made, cfg, stage, sum(sizes.values()) + scratch + logits)
     matrix = export.imatrix.windows and any(target in K_QUANTS for target in export.formats)
     if export.verify.windows or export.verify.prompts or matrix:
         need = model.parameters() * (2 if export.device == "cuda" else 4)

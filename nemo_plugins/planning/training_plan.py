@@ -2,32 +2,69 @@
 
 from __future__ import annotations
 
-from nemo_plugins.configs.schema import Recipe, TrainConfig
+import dataclasses
+
+from nemo_plugins.configs.schema import PlatformConfig, Recipe, Recompute, TrainConfig
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.planning import checks, memory, tables
-from nemo_plugins.planning.plan import Plan, Table
+from nemo_plugins.planning.plan import Plan, Table, gib
 from nemo_plugins.runs import paths
+from nemo_plugins.runs.errors import UserError
 
 
 def add(
-    plan: Plan, cfg: Recipe, stage: str, train: TrainConfig, model: Architecture, teacher: Architecture | None = None
-) -> None:
+    plan: Plan, cfg: Recipe, key: str, train: TrainConfig, model: Architecture, teacher: Architecture | None = None,
+    stage: str = "",
+) -> None:  # fmt: skip
     """Check the disk and add the tables of a training to a plan.
 
     Args:
-        stage: the recipe's name, its folder where `run.stage` does not name another.
+        key: section of the training, e.g. `distill`.
         teacher: of a distillation.
+        stage: its folder where it is not `key`; `run.stage` comes before both.
     """
     width = checks.bytes_per_value(cfg)
-    folder = paths.run_root(cfg) / (cfg.run.stage or stage)
+    folder = paths.run_root(cfg) / (cfg.run.stage or stage or key)
     written = files(train, model, width)
-    plan.need("disk", lambda: checks.disk(folder, sum(written.values())))
+    checks.room(plan, cfg, folder, sum(written.values()))
+    fused = checks.fused(cfg)
+    need = memory.training(model, train, cfg.platform, width, teacher, fused)
+    if not fused:  # of the machine that trains, which may not be this one
+        plan.need("memory", lambda: _without_fused_attention(cfg, key, train, model, teacher))
     plan.tables += [
         tables.sizes(teacher, model) if teacher else tables.sizes(model, None, ("model", "")),
         schedule(train, model, teacher),
-        tables.memory(plan, memory.training(model, train, cfg.platform, width, teacher), cfg.platform, checks.on_gpu(cfg)),
+        tables.memory(plan, need, cfg.platform, checks.on_gpu(cfg)),
         tables.writes(folder, written),
     ]
+
+
+def _without_fused_attention(
+    cfg: Recipe, key: str, train: TrainConfig, model: Architecture, teacher: Architecture | None
+) -> None:
+    """What attention keeps without Transformer Engine fits beside the rest."""
+
+    on_gpu, platform = checks.on_gpu(cfg), cfg.platform
+    room = platform.gpu_memory_gib * 2**30 if on_gpu else checks.free_memory() or float("inf")
+
+    def need(length: int, platform: PlatformConfig = platform) -> tuple[float, float]:
+        """Bytes in all (on a CPU, where little else is large, of the scores) and of the scores."""
+        shorter = dataclasses.replace(train, seq_length=length)
+        made = memory.training(model, shorter, platform, checks.bytes_per_value(cfg), teacher, fused=False)
+        return made.total if on_gpu else made.scores, made.scores
+
+    total, scores = need(train.seq_length)
+    if total <= room:
+        return
+    fits = max((length for length in range(64, train.seq_length, 64) if need(length)[0] <= room), default=0)
+    ways = [f"at most {key}.seq_length={fits}"] if fits else []
+    selective = dataclasses.replace(platform, recompute=Recompute.selective)
+    ways += ["platform.recompute=selective"] if need(train.seq_length, selective)[0] <= room else []
+    raise UserError(
+        f"{key}.seq_length={train.seq_length}: about {gib(total)}, {gib(room)} are there; without Transformer Engine attention "
+        f"keeps its scores, {gib(scores)} of them, and the optimizer's state is not shared out to the copies",
+        f"expected {', '.join([*ways, 'a larger platform.tensor_parallel'])}, or Transformer Engine (docs/containers.md)",
+    )
 
 
 def tokens(train: TrainConfig) -> int:
@@ -37,9 +74,10 @@ def tokens(train: TrainConfig) -> int:
 
 def files(train: TrainConfig, model: Architecture, bytes_per_value: int) -> dict[str, int]:
     """Bytes of the files that a training writes: one checkpoint more than are kept, while the newest is written."""
+    kept = f"{train.keep_checkpoints} kept{' and the best' if train.keep_best else ''}"
+    steps = train.keep_checkpoints + train.keep_best + 1
     return {
-        f"steps ({train.keep_checkpoints} kept)": (train.keep_checkpoints + 1)
-        * memory.checkpoint(model, bytes_per_value, optimizer=True),
+        f"steps ({kept})": steps * memory.checkpoint(model, bytes_per_value, optimizer=True),
         "checkpoint": memory.checkpoint(model, bytes_per_value, optimizer=False),
     }
 

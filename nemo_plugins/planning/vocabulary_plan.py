@@ -56,7 +56,7 @@ def plan(cfg: Recipe) -> Plan:
     folder = paths.run_root(cfg) / (cfg.run.stage or STAGE)
     files = {"hf": after.parameters() * 2}
     need = memory(cfg, before, after)
-    made.need("disk", lambda: checks.disk(folder, sum(files.values())))
+    checks.room(made, cfg, folder, sum(files.values()))
     made.need("memory", lambda: checks.host_memory(need, "a new vocabulary"))
     made.tables += [
         tables.sizes(before, after, ("before", "after")) if new else tables.sizes(before, None, ("before", "")),

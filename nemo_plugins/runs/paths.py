@@ -10,16 +10,21 @@ import json
 import os
 import re
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 
+from omegaconf import OmegaConf
+
 from nemo_plugins.configs.schema import ModelConfig, Recipe, SizesConfig
-from nemo_plugins.configs.store import REPOSITORY, options
+from nemo_plugins.configs.store import CONF, REPOSITORY, options
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.runs.errors import UserError
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 CORRECTED = "teacher-correction"  # stage that trains the teacher on the distillation's text first
 STUDENTS = ("grpo", "dpo", "sft", "distill", "prune")  # stages that leave a student, latest in a chain first
+PROCESSES = ("devices", "nodes", "tensor_parallel", "pipeline_parallel", "context_parallel")  # of `platform`
+ONE_PROCESS = ("convert", "prune", "search", "quantize", "bench", "data")  # recipes of one process; pruning may be a pipeline
 CHECKPOINTS = (*STUDENTS, "pretrain", CORRECTED, "convert-import")  # stages that leave one, latest in a chain first
 
 
@@ -94,11 +99,22 @@ def command(cfg: Recipe, recipe: str, *overrides: str) -> str:
     words += [f"+model={cfg.model.name}"] if known else ["+model=from_hf", f"model.path={cfg.model.path}"]
     if cfg.experiment.name:
         words.append(f"experiment={cfg.experiment.name}")
+        words += [f"platform.{key}=1" for key in _processes(cfg.experiment.name) if recipe in ONE_PROCESS]
     if cfg.run.name != default_name(cfg.model.name, cfg.experiment.name):
         words.append(f"run.name={cfg.run.name}")
     if cfg.run.root != "runs":
         words.append(f"run.root={cfg.run.root}")
     return " ".join([*words, *overrides])
+
+
+@cache
+def _processes(experiment: str) -> tuple[str, ...]:
+    """Keys of `platform` that an experiment makes several processes of."""
+    file = CONF / "experiment" / f"{experiment}.yaml"
+    written = OmegaConf.load(file) if file.is_file() else {}
+    bases = [name for name in written.get("defaults", []) if isinstance(name, str) and name != "_self_"]
+    found = {key for key, value in written.get("platform", {}).items() if value != 1}.union(*map(_processes, bases))
+    return tuple(key for key in PROCESSES if key in found)
 
 
 def default_name(model: str, experiment: str | None) -> str:

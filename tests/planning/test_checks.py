@@ -1,8 +1,12 @@
 """What cannot work is refused, and the message names the key."""
 
+import re
+from dataclasses import replace
+
 import pytest
 
-from nemo_plugins.planning import checks, distill_plan, pretrain_plan, prune_plan
+from nemo_plugins.models.architecture import Architecture
+from nemo_plugins.planning import chain_plan, checks, distill_plan, memory, pretrain_plan, prune_plan, training_plan
 from nemo_plugins.planning.convert_plan import plan as convert_plan
 from nemo_plugins.platforms import gpus
 from nemo_plugins.runs import UserError
@@ -62,7 +66,7 @@ def test_prune(overrides, key, why):
 @pytest.mark.parametrize(
     ("overrides", "key", "why"),
     [
-        ("platform.devices=3", "distill.global_batch_size=16", "expected e.g. 24"),
+        ("platform.devices=3", "distill.global_batch_size=16", "expected e.g. 24, or fewer copies by platform.tensor_parallel"),
         ("distill.global_batch_size=12", "distill.global_batch_size=12", "8 or 16"),
         ("platform.devices=3 platform.tensor_parallel=2", "platform", "does not divide devices 3"),
         ("platform.devices=8 platform.tensor_parallel=8", "platform.tensor_parallel=8", "num_query_groups 4"),
@@ -84,6 +88,8 @@ def test_prune(overrides, key, why):
         ("distill.stop_minutes=-1", "distill.stop_minutes=-1", "0 or more"),
         ("+data.heldout_more.heldout=other.txt", "data.heldout_more.heldout", "plain name"),
         ("data.weights=[1,2]", "data.weights", "1 sources"),
+        ("data.weights=[-1]", "data.weights: -1", "above 0"),
+        ("data.heldout=[a.txt,b.txt]", "data.heldout", "several sources"),
     ],
 )
 def test_distill(overrides, key, why):
@@ -120,8 +126,10 @@ def test_text_that_is_not_here_is_missing_and_named():
 def test_text_of_another_kind_and_half_a_prefix_are_named(tmp_path):
     (tmp_path / "text.docx").write_text("x")
     (tmp_path / "half.bin").write_text("x")
-    (tmp_path / "empty.txt").touch()
-    said = missing(plan("pretrain", "data.train=[text.docx,half,empty.txt]"), "data")
+    for name in ("empty.txt", "none.bin", "none.idx"):
+        (tmp_path / name).touch()
+    said = missing(plan("pretrain", "data.train=[text.docx,half,empty.txt,none]"), "data")
+    assert "none holds no token" in said
     assert "text.docx is neither text nor tokens" in said
     assert "half.idx is missing" in said
     assert "empty.txt is empty" in said
@@ -174,6 +182,64 @@ def test_the_distillation_is_planned_for_the_student_that_was_pruned(tmp_path):
     pruned = compose(["+model=tiny_pl", "prune.num_layers=7"])
     OmegaConf.save(OmegaConf.structured(pruned), folder / "config.yaml")
     assert "7 layers" in plan("distill").title
+
+
+@pytest.mark.parametrize("recipe", ["distill", "pretrain", "sft", "dpo", "grpo"])
+def test_attention_that_does_not_fit_without_transformer_engine_is_missing(monkeypatch, recipe):
+    """A warning of a plan, and exit code 2 where the training is to run: as it comes from the default runtime, a venv."""
+    words = ["+model=bielik11b", "experiment=minitron_7b", "pretrain.global_batch_size=1000"]
+    plan = {**PLANS, **chain_plan.PLANS}[recipe]
+    said = missing(plan(compose(words)), "memory")
+    assert f"{recipe}.seq_length=" in said and "Transformer Engine" in said and "keeps its scores" in said
+    monkeypatch.setattr(checks, "find_spec", lambda name: name)
+    assert not missing(plan(compose(words)), "memory")
+
+
+def test_the_ways_out_without_transformer_engine_fit():
+    words = ["+model=bielik11b", "experiment=minitron_7b"]
+    said = missing(distill_plan.plan(compose(words)), "memory")
+    fits, asked = re.search(r"at most (distill.seq_length=\d+)", said)[1], "platform.recompute=selective"
+    assert asked in said
+    for word in (fits, asked):
+        assert not missing(distill_plan.plan(compose([*words, word])), "memory")
+
+
+def test_one_process_is_asked_for_by_all_keys_at_once():
+    for name in ("convert", "prune"):
+        with pytest.raises(UserError) as error:
+            plan(name, "experiment=minitron_7b", model="bielik11b")
+        words = re.search(r"expected .*?((?:platform\.\w+=1 ?)+)", str(error.value))[1].split()
+        plan(name, "experiment=minitron_7b", *words, model="bielik11b")
+
+
+def test_a_plan_counts_the_best_checkpoint_and_the_one_that_is_being_written(tmp_path):
+    train, model = compose(["+model=tiny_pl"]).distill, Architecture.from_config(compose(["+model=tiny_pl"]).model)
+    each = memory.checkpoint(model, 4, optimizer=True)
+    files = training_plan.files(train, model, 4)
+    assert files["steps (2 kept and the best)"] == 4 * each
+    assert training_plan.files(replace(train, keep_best=False), model, 4)["steps (2 kept)"] == 3 * each
+
+
+def test_what_an_earlier_attempt_wrote_is_not_wanted_twice(tmp_path):
+    whole = plan("distill").writes
+    steps = tmp_path / "runs" / "tiny_pl" / "distill" / "steps" / "step=0000200"
+    steps.mkdir(parents=True)
+    (steps / "weights").write_bytes(bytes(1000))
+    assert plan("distill").writes == whole - 1000
+    assert plan("distill", "force=true").writes == whole
+
+
+def test_a_chain_wants_room_for_all_its_stages_that_are_not_done(monkeypatch, tmp_path):
+    words = ["+model=tiny_pl", "experiment=laptop"]
+    asked = []
+    monkeypatch.setattr(checks, "disk", lambda folder, need: asked.append(need))
+    monkeypatch.setattr("sys.argv", ["minitron.py", *words])
+    whole = chain_plan.plan(compose(words)).writes
+    assert whole == pytest.approx(sum(asked[:-1])) and asked[-1] == whole
+    folder = tmp_path / "runs" / "tiny_pl-laptop" / "distill"
+    folder.mkdir(parents=True)
+    (folder / "summary.json").write_text("{}")
+    assert whole - chain_plan.plan(compose(words)).writes == pytest.approx(distill_plan.plan(compose(words)).writes, abs=100)
 
 
 def test_document_boundaries_are_refused_where_transformer_engine_would_ignore_them(monkeypatch):

@@ -3,6 +3,7 @@
 import pytest
 
 from nemo_plugins.configs import PlatformConfig
+from nemo_plugins.configs.schema import Recompute
 from nemo_plugins.planning import memory
 from nemo_plugins.runs import architecture
 from nemo_plugins.runs.prepare import compose
@@ -29,6 +30,26 @@ def test_parallelism_shares_what_it_shares():
     context = memory.training(student, cfg.distill, PlatformConfig(devices=4, context_parallel=4), 2)
     assert (context.weights, context.optimizer) == (alone.weights, alone.optimizer / 4)
     assert context.activations == pytest.approx(alone.activations / 4)
+
+
+def test_without_transformer_engine_scores_are_kept_and_the_optimizer_is_not_shared_out():
+    cfg = compose(["+model=bielik11b", "experiment=minitron_7b"])
+    student = architecture(cfg.model).with_sizes(cfg.prune)
+    with_it = memory.training(student, cfg.distill, cfg.platform, 2)
+    without = memory.training(student, cfg.distill, cfg.platform, 2, fused=False)
+    # scores and probabilities of 40 layers, 8 of 32 heads, in bf16; and the mask
+    assert without.scores == 8192**2 * (2 * 2 * 40 * 8 + 1) and with_it.scores == 0
+    assert without.optimizer == 4 * with_it.optimizer  # copies of the model
+    assert without.activations - with_it.activations == 40 * 8192 * 2 * 4 * 4096 * 3 / 4  # the norms', on all four ranks
+    cfg.platform.recompute = Recompute.selective
+    again = memory.training(student, cfg.distill, cfg.platform, 2, fused=False)
+    assert again.scores == 8192**2 * (2 * 2 * 8 + 1) and again.activations == without.activations
+
+
+def test_adapters_have_the_optimizers_state_alone():
+    cfg = compose(["+model=bielik11b", "sft.lora.dim=16"])
+    need = memory.training(architecture(cfg.model), cfg.sft, PlatformConfig(), 2)
+    assert need.optimizer == need.gradients == 0 < need.weights
 
 
 def test_the_papers_chain_fits_its_gpus_as_configured():

@@ -36,6 +36,18 @@ def test_what_is_missing_or_unfinished_names_the_command(tmp_path):
     assert f"python recipes/convert.py +model=tiny_pl run.name=mine run.root={tmp_path} convert.to=nemo" in str(error.value)
 
 
+def test_the_command_of_a_stage_of_one_process_takes_back_the_experiments_others():
+    one = "platform.devices=1 platform.nodes=1 platform.tensor_parallel=1"
+    for experiment in ("minitron_7b", "minitron_7b_pl", "exp_001"):
+        cfg = compose(["+model=bielik11b", f"experiment={experiment}"])
+        assert runs.command(cfg, "prune") == f"python recipes/prune.py +model=bielik11b experiment={experiment} {one}"
+        assert one not in runs.command(cfg, "distill")
+    # not what this stage itself was started with, which the command does not repeat
+    cfg = compose(["+model=bielik11b", "experiment=minitron_7b", *one.split()])
+    assert runs.command(cfg, "prune").endswith(one)
+    assert "platform" not in runs.command(compose(["+model=bielik11b", "platform.devices=8"]), "prune")
+
+
 def test_a_given_path_comes_before_the_run(tmp_path):
     leave(tmp_path, "mine", "prune")
     (tmp_path / "other").mkdir()
