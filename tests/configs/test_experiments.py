@@ -3,7 +3,8 @@
 import pytest
 
 from nemo_plugins.configs import CONF, options
-from nemo_plugins.planning import chain_plan, checks
+from nemo_plugins.models.architecture import Architecture
+from nemo_plugins.planning import chain_plan, checks, distill_plan, memory
 from nemo_plugins.runs import UserError
 from nemo_plugins.runs.prepare import compose
 
@@ -16,6 +17,16 @@ def test_a_candidate_has_the_papers_parameters(number, billions):
     cfg = compose(["+model=bielik11b", f"experiment=exp_{number:03}"])
     assert checks.student(cfg).parameters("paper") / 1e9 == pytest.approx(billions, abs=0.006)
     assert cfg.run.name == f"bielik11b-exp_{number:03}"
+
+
+@pytest.mark.parametrize("number", PRINTED)
+def test_a_candidate_is_distilled_on_the_papers_gpus(number, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cfg = compose(["+model=bielik11b", f"experiment=exp_{number:03}"])
+    assert cfg.platform.devices * cfg.platform.nodes == 16
+    distill_plan.plan(cfg)
+    need = memory.training(checks.student(cfg), cfg.distill, cfg.platform, 2, Architecture.from_config(cfg.model))
+    assert need.total < cfg.platform.gpu_memory_gib * 2**30
 
 
 def test_an_experiment_refuses_another_model_and_names_its_own():

@@ -1,12 +1,18 @@
 """The recipes through the command line that a user types, as far as it goes before NeMo."""
 
 import os
+import re
 import resource
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from nemo_plugins.planning import chain_plan
+from nemo_plugins.runs import paths
+from nemo_plugins.runs.prepare import compose
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECIPES = (
@@ -135,6 +141,27 @@ def test_a_mistake_in_a_stage_of_the_chain_is_found_before_the_first_starts(call
 def test_a_chain_needs_an_experiment_with_stages(call):
     done = call("minitron", "+model=tiny_pl")
     assert done.returncode == 2 and "laptop" in done.stderr
+
+
+def test_the_commands_for_gpus_of_the_readme_find_what_those_before_them_left(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    section = (REPOSITORY / "README.md").read_text().split("## On GPUs")[1].split("```bash")[1].split("```")[0]
+    lines = section.replace("\\\n", " ").splitlines()
+    found = [re.search(r"recipes/(\w+)\.py (.*)", line).groups() for line in lines if "recipes/" in line]
+    assert [recipe for recipe, _ in found] == ["convert", "prune", "distill"]
+    for recipe, words in found:
+        cfg = compose(shlex.split(words))
+        made = chain_plan.PLANS[recipe](cfg)
+        assert not [missing.text for missing in made.missing if missing.kind in ("teacher", "earlier")]
+        folder = paths.run_root(cfg) / {"convert": "convert-import"}.get(recipe, recipe)
+        (folder / "checkpoint").mkdir(parents=True)
+        (folder / "summary.json").write_text("{}")
+
+
+@pytest.mark.parametrize("recipe", ["chat", "serve"])
+def test_what_starts_nothing_on_an_experiments_gpus_asks_for_none(call, recipe):
+    done = call(recipe, "+model=bielik11b", "experiment=minitron_7b", "dry_run=true")
+    assert done.returncode == 0, done.stderr
 
 
 def test_cfg_job_prints_the_configuration(call):
