@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,6 @@ from pathlib import Path
 from nemo_plugins.runs.errors import UserError
 
 EPOCHS = 4.0  # up to so many, repeated text is worth nearly as much as new (arXiv 2305.16264)
-ITEM_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 8, 7: 4, 8: 2}  # of megatron-core's DType codes
 
 
 @dataclass(frozen=True)
@@ -95,19 +93,3 @@ def warnings(blend: Sequence[Source]) -> list[str]:
         for one in blend
         if one.epochs is not None and one.epochs > EPOCHS
     ]
-
-
-def counted(prefix: str | Path) -> int | None:
-    """Tokens of a `.bin/.idx` pair from its header and size alone; None where there is no such pair.
-
-    Raises:
-        UserError: the index is not Megatron's.
-    """
-    data, index = Path(f"{prefix}.bin"), Path(f"{prefix}.idx")
-    if not (data.is_file() and index.is_file()):
-        return None
-    with index.open("rb") as stream:
-        header = stream.read(18)  # indexed_dataset.py: 9 bytes of magic, version <Q, type <B
-    if len(header) < 18 or header[:9] != b"MMIDIDX\x00\x00" or (code := struct.unpack("<QB", header[9:])[1]) not in ITEM_BYTES:
-        raise UserError(f"{index} is no index of Megatron tokens", "make the pair again, or give the text itself")
-    return data.stat().st_size // ITEM_BYTES[code]

@@ -40,11 +40,16 @@ def shards(path: str | Path) -> list[Path]:
     """The file itself, or the text files of a folder and its folders in the order of their names.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or a folder is a link, which would not be entered.
     """
     path = Path(path)
     if not path.is_dir():
         return [path]
+    for link in path.rglob("*"):
+        if link.is_symlink() and link.is_dir():
+            raise UserError(
+                f"{link} is a link to a folder and would not be read", f"name {link.resolve()} as a source of its own"
+            )
     found = sorted(file for file in path.rglob("*") if file.name.endswith(SUFFIXES) and file.is_file())
     if not found:
         raise UserError(f"{path} holds no text", f"expected files that end in {', '.join(SUFFIXES)}")

@@ -117,8 +117,10 @@ def write(prefix: Path, texts: Iterable[str], tokenizer) -> Tokens:
 
 
 def tokenizer_fingerprint(tokenizer) -> str:
-    """Hash of vocabulary, merges, special tokens: everything that decides which ids a text gets."""
-    return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()[:16]
+    """Hash of vocabulary, merges, special tokens, EOS: everything that decides which ids a text gets."""
+    split = bool(getattr(tokenizer, "split_special_tokens", False))
+    decides = f"{tokenizer.backend_tokenizer.to_str()} {tokenizer.eos_token_id} {split}"
+    return hashlib.sha256(decides.encode()).hexdigest()[:16]
 
 
 def stored(cache: Path, source: str, tokenizer, content: str, make: Callable[[Path, Path], Tokens]) -> Tokens:
@@ -155,6 +157,8 @@ def cached(cache: Path, source: str, texts: Iterable[str], tokenizer, content: s
 
 def existing(prefix: str | Path) -> Tokens:
     """Counts of a `.bin/.idx` pair that the user brought."""
+    if not Path(f"{prefix}.bin").stat().st_size:
+        return Tokens(Path(prefix), 0, 0)  # megatron-core cannot open it
     from megatron.core.datasets.indexed_dataset import IndexedDataset
 
     index = IndexedDataset(str(prefix)).index

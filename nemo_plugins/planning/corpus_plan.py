@@ -9,6 +9,8 @@ import shutil
 
 from nemo_plugins.configs.schema import CorpusEngine, CorpusTask, Recipe
 from nemo_plugins.data import documents
+from nemo_plugins.data.corpus.contamination import load_items
+from nemo_plugins.data.personal import identifiers
 from nemo_plugins.planning import checks
 from nemo_plugins.planning.plan import Plan, Table, gib
 from nemo_plugins.runs import paths
@@ -63,11 +65,13 @@ def _clean(cfg: Recipe) -> Plan:
     quality = _model(made, cfg)
     for item in corpus.decontamination.items:
         if not item.startswith("hf:"):
-            made.need("data", lambda item=item: _file(item, "corpus.decontamination.items"))
+            made.need("data", lambda item=item: _items(item, corpus.decontamination.fields))
     if not corpus.decontamination.items:
         made.warnings.append(
             "corpus.decontamination.items names no evaluation sets: what the model will be measured by may be in its text"
         )
+    for name in cfg.language.identifiers if corpus.mask else ():
+        identifiers.get(name)
     if corpus.tokens:
         made.need("weights", lambda: _tokenizer(cfg))
     if corpus.engine is CorpusEngine.slurm:
@@ -127,6 +131,12 @@ def _text(source: str, key: str) -> float:
 def _file(path: str, key: str) -> None:
     if not paths.resolve(path).is_file():
         raise UserError(f"{key}: no file {path}", "expected JSONL, an item a line")
+
+
+def _items(path: str, fields: list[str]) -> None:
+    """A mistake in them is told before any stage, not by the one that takes them out."""
+    _file(path, "corpus.decontamination.items")
+    load_items([paths.resolve(path)], fields)
 
 
 def _model(made: Plan, cfg: Recipe) -> str | None:

@@ -65,3 +65,19 @@ def test_job_scripts_write_the_bytes_of_the_local_engine(tmp_path):
     assert corpora.written(folder) == corpora.written(here) != {}
     counts = [json.loads((one / "summary.json").read_text())["counts"] for one in (folder, here)]
     assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize(("tasks", "together"), [(6, 1), (1000, 1), (1001, 2), (2500, 3)])
+def test_a_stage_is_one_array_so_that_the_next_waits_for_all_of_it(tmp_path, monkeypatch, tasks, together):
+    from datatrove.executor import slurm
+
+    from nemo_plugins.configs.schema import SlurmConfig
+    from nemo_plugins.data.corpus import execute
+
+    sent = []
+    monkeypatch.setattr(slurm, "launch_slurm_job", lambda script, *words: sent.append(script) or "7")
+    monkeypatch.setattr(execute, "_running", lambda submitted: [])
+    said = execute.slurm([execute.Stage("read", tasks, list)], tmp_path, SlurmConfig(partition="cpu"), "corpus")
+    arrays = [line for script in sent for line in script.splitlines() if "--array" in line and "merge" not in script]
+    assert "1 jobs were submitted" in said and arrays[:1] == [f"#SBATCH --array=0-{-(-tasks // together) - 1}"]
+    assert sum("merge_stats" not in script for script in sent) == 1

@@ -18,6 +18,7 @@ REPLACE = language.load("pl").replace
         ("z\u0307ona\u0301", "żoná"),  # decomposed
         ("słowo\u00adnośne i\u200b dalej\ufeff", "słowonośne i dalej"),
         ("a\u00a0b\tc   d \r\n e", "a b c d\ne"),
+        ("ala\x0bma\x0ckota", "ala\nma\nkota"),
         ("raz\n\n\n\n\ndwa", "raz\n\ndwa"),
         ("„Cytat” i «drugi» — z myślnikiem…", "„Cytat” i «drugi» — z myślnikiem…"),
         (",,Cytat”", "„Cytat”"),

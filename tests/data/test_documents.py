@@ -73,6 +73,15 @@ def test_what_cannot_be_read_is_refused_with_its_place(tmp_path, name, content, 
         list(documents(tmp_path / name))
 
 
+def test_a_link_to_a_folder_is_named_and_not_left_out(tmp_path):
+    for name in ("here", "elsewhere"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.txt").write_text("tekst\n")
+    (tmp_path / "here" / "2023").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="2023 is a link to a folder"):
+        list(documents(tmp_path / "here"))
+
+
 def test_a_folder_without_text(tmp_path):
     with pytest.raises(UserError, match=r"holds no text\nexpected files that end in .jsonl"):
         list(documents(tmp_path))

@@ -83,6 +83,8 @@ def test_one_digit_changed_is_none(number, place):
         ("zażółć@gęślą.pl", "<EMAIL>"),
         ("tel. 601 234 567, dom", "tel. <PHONE>, dom"),
         ("Telefon: 601234567", "Telefon: <PHONE>"),
+        ("numer telefonu 601 234 567", "numer telefonu <PHONE>"),
+        ("telefonu: 601 234 567, tel. nr 601 234 568", "telefonu: <PHONE>, tel. nr <PHONE>"),
         ("+48 601 234 567 albo (+48) 22 555 44 33", "<PHONE> albo <PHONE>"),
         ("601-234-567", "<PHONE>"),
         ("Konto: 61 1090 1014 0000 0712 1981 2874.", "Konto: <IBAN>."),
@@ -96,6 +98,7 @@ def test_what_is_written_in_polish_texts(text, masked):
     "text",
     [
         "budżet 601 234 567 złotych",
+        "hotel 601 234 567 złotych",
         "w latach 1939-1945 i 2001/2002",
         "ISBN 83-7181-510-2",
         "stała 3,14159265358979 i 0.44051401359",
@@ -126,7 +129,7 @@ def test_other_countries(name, number):
     assert mask(other, [name])[0] == other
 
 
-@pytest.mark.parametrize("piece", ["1", "1 ", "12-", "a@", "a.", "PL61", "+48", "A1 ", "tel. "])
+@pytest.mark.parametrize("piece", ["1", "1 ", "12-", "a@", "a.", "PL61", "+48", "A1 ", "tel. ", "tel. nr "])
 def test_hostile_text_takes_time_in_proportion(piece):
     import time
 

@@ -1,7 +1,9 @@
 """What the world sends: every document is read, and what is none is counted, named and skipped."""
 
+import dataclasses
 import gzip
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -57,6 +59,16 @@ def test_each_is_counted_and_named_and_the_rest_is_read(tmp_path, name, content,
     path.write_bytes(content)
     found, reasons = look(path)
     assert (len(found), reasons) == (texts, rejected)
+
+
+def test_half_a_character_in_a_name_costs_no_document(tmp_path):
+    path = tmp_path / os.fsdecode(b"z\xff.jsonl")
+    path.write_bytes(b'{"text": "Ala ma kota", "source": "x \\ud83d"}\n{"text": 7}\n')
+    found = list(read(Part(str(path), path.name), 1000))
+    sources.save(tmp_path / "parts.json", [[Part(str(path), path.name)]])
+    assert isinstance(found[0], Read) and found[0].text == "Ala ma kota"
+    for one in found:  # as the stages between and the report write them
+        json.dumps(dataclasses.asdict(one), ensure_ascii=False).encode()
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, zstandard.ZstdCompressor().compress], ids=["gz", "zst"])

@@ -69,6 +69,13 @@ def test_the_cache_is_used_until_text_or_tokenizer_changes(tmp_path, tokenizer):
     other = AutoTokenizer.from_pretrained(BUNDLED)
     other.add_tokens(["kota"])
     assert tokens.cached(tmp_path, "t", TEXTS, other, "content 1").prefix != first.prefix
+    ends_otherwise = AutoTokenizer.from_pretrained(BUNDLED, eos_token="<|im_end|>")
+    assert tokens.cached(tmp_path, "t", TEXTS, ends_otherwise, "content 1").prefix != first.prefix
+
+
+def test_a_pair_of_no_document_is_counted(tmp_path, tokenizer):
+    tokens.write(tmp_path / "none", iter(()), tokenizer)
+    assert tokens.existing(tmp_path / "none") == tokens.Tokens(tmp_path / "none", 0, 0)
 
 
 def test_a_half_written_cache_is_made_again(tmp_path, tokenizer):

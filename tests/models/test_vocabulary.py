@@ -244,6 +244,20 @@ def test_a_sharded_model_with_tied_embeddings_keeps_its_index_right(tmp_path):
     assert (tmp_path / "to" / "1.safetensors").read_bytes() == (tmp_path / "1.safetensors").read_bytes()
 
 
+def test_a_tokenizer_with_a_pad_of_its_own_keeps_the_end_of_text_apart(tmp_path):
+    """The bundled model pads with its EOS: both new tokens stand for it, and each has its own key."""
+    given = tmp_path / "given"
+    padded = AutoTokenizer.from_pretrained(BUNDLED)
+    padded.add_special_tokens({"pad_token": "<pad>"})
+    padded.save_pretrained(given)
+    old, new = (tokens.read(folder, "k") for folder in (BUNDLED, given))
+    assert old.id_of("pad_token") == old.id_of("eos_token") == 2 and new.id_of("pad_token") == 4096
+    swap.write_configs(BUNDLED, tmp_path, new, old, 4224)
+    config, generation = (json.loads((tmp_path / name).read_text()) for name in ("config.json", "generation_config.json"))
+    assert (config["eos_token_id"], config["pad_token_id"]) == (2, 4096)
+    assert generation["eos_token_id"] == json.loads((BUNDLED / "generation_config.json").read_text())["eos_token_id"]
+
+
 def test_texts_share_the_megabytes(tmp_path):
     for name in ("a", "b"):
         (tmp_path / f"{name}.txt").write_text(f"{name * 10}\n" * 100)

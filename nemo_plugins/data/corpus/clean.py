@@ -36,9 +36,14 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     outputs |= corpus_report.write(run.folder, cfg, found)
     if not cfg.corpus.keep_work:
         work = ("signatures", "pairs", "documents", "removed")  # the summary and the samples stay: a kill here costs nothing
-        for folder in (folders.read, folders.unique, *(folders.duplicates / name for name in work)):
+        parts = (run.folder / "work" / side for side in ("train", "heldout"))  # of tokens, which are joined now
+        for folder in (folders.read, folders.unique, *parts, *(folders.duplicates / name for name in work)):
             shutil.rmtree(folder, ignore_errors=True)
-    run.finish(outputs, found.metrics(), next=_next(cfg, run.folder), counts=found.flow())
+    heldout = found.count("finish", "heldout")
+    if not heldout:
+        share = cfg.corpus.heldout_share
+        runs.say(f"no document is held out: give data.heldout another text, or a corpus.heldout_share above {share:g}")
+    run.finish(outputs, found.metrics(), next=_next(cfg, run.folder, bool(heldout)), counts=found.flow())
 
 
 def prepare(cfg: Recipe, run: runs.Run, folders: Folders) -> int:
@@ -105,7 +110,8 @@ def _tokenise(*of) -> list:
     return [steps.Tokenise(*of)]
 
 
-def _next(cfg: Recipe, folder: Path) -> str:
-    kind = "tokens/{}" if cfg.corpus.tokens else "{}"
-    train, heldout = (folder / kind.format(side) for side in ("train", "heldout"))
-    return runs.command(cfg, "distill", f"data.train=[{train}]", f"data.heldout=[{heldout}]")
+def _next(cfg: Recipe, folder: Path, heldout: bool) -> str:
+    made = folder / "tokens" if cfg.corpus.tokens else folder
+    return runs.command(
+        cfg, "distill", f"data.train=[{made / 'train'}]", f"data.heldout=[{made / 'heldout' if heldout else '…'}]"
+    )

@@ -24,6 +24,7 @@ from nemo_plugins.configs.store import REPOSITORY
 from nemo_plugins.data.corpus.duplicates import Stage
 from nemo_plugins.data.parallel_tokens import workers
 
+LARGEST_ARRAY = 1000  # tasks of a Slurm job array; MaxArraySize is 1001 where a site has not changed it
 BESIDE_OTHERS = 1  # datatrove's number of a task whose log does not go to the terminal
 
 
@@ -122,9 +123,13 @@ def slurm(stages: Sequence[Stage], logs: Path, config: SlurmConfig, name: str) -
     before, made = None, []
     for stage in missing:
         sbatch = {"kill-on-invalid-dep": "yes", **({"account": config.account} if config.account else {})}
+        waiting = len(Local(stage, logs / stage.name).get_incomplete_ranks())
         before = SlurmPipelineExecutor(
             stage.pipeline(),
             stage.tasks,
+            tasks_per_job=-(
+                -waiting // LARGEST_ARRAY
+            ),  # in one array: of several, the next stage would wait for the last alone
             time=config.time,
             partition=config.partition,
             cpus_per_task=config.cores if stage.name == "tokens" else 1,

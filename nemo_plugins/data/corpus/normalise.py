@@ -10,6 +10,7 @@ import ftfy
 
 # Quotation marks stay as they are: „these” and «these» are Polish. HTML entities are undone in HTML-free text alone.
 FTFY = ftfy.TextFixerConfig(uncurl_quotes=False, fix_latin_ligatures=True, normalization="NFC", explain=False)
+BREAKS = re.compile("\r\n|[\x0b\x0c\u2028\u2029]")  # of a line in slides, of a page in PDF, Unicode's own
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u200b\u200e\u200f\u2028-\u202e\u2060\ufeff]")
 SPACES = re.compile(r"[^\S\n]+")
 LINES = re.compile(r"\n{3,}")
@@ -30,7 +31,7 @@ def normalise(text: str, replace: Mapping[str, str] | None = None) -> str:
 
 
 def _once(text: str, replace: Mapping[str, str]) -> str:
-    text = ftfy.fix_text(text.replace("\r\n", "\n").replace("\u2028", "\n").replace("\u2029", "\n"), FTFY)
+    text = ftfy.fix_text(BREAKS.sub("\n", text), FTFY)
     for old, new in replace.items():
         text = text.replace(old, new)
     text = CONTROL.sub("", text)

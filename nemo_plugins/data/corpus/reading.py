@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -64,7 +64,7 @@ def read(part: Part, longest: int) -> Iterator[Read | Rejected]:
     Args:
         longest: bytes of a line or a document.
     """
-    path = Path(part.path)
+    path, part = Path(part.path), replace(part, name=_encodable(part.name))
     place = None
     try:
         if path.stat().st_size == 0:
@@ -155,14 +155,19 @@ def _text(id: str, content: bytes) -> Read | Rejected:
 
 def _checked(id: str, text: object, source: str = "") -> Read | Rejected:
     if not isinstance(text, str):
-        return Rejected(id, "not_text", str(text)[:EXCERPT])
+        return Rejected(id, "not_text", _encodable(str(text)[:EXCERPT]))
     if not text or text.isspace():
         return Rejected(id, "empty", "")
     try:
         text.encode()
     except UnicodeEncodeError:  # half a UTF-16 pair
-        return Rejected(id, "not_text", text[:EXCERPT].encode("utf-8", "backslashreplace").decode())
-    return Read(id, text, source)
+        return Rejected(id, "not_text", _encodable(text[:EXCERPT]))
+    return Read(id, text, _encodable(source))
+
+
+def _encodable(text: str) -> str:
+    """With half a UTF-16 pair, or a byte of a file's name that is no UTF-8, spelt out."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _too_long(id: str, content: bytes) -> Rejected:

@@ -20,7 +20,10 @@ from nemo_plugins.runs.errors import UserError
 
 APART = r"(?<![\w])(?<![\d][.,/-])"  # not inside a word or a longer number
 END = r"(?![.,/-]?\d)(?!\w)"
-KEYWORD = r"(?i:tel|telefon|kom|komórka|mobil|fax|faks|simu)\b[.:]{0,2}\s{0,3}"
+KEYWORD = (  # "tel.", "telefonu:", "tel. nr"; not the end of "hotel"
+    r"(?<!\w)(?i:tel|telefon\w{0,4}|kom|komórk\w{1,3}|mobil|fax|faks\w{0,3}|simu)\b[.:]{0,2}\s{0,3}"
+    r"(?:(?i:nr|numer)\b[.:]{0,2}\s{0,3})?"
+)
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,9 @@ def write_tokenizer(given: Path, source: Path, to: Path, old: Vocabulary) -> Voc
 
 def write_configs(source: Path, to: Path, new: Vocabulary, old: Vocabulary, size: int) -> None:
     """`config.json` and `generation_config.json` with the new size and ids of special tokens."""
-    renamed = {was: now for now, was in tokens.shared(new, old).items()}
+    renamed: dict[int, int] = {}
+    for now, was in tokens.shared(new, old).items():
+        renamed.setdefault(was, now)  # where two stand for one, as PAD and EOS may
     for name in MODEL_FILES:
         if not (source / name).is_file():
             continue
@@ -143,7 +145,8 @@ def write_configs(source: Path, to: Path, new: Vocabulary, old: Vocabulary, size
         for key, value in values.items():
             if key.endswith("_token_id") and value is not None:
                 role = key.removesuffix("_id")
-                values[key] = _renamed(value, renamed, new.id_of(role))
+                own = {old.id_of(role): new.id_of(role)} if None not in (old.id_of(role), new.id_of(role)) else {}
+                values[key] = _renamed(value, renamed | own, new.id_of(role))
         if name == "config.json":
             values["vocab_size"] = size
         _write(to / name, values)
