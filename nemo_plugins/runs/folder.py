@@ -92,8 +92,11 @@ class Run:
     def finished(self) -> bool:
         return self.summary is not None
 
-    def check(self) -> None:
+    def check(self, inputs: bool = True) -> None:
         """Hold the folder against this configuration.
+
+        Args:
+            inputs: whether those of a finished stage must be as they were.
 
         Raises:
             UserError: it belongs to another configuration, or an input of the finished stage has changed since.
@@ -107,7 +110,7 @@ class Run:
             lines = [f"  {key}: {before.get(key)} there, {now.get(key)} asked for" for key in differ]
             state = "finished" if self.finished else "begun"
             raise UserError(f"{self.folder} was {state} with another configuration:", *lines, *self._ways_out())
-        for path, then in ((self.summary or {}).get("inputs") or {}).items():
+        for path, then in ((self.summary or {}).get("inputs") or {}).items() if inputs else ():
             with contextlib.suppress(FileNotFoundError):  # an input may be gone once the stage is done
                 if fingerprint(path) != then:
                     raise UserError(f"{self.folder} is finished, but its input {path} has changed since", *self._ways_out())

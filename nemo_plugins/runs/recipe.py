@@ -163,8 +163,7 @@ def _stage(
     outdated = bool(stale and run.finished and stale(cfg, run.summary))
     if cfg.dry_run:
         try:
-            if not outdated:
-                run.check()
+            run.check(inputs=not outdated)
         except UserError as refused:
             made.warnings.append(str(refused))
         if rank() == 0:
@@ -173,10 +172,10 @@ def _stage(
     is_chain = run.stage is None
     if made.missing and not (run.finished and not cfg.force):
         raise UserError(*(missing.text for missing in made.missing))
-    if outdated:
-        (run.folder / "summary.json").unlink()
     if not is_chain and not cfg.force:
-        run.check()
+        run.check(inputs=not outdated)
+        if outdated:
+            (run.folder / "summary.json").unlink()
         if run.finished:
             output.say(f"{run.folder} is finished with this configuration: nothing to do (force=true does it again)")
             return DONE

@@ -15,8 +15,9 @@ def stage(run: Path, name: str, loss: float) -> None:
 
 
 def test_a_report_follows_the_stages_of_its_run(tmp_path):
+    command = [sys.executable, str(REPOSITORY / "recipes" / "report.py"), "+model=tiny_pl", f"run.root={tmp_path}"]
+
     def report() -> str:
-        command = [sys.executable, str(REPOSITORY / "recipes" / "report.py"), "+model=tiny_pl", f"run.root={tmp_path}"]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -29,6 +30,8 @@ def test_a_report_follows_the_stages_of_its_run(tmp_path):
     stage(run, "prune", 3.25)
     assert "nothing to do" not in report() and "3.2500" in page.read_text() and "3.1250" not in page.read_text()
     stage(run, "sft", 1.0)
+    refused = subprocess.run([*command, "report.generations=3"], capture_output=True, text=True)
+    assert refused.returncode == 2 and "report.generations" in refused.stderr and (page.parent / "summary.json").is_file()
     report()
     assert "recipes/sft.py" in page.read_text() and "nothing to do" in report()
     (run / "sft").rename(run / "sft.old-1")
