@@ -43,10 +43,13 @@ def test_it_prints_and_draws_what_came_of_it(laptop):
 
 
 def test_a_finished_chain_does_nothing(laptop):
-    summaries = [laptop.run / stage / "summary.json" for stage in STAGES]
+    """But for the report, which follows the stages that other tests have left in the run."""
+    stages = [stage for stage in STAGES if stage != "report"]
+    summaries = [laptop.run / stage / "summary.json" for stage in stages]
     before = [path.stat().st_mtime_ns for path in summaries]
     again = laptop.recipe("minitron")
-    assert again.returncode == 0 and again.stdout.count("nothing to do") == len(STAGES)
+    said = again.stdout
+    assert again.returncode == 0 and all(f"{laptop.run / stage} is finished with this" in said for stage in stages)
     assert before == [path.stat().st_mtime_ns for path in summaries]
 
 

@@ -107,7 +107,8 @@ def test_the_page_says_what_was_not_run_and_quotes_the_paper_as_quoted(page):
 
 def test_the_exported_folder_has_a_model_card_and_stays_what_it_was(laptop, evaluation):
     card = (laptop.run / "report" / "README.md").read_text()
-    assert card.startswith("---\nlanguage: pl\n") and "| pruned |" in card and "recipes/distill.py" in card
+    assert card.startswith("---\nlanguage: pl\n") and "  - pruned\n" in card and "recipes/distill.py" in card
+    assert "| teacher |" in card and "| GRPO |" in card and "| pruned |" not in card, "of this folder and its teacher alone"
     exported = [laptop.run / stage / "hf" / "README.md" for stage in ("aligned-export", "convert-export")]
     assert any(file.is_file() and file.read_text() == card for file in exported)
     assert "nothing to do" in ok(laptop.recipe("eval", "platform.devices=1")).stdout  # its inputs have not changed
