@@ -17,14 +17,14 @@ class Source:
     """A text's part in a training: its tokens, its share of the blend (all sum to 1), the tokens drawn from it."""
 
     name: str
-    tokens: int | None  # None: not counted yet
-    share: float | None
-    drawn: int | None
+    tokens: int
+    share: float
+    drawn: int
 
     @property
-    def epochs(self) -> float | None:
-        """How often it is read through; None where its tokens are not counted yet."""
-        return self.drawn / self.tokens if self.tokens and self.drawn is not None else None
+    def epochs(self) -> float:
+        """How often it is read through."""
+        return self.drawn / self.tokens
 
 
 def check(weights: Sequence[float] | None, sources: Sequence[str], key: str) -> None:
@@ -51,15 +51,13 @@ def names(sources: Sequence[str]) -> list[str]:
     return [one if chosen.count(one) == 1 else str(source) for one, source in zip(chosen, sources, strict=True)]
 
 
-def shares(tokens: Sequence[int | None], weights: Sequence[float] | None, extra: int = 0) -> list[float | None]:
+def shares(tokens: Sequence[int], weights: Sequence[float] | None, extra: int = 0) -> list[float]:
     """Share of each source in what is drawn, summing to 1.
 
     Args:
-        tokens: of each source; shares are by them where no weights are given, None where one is not counted yet.
+        tokens: of each source; shares are by them where no weights are given.
         weights: of the sources but the last `extra`, which take part by their tokens beside the others as a whole.
     """
-    if any(count is None for count in tokens) and (weights is None or extra):
-        return [None] * len(tokens)
     if weights is None:
         return [count / sum(tokens) for count in tokens]
     kept = len(tokens) - extra
@@ -67,22 +65,16 @@ def shares(tokens: Sequence[int | None], weights: Sequence[float] | None, extra:
     return [(1 - sum(rest)) * weight / sum(weights) for weight in weights] + rest
 
 
-def sources(called: Sequence[str], tokens: Sequence[int | None], shared: Sequence[float | None], trained: int) -> list[Source]:
+def sources(called: Sequence[str], tokens: Sequence[int], shared: Sequence[float], trained: int) -> list[Source]:
     """What each source gives to a training of `trained` tokens."""
-    drawn = [None if share is None else round(share * trained) for share in shared]
-    return [Source(*one) for one in zip(called, tokens, shared, drawn, strict=True)]
+    return [
+        Source(name, count, share, round(share * trained)) for name, count, share in zip(called, tokens, shared, strict=True)
+    ]
 
 
 def rows(blend: Sequence[Source]) -> list[tuple[str, str, str, str, str]]:
     """Name, tokens, share, tokens drawn and epochs of each, for a table."""
-
-    def told(value: float | None, form: str) -> str:
-        return "?" if value is None else format(value, form)
-
-    return [
-        (one.name, told(one.tokens, ",d"), told(one.share, ".1%"), told(one.drawn, ",d"), told(one.epochs, ".2f"))
-        for one in blend
-    ]
+    return [(one.name, f"{one.tokens:,}", f"{one.share:.1%}", f"{one.drawn:,}", f"{one.epochs:.2f}") for one in blend]
 
 
 def warnings(blend: Sequence[Source]) -> list[str]:
@@ -91,5 +83,5 @@ def warnings(blend: Sequence[Source]) -> list[str]:
         f"{one.name} is read {one.epochs:.1f} times ({one.drawn:,} tokens of {one.tokens:,}): beyond {EPOCHS:g} epochs "
         "repeated text is worth ever less than new (arXiv 2305.16264); give it more text, a smaller weight, or fewer steps"
         for one in blend
-        if one.epochs is not None and one.epochs > EPOCHS
+        if one.epochs > EPOCHS
     ]

@@ -15,7 +15,6 @@ def test_shares():
     assert blend.shares([300, 100], None) == [0.75, 0.25]
     assert blend.shares([300, 100], [4, 1]) == [0.8, 0.2]
     assert blend.shares([300, 100, 100], [4, 1], extra=1) == pytest.approx([0.64, 0.16, 0.2])
-    assert blend.shares([None, 100], None) == [None, None] and blend.shares([None, 100], [1, 1]) == [0.5, 0.5]
 
 
 def test_a_source_that_is_read_too_often_is_warned_of():
