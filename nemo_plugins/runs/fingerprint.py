@@ -23,7 +23,7 @@ def fingerprint(path: str | Path) -> str:
     digest = hashlib.sha256()
     for name, file in _files(path):
         size = file.stat().st_size
-        digest.update(f"{name}\0{size}\0".encode())
+        digest.update(f"{name}\0{size}\0".encode("utf-8", "surrogateescape"))  # a name may be any bytes
         with file.open("rb") as stream:
             digest.update(stream.read(PART))
             if size > PART:

@@ -138,6 +138,13 @@ def test_items_are_loaded_by_field_or_wherever_text_is(tmp_path):
     assert load_items([path], fields=["text", "answer"]) == ["nie to", "Prus"]
 
 
+def test_half_a_character_in_an_item_can_be_saved_and_hides_nothing(tmp_path):
+    path = tmp_path / "items.jsonl"
+    path.write_bytes(b'{"question": "Kto \\ud83d napisal te powiesc?"}\n')
+    found = Contamination(load_items([path])).found("Pytanie: kto napisal te powiesc?")
+    assert found.encode() == b"Kto ? napisal te powiesc?"
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

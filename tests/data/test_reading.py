@@ -71,6 +71,16 @@ def test_half_a_character_in_a_name_costs_no_document(tmp_path):
         json.dumps(dataclasses.asdict(one), ensure_ascii=False).encode()
 
 
+def test_parquet_of_any_name_and_a_row_that_is_no_utf8_cost_no_other(tmp_path):
+    path = tmp_path / os.fsdecode(b"z\xff.parquet")
+    _, offsets, content = pyarrow.array([b"raz", b"\xff\xfe", b"dwa"], pyarrow.binary()).buffers()
+    with open(path, "wb") as file:  # as a writer that does not look leaves it
+        parquet.write_table(pyarrow.table({"text": pyarrow.StringArray.from_buffers(3, offsets, content)}), file)
+    found = [one for part in sources.parts([tmp_path], 1000, whole=False) for one in read(part, 1000)]
+    assert [one.text for one in found if isinstance(one, Read)] == ["raz", "dwa"]
+    assert [(one.id, one.reason) for one in found if isinstance(one, Rejected)] == [("z\\udcff.parquet:1", "broken_utf8")]
+
+
 @pytest.mark.parametrize("pack", [gzip.compress, zstandard.ZstdCompressor().compress], ids=["gz", "zst"])
 def test_of_a_truncated_file_stays_what_was_read_before(tmp_path, pack):
     whole = b"".join(

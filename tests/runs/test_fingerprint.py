@@ -24,6 +24,14 @@ def test_content_names_and_sizes_count_and_times_do_not(tmp_path):
     assert fingerprint(tmp_path / "b.txt") != first
 
 
+def test_a_name_may_be_any_bytes(tmp_path):
+    file = tmp_path / os.fsdecode(b"a\xff.txt")
+    file.write_text("tekst")
+    first = fingerprint(tmp_path)
+    file.rename(tmp_path / os.fsdecode(b"a\xfe.txt"))
+    assert fingerprint(tmp_path) != first
+
+
 def test_both_ends_of_a_large_file_count_and_its_middle_is_not_read(tmp_path, monkeypatch):
     file = tmp_path / "shard"
     body = bytearray(8 * PART)

@@ -138,7 +138,7 @@ def _texts(line: str, where: str, fields: Sequence[str]) -> list[str]:
 
 def _strings(value) -> Iterator[str]:
     if isinstance(value, str):
-        yield value
+        yield value.encode("utf-8", "replace").decode()  # half a UTF-16 pair, which no tally can save, is "?" and no word
     elif isinstance(value, (dict, list)):
         for part in value.values() if isinstance(value, dict) else value:
             yield from _strings(part)

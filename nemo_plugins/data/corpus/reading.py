@@ -181,17 +181,30 @@ def _excerpt(content: bytes) -> str:
 def _rows(part: Part, longest: int) -> Iterator[tuple[int, Read | Rejected]]:
     from pyarrow import parquet
 
-    with parquet.ParquetFile(part.path) as file:
+    with open(part.path, "rb") as stream, parquet.ParquetFile(stream) as file:  # pyarrow opens no name that is not UTF-8
         groups = list(range(part.start, file.num_row_groups if part.stop is None else part.stop))
         place = sum(file.metadata.row_group(group).num_rows for group in range(part.start))
         columns = [name for name in ("text", "source") if name in file.schema_arrow.names]
         for batch in file.iter_batches(documents.ROWS, row_groups=groups, columns=columns) if groups else ():
-            for record in batch.to_pylist():
+            for record in _records(batch):
                 yield place, _row(f"{part.name}:{place}", record, longest)
                 place += 1
 
 
-def _row(id: str, record: dict, longest: int) -> Read | Rejected:
+def _records(batch) -> list[dict | None]:
+    """Rows of an Arrow batch, None for one that is not UTF-8: writers do not all look."""
+    try:
+        return batch.to_pylist()
+    except UnicodeDecodeError:
+        if batch.num_rows == 1:
+            return [None]
+        half = batch.num_rows // 2
+        return _records(batch.slice(0, half)) + _records(batch.slice(half))
+
+
+def _row(id: str, record: dict | None, longest: int) -> Read | Rejected:
+    if record is None:
+        return Rejected(id, "broken_utf8", "")
     text, source = record.get("text"), record.get("source")
     if text is None:
         return Rejected(id, "no_text", "")

@@ -96,7 +96,7 @@ def _row_groups(file: Path, name: str, size: int) -> Iterable[Part]:
     from pyarrow import parquet
 
     try:
-        with parquet.ParquetFile(file) as opened:
+        with open(file, "rb") as stream, parquet.ParquetFile(stream) as opened:
             if "text" not in opened.schema_arrow.names:
                 raise UserError(f"{file} has the columns {', '.join(opened.schema_arrow.names)}", "expected one named text")
             groups = [opened.metadata.row_group(number).total_byte_size for number in range(opened.num_row_groups)]
