@@ -67,7 +67,7 @@ class SlurmConfig:
     """Job arrays of `corpus.engine=slurm`."""
 
     partition: str | None = None
-    time: str = MISSING  # of a task, hours:minutes:seconds
+    time: str = MISSING  # of a job, hours:minutes:seconds; a job has several tasks where a stage has more than 1,000
     memory_gb: int = MISSING  # of a core
     cores: int = MISSING  # of the stage that makes tokens
     qos: str | None = None

@@ -127,9 +127,7 @@ def slurm(stages: Sequence[Stage], logs: Path, config: SlurmConfig, name: str) -
         before = SlurmPipelineExecutor(
             stage.pipeline(),
             stage.tasks,
-            tasks_per_job=-(
-                -waiting // LARGEST_ARRAY
-            ),  # in one array: of several, the next stage would wait for the last alone
+            tasks_per_job=-(-waiting // LARGEST_ARRAY),  # one array: of several, the next stage would wait for the last alone
             time=config.time,
             partition=config.partition,
             cpus_per_task=config.cores if stage.name == "tokens" else 1,
