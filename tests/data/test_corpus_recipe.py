@@ -2,15 +2,19 @@
 
 import json
 import os
+import re
+import shlex
 import signal
 import struct
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import corpora
 import pytest
 
+from nemo_plugins.configs.store import REPOSITORY
 from nemo_plugins.data.corpus import stores
 from nemo_plugins.data.corpus.contamination import Contamination
 from nemo_plugins.data.corpus.split import HeldoutGuard
@@ -121,6 +125,47 @@ def test_a_finished_one_is_not_done_again_and_another_is_refused(base, run):
     assert again.returncode == 0 and "nothing to do" in again.stdout
     other = corpora.clean(base / "raw", "run.name=whole", "corpus.heldout_share=0.06")
     assert other.returncode == 2 and "corpus.heldout_share: 0.05 there, 0.06 asked for" in other.stderr
+
+
+PLAIN = ("corpus.duplicates.remove=false", "corpus.quality.model=null", "corpus.workers=1")  # what takes the time left out
+
+
+def test_without_a_held_out_document_the_next_command_is_one_that_runs(base, expected, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")  # the command in one line
+    done = corpora.clean(base / "raw", "run.name=none", "corpus.heldout_share=0", *PLAIN)
+    assert done.returncode == 0 and "no document is held out" in done.stdout + done.stderr, done.stdout + done.stderr
+    _, recipe, *words = shlex.split(re.search(r"next +(python .*?) *│", done.stdout + done.stderr)[1])
+    assert any(word.startswith("data.train=[") for word in words) and not any("data.heldout" in word for word in words)
+    words = [sys.executable, str(REPOSITORY / recipe), *words, "dry_run=true"]
+    planned = subprocess.run(words, cwd=base, env=corpora.environment(), capture_output=True, text=True, timeout=300)
+    assert planned.returncode == 0, planned.stdout + planned.stderr
+
+
+def test_parts_of_large_text_are_gone_once_they_are_joined(base, expected):
+    code = (
+        "import runpy, sys\n"
+        "from nemo_plugins.data import parallel_tokens\n"
+        "if __name__ == '__main__':\n"
+        "    parallel_tokens.WORTH = 0\n"
+        "    runpy.run_path(sys.argv.pop(1), run_name='__main__')\n"
+    )
+    (base / "large.py").write_text(code)
+    words = [sys.executable, str(base / "large.py"), *corpora.command(base / "raw", "run.name=large", *PLAIN)[1:]]
+    environment = corpora.environment() | {"PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(words, cwd=base, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = base / "runs" / "large" / "data"
+    assert (folder / "tokens" / "train.bin").stat().st_size and (folder / "tokens" / "heldout.bin").stat().st_size
+    assert {path.name for path in (folder / "work").iterdir()} == {"counts", "items", "parts.json"}
+
+
+def test_items_of_a_data_set_without_the_fields_are_told_before_the_first_stage(base, expected):
+    (base / "zbior").mkdir()
+    (base / "zbior" / "train.jsonl").write_text('{"question": "Kto to napisał?"}\n')
+    items = ("corpus.decontamination.items=['hf:zbior']", "corpus.decontamination.fields=[pytanie]")
+    done = corpora.clean(base / "raw", "run.name=fields", *PLAIN, *items)
+    assert done.returncode == 2 and "no text in pytanie" in done.stderr.replace("\n", " "), done.stdout + done.stderr
+    assert not (base / "runs" / "fields" / "data" / "logs" / "read").exists()
 
 
 @pytest.mark.parametrize(

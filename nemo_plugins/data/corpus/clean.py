@@ -9,6 +9,7 @@ from pathlib import Path
 from nemo_plugins import runs
 from nemo_plugins.configs.schema import CorpusEngine, Recipe
 from nemo_plugins.data.corpus import duplicates, execute, sources, steps
+from nemo_plugins.data.corpus.contamination import load_items
 from nemo_plugins.data.corpus.duplicates import Stage
 from nemo_plugins.data.corpus.steps import MIB, Folders
 
@@ -61,6 +62,7 @@ def prepare(cfg: Recipe, run: runs.Run, folders: Folders) -> int:
         sources.save_items(item, folders.items, number, run.folder / "work" / "fetched")
         if not sources.is_dataset(item):
             run.input(runs.resolve(item))
+    load_items(sorted(folders.items.glob("*.jsonl*")), corpus.decontamination.fields)  # a plan cannot see those of the hub
     return len(made)
 
 
@@ -112,6 +114,5 @@ def _tokenise(*of) -> list:
 
 def _next(cfg: Recipe, folder: Path, heldout: bool) -> str:
     made = folder / "tokens" if cfg.corpus.tokens else folder
-    return runs.command(
-        cfg, "distill", f"data.train=[{made / 'train'}]", f"data.heldout=[{made / 'heldout' if heldout else '…'}]"
-    )
+    sides = ("train", "heldout") if heldout else ("train",)
+    return runs.command(cfg, "distill", *(f"data.{side}=[{made / side}]" for side in sides))
