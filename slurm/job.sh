@@ -108,15 +108,18 @@ failure() { # what the first rank that failed said last, and whom it keeps waiti
     [ -z "$waiting" ] || say "$name did not finish, so these jobs do not start: $waiting"
 }
 
+# scancel sends what a preemption sends, and a job that it cancelled would come back by a requeue. One that Slurm is ending,
+# though not for its time, is cancelled, or Slurm itself requeues it.
+cancelled() {
+    local state why
+    read -r state why < <(squeue --noheader --jobs="$me" --states=all --format='%T %r' 2>/dev/null)
+    case "$state" in CANCELLED | COMPLETING) [ "$why" != TimeLimit ] ;; *) return 1 ;; esac
+}
+
 # A job that was stopped or killed goes on by itself as long as it gets somewhere. Without anything new that is whole it is
 # tried again three times where it was asked to stop, once where a process was killed, never where it failed by itself.
 requeue() {
     local allowed=0 idle=0
-    # scancel sends what a preemption sends, and a job that is cancelled would come back by a requeue
-    if [ -n "$(squeue --noheader --jobs="$me" --states=CANCELLED --format=%i 2>/dev/null)" ]; then
-        say "$name was cancelled: not requeued; the same sbatch command goes on with it"
-        return 1
-    fi
     [ "$1" = 75 ] && allowed=3
     [ "$1" -ge 128 ] && allowed=1
     if [ "$before" = "$(progress)" ]; then
@@ -159,6 +162,10 @@ step=""
 sleep 1 # for the last lines to be shown
 kill "$shown" 2>/dev/null
 [ -z "$signal" ] || say "$name was asked to stop by $signal"
+if cancelled; then # srun may then end with 0
+    say "$name was cancelled and is not requeued: the same sbatch command goes on with it"
+    exit 75
+fi
 if [ "$code" = 0 ]; then
     say "$name is done"
     exit 0

@@ -172,13 +172,13 @@ def test_a_job_that_is_cancelled_stays_cancelled(site):
     """scancel's TERM lets it write a checkpoint, and is not taken for a preemption; submitted again it goes on from there."""
     cluster, run = site.cluster, "tiny_pl/cancelled/distill"
     words = ("run.name=tiny_pl/cancelled", f"student.path={site.runs / 'tiny_pl' / 'prune' / 'checkpoint'}")
+    cluster.set("KillWait", "90")  # seconds between TERM and KILL, Slurm's default is 30
     job = site.sbatch("distill", *words)
     cluster.wait(lambda: site.step(run) >= 2, 400, "step 2")
-    cluster.set("KillWait", "90")  # seconds between TERM and KILL
     cluster.run("scancel", job)
     assert cluster.ended(job, 120) == "CANCELLED", site.log(job)
     cluster.set("KillWait", "5")
-    assert "was asked to stop by TERM" in site.log(job) and "was cancelled: not requeued" in site.log(job)
+    assert "was asked to stop by TERM" in site.log(job) and "was cancelled and is not requeued" in site.log(job)
     assert queue(site) == "" and cluster.state(job)["Restarts"] == "0"
     kept = max(int(path.name[5:]) for path in (site.runs / run / "steps").glob("step=???????"))
     # nothing of the login shell but these: what the launcher itself sets has to reach the processes all the same

@@ -81,17 +81,25 @@ def test_srun_hands_on_what_the_launcher_sets():
     assert subprocess.run(command, capture_output=True, text=True, env={"SLURM_EXPORT_ENV": "NONE"}).stdout == "ALL\n"
 
 
-def test_a_cancelled_job_is_not_requeued():
+@pytest.mark.parametrize(
+    ("said", "is_so"),
+    [
+        ("COMPLETING None", True),
+        ("CANCELLED None", True),
+        ("RUNNING None", False),
+        ("COMPLETING TimeLimit", False),
+        ("", False),
+    ],
+)
+def test_a_cancelled_job_is_told_from_a_preempted_one_and_from_one_whose_time_is_over(said, is_so):
     script = """
-        source <(sed -n '/^requeue()/,/^}/p' "$1/job.sh")
-        name=job me=7 before=""
-        say() { echo "$@"; }
-        squeue() { [ "$*" = "--noheader --jobs=7 --states=CANCELLED --format=%i" ] && echo 7; }
-        scontrol() { echo requeued; }
-        requeue 75
+        source <(sed -n '/^cancelled()/,/^}/p' "$1/job.sh")
+        me=7
+        squeue() { echo "$said"; }
+        cancelled
     """
-    done = subprocess.run(["bash", "-uc", script, "-", str(SLURM)], capture_output=True, text=True)
-    assert done.returncode == 1 and "was cancelled" in done.stdout and "requeued" not in done.stdout.splitlines()
+    done = subprocess.run(["bash", "-uc", f"said='{said}'{script}", "-", str(SLURM)], capture_output=True, text=True)
+    assert (done.returncode == 0) == is_so and done.stderr == ""
 
 
 def test_a_snapshot_is_whole_or_not_there(tmp_path):
@@ -137,7 +145,6 @@ def test_what_gets_nowhere_is_not_requeued_for_ever(tmp_path, code, tries):
         job=$2 part=-3 name=job me=7_3
         say() { echo "$@"; }
         scontrol() { echo requeued; }
-        squeue() { :; }
         sleep() { :; }
         for attempt in 0 1 2 3 4 5 6; do
             notes=$job/attempt-$attempt
