@@ -69,8 +69,9 @@ def test_the_cache_is_used_until_text_or_tokenizer_changes(tmp_path, tokenizer):
     other = AutoTokenizer.from_pretrained(BUNDLED)
     other.add_tokens(["kota"])
     assert tokens.cached(tmp_path, "t", TEXTS, other, "content 1").prefix != first.prefix
-    ends_otherwise = AutoTokenizer.from_pretrained(BUNDLED, eos_token="<|im_end|>")
-    assert tokens.cached(tmp_path, "t", TEXTS, ends_otherwise, "content 1").prefix != first.prefix
+    for otherwise in ({"eos_token": "<|im_end|>"}, {"split_special_tokens": True}):  # of the same tokenizer.json
+        same_file = AutoTokenizer.from_pretrained(BUNDLED, **otherwise)
+        assert tokens.cached(tmp_path, "t", TEXTS, same_file, "content 1").prefix != first.prefix
 
 
 def test_a_pair_of_no_document_is_counted(tmp_path, tokenizer):
