@@ -1,18 +1,47 @@
-"""How the tests share a machine: their order, so that nobody waits for the chain that the last ones look at, and its cores."""
+"""How the tests share a machine: their order (nobody waits for the chain that the last ones look at), its cores, `--quick`."""
 
 import os
+import re
+import sys
 from pathlib import Path
 
+import pytest
+
 FIRST = "test_alignment.py"  # its process makes the short chain, while another runs the tests that need none
+NEMO = re.compile(r"^pytestmark = .*\bpytest\.mark\.nemo\b", re.MULTILINE)  # of a whole file: importing it may import Megatron
 
 # two processes of tests with as many OpenMP threads each as there are cores would wait for each other all the time
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-def pytest_collection_modifyitems(items):
+def pytest_addoption(parser):
+    parser.addoption("--quick", action="store_true", help="leave out every test that starts NeMo (mark: nemo)")
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Files marked `nemo` as a whole are not even imported under `--quick`."""
+    if config.getoption("quick") and collection_path.suffix == ".py" and NEMO.search(collection_path.read_text("utf-8")):
+        return True
+    return None
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("quick"):
+        left_out = [item for item in items if item.get_closest_marker("nemo")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("nemo")]
+
     def place(item) -> int:
         path = Path(item.path)
         return 1 if path.parent.name != "chain" else 0 if path.name == FIRST else 2
 
     items.sort(key=place)
+
+
+@pytest.fixture(autouse=True)
+def nemo_is_marked(request):
+    """Under `--quick` a test that imports NeMo without the mark fails: half a minute must not slip into three."""
+    yield
+    if request.config.getoption("quick"):
+        assert "nemo" not in sys.modules, "this test imports NeMo: mark it with pytest.mark.nemo"

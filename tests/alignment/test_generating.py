@@ -13,6 +13,8 @@ from nemo_plugins import platforms
 from nemo_plugins.alignment.generations import Generations
 from nemo_plugins.alignment.rollouts.megatron import generating
 
+pytestmark = pytest.mark.nemo
+
 END, VOCABULARY = 3, 8
 
 

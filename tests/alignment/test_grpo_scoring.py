@@ -14,6 +14,8 @@ from nemo_plugins.alignment.rewards.scoring import Scorer
 from nemo_plugins.alignment.rollouts import Completion
 from nemo_plugins.configs.schema import GrpoConfig
 
+pytestmark = pytest.mark.nemo
+
 JUDGE = "import random\ndef judge(prompt, completion, reference):\n    return random.random()\n"
 
 

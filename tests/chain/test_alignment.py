@@ -11,6 +11,8 @@ import torch
 from laptop import REPOSITORY, ok, weights
 from safetensors.torch import load_file
 
+pytestmark = pytest.mark.nemo
+
 SFT = REPOSITORY / "assets" / "chat_samples" / "sft_train.jsonl.gz"
 FORMS = SFT.with_name("forms_train.jsonl.gz")  # the two that conf/model/tiny_pl.yaml names
 PAIRS = REPOSITORY / "assets" / "chat_samples" / "preferences_heldout.jsonl.gz"

@@ -9,6 +9,8 @@ import pytest
 from laptop import ok
 from test_interruption import weights
 
+pytestmark = pytest.mark.nemo
+
 MICRO_BATCHES = 2  # of a step
 
 

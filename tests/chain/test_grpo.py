@@ -12,6 +12,8 @@ from laptop import ok, weights
 from safetensors.torch import load_file
 from test_alignment import LAYOUTS, logprobs, model_of
 
+pytestmark = pytest.mark.nemo
+
 KEYS = (
     "loss",
     "learned_reward",

@@ -12,6 +12,8 @@ from laptop import ok
 from safetensors.torch import load_file
 from test_alignment import logprobs, model_of
 
+pytestmark = pytest.mark.nemo
+
 SCRIPT = Path(policy_server.__file__)
 
 

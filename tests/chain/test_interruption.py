@@ -10,6 +10,8 @@ import pytest
 import torch
 from laptop import ok, weights
 
+pytestmark = pytest.mark.nemo
+
 
 @pytest.fixture(scope="module")
 def killed(laptop):

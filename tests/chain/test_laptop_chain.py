@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 import torch
 from laptop import train_batch
 from safetensors.torch import load_file
@@ -10,6 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from nemo_plugins.data.module import Windows
 from nemo_plugins.reporting import chain
+
+pytestmark = pytest.mark.nemo
 
 STAGES = (
     "convert-import", "prune", "distill", "convert-export", "sft", "dpo", "grpo", "aligned-export",

@@ -7,6 +7,8 @@ import pytest
 from laptop import ok
 from safetensors import safe_open
 
+pytestmark = pytest.mark.nemo
+
 LOSS = ("distill.loss.kind=jsd", "distill.loss.temperature=2", "distill.loss.top_k=20", "distill.loss.alpha=0.7")
 WATCHED = ("loss", "kd_loss", "ce", "agreement", "grad_norm", "val_loss")
 

@@ -7,6 +7,8 @@ import torch
 from laptop import MEASURED, ok
 from safetensors.torch import load_file
 
+pytestmark = pytest.mark.nemo
+
 
 @pytest.mark.parametrize("layout", ["data", "tensor_parallel"])
 def test_distillation(laptop, layout):

@@ -9,6 +9,8 @@ import browser
 import pytest
 from laptop import ok
 
+pytestmark = pytest.mark.nemo
+
 MODELS = ["teacher", "pruned", "distilled", "sft", "dpo"]
 NUMBER = re.compile(r"[+-]?\d[\d,]*(?:\.\d+)?")
 EXPRESSIONS = {

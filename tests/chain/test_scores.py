@@ -14,6 +14,8 @@ from nemo_plugins.configs import Aggregate, AggregationConfig
 from nemo_plugins.pruning import score_file
 from nemo_plugins.pruning.scores import Scores
 
+pytestmark = pytest.mark.nemo
+
 SAMPLES, LAYERS = 16, 8
 HEADS = ("prune.num_layers=7", "prune.ffn_hidden_size=704", "prune.num_attention_heads=4")
 

@@ -7,6 +7,8 @@ import torch
 from laptop import MEASURED, ok
 from safetensors.torch import load_file
 
+pytestmark = pytest.mark.nemo
+
 BOTH = ("layers6-ffn768", "layers7-ffn704-heads4")
 SEARCH = (*MEASURED, f"search.only=[{','.join(BOTH)}]", "prune.budget.frozen=[hidden_size]", "search.keep=1")
 

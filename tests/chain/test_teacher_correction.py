@@ -4,6 +4,8 @@ import pytest
 import torch
 from laptop import REPOSITORY, ok, train_batch
 
+pytestmark = pytest.mark.nemo
+
 STEPS = ("pretrain.max_steps=3", "pretrain.seq_length=64", "pretrain.micro_batch_size=4", "pretrain.global_batch_size=8")
 SCHEDULE = ("pretrain.warmup_steps=1", "pretrain.checkpoint_every=3", "pretrain.validate_every=3", "pretrain.lr=1e-3")
 NAME = "run.name=tiny_pl-laptop/corrected"

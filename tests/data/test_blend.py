@@ -46,6 +46,7 @@ def one_process(tmp_path):
     distributed.destroy_process_group()
 
 
+@pytest.mark.nemo
 def test_the_training_draws_by_weight(tmp_path, one_process):
     """Of 400 samples of two texts at 4 to 1, four fifths are of the first."""
     from nemo.collections.common.tokenizers import AutoTokenizer

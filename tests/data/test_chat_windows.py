@@ -160,6 +160,7 @@ def losses(model, item) -> torch.Tensor:
     return model(item["tokens"][None], item["position_ids"][None], item["attention_mask"][None], labels=item["labels"][None])[0]
 
 
+@pytest.mark.nemo
 def test_the_packed_loss_is_the_sum_of_the_dialogues_alone(model, samples, template):
     windows = Windows(samples, LENGTH, template.pad, seed=1)
     alone = Windows(samples, LENGTH, template.pad, seed=1, packed=False)
@@ -170,6 +171,7 @@ def test_the_packed_loss_is_the_sum_of_the_dialogues_alone(model, samples, templ
         assert packed == pytest.approx(sum(float((losses(model, one) * one["loss_mask"]).sum()) for one in each), rel=1e-6)
 
 
+@pytest.mark.nemo
 def test_a_change_in_one_dialogue_changes_no_other_loss(model, samples, template):
     windows = Windows(samples, LENGTH, template.pad, seed=1)
     item, taken = windows[0], windows.windows[0]

@@ -12,6 +12,8 @@ from torch import distributed
 from nemo_plugins import platforms
 from nemo_plugins.configs.schema import DataConfig
 
+pytestmark = pytest.mark.nemo
+
 BUNDLED = Path(__file__).resolve().parents[2] / "assets" / "tiny_pl"
 SEQ_LENGTH = 24
 

@@ -43,6 +43,7 @@ def test_a_document_is_bos_text_eos(tmp_path, tokenizer):
     assert tokens.existing(tmp_path / "t") == made
 
 
+@pytest.mark.nemo
 def test_windows_are_the_text_cut_in_pieces(tmp_path, tokenizer):
     from megatron.core.datasets.indexed_dataset import IndexedDataset
 
@@ -100,6 +101,7 @@ def test_heldout_text_shorter_than_a_batch_is_refused():
         text.whole_batches(tokens=512, seq_length=64, global_batch_size=8, samples=16)
 
 
+@pytest.mark.nemo
 def test_the_end_of_a_document_is_seen_and_learnt(tmp_path, tokenizer):
     """PAD is EOS in Bielik's and the bundled tokenizer: Megatron's own dataset would hide every end of a document."""
     from megatron.core.datasets.blended_megatron_dataset_builder import BlendedMegatronDatasetBuilder

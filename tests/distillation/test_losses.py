@@ -117,6 +117,7 @@ def nemos():
     return loss
 
 
+@pytest.mark.nemo
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 @pytest.mark.parametrize("kind", ["forward_kl", "reverse_kl"])
 def test_dense_is_nemos_loss_times_t_squared(nemos, kind, temperature):

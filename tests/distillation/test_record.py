@@ -10,6 +10,8 @@ from torch import distributed, multiprocessing
 from nemo_plugins import platforms, runs
 from nemo_plugins.distillation.record import Recording
 
+pytestmark = pytest.mark.nemo
+
 
 def one_rank(rank, ranks, rendezvous):
     torch.set_num_threads(1)

@@ -12,6 +12,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, MistralConfig
 
+pytestmark = pytest.mark.nemo
+
 BUNDLED = Path(__file__).resolve().parents[2] / "assets" / "tiny_pl"
 SMALL = dict(num_hidden_layers=2, vocab_size=4096, bos_token_id=1, eos_token_id=2, sliding_window=None)
 SCALED = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)

@@ -128,6 +128,7 @@ def test_special_tokens_and_the_chat_format_are_kept(swapped):
     )
 
 
+@pytest.mark.nemo
 def test_the_swapped_folder_becomes_a_nemo_checkpoint_of_its_own_vocabulary(swapped, tmp_path):
     from torch.distributed.checkpoint import FileSystemReader
 

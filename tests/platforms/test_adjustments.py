@@ -6,6 +6,8 @@ from probes import CONVERSIONS, NEEDED_BY, PROBES
 from nemo_plugins.platforms import without_cuda, without_transformer_engine
 from nemo_plugins.platforms.adjustments import Adjustments, reword
 
+pytestmark = pytest.mark.nemo
+
 REGISTERED = [adjustment.name for part in (without_cuda, without_transformer_engine) for adjustment in part.adjustment.all]
 
 

@@ -3,6 +3,8 @@
 import pytest
 from probes import CONVERSIONS
 
+pytestmark = pytest.mark.nemo
+
 
 @pytest.mark.parametrize("conversion", CONVERSIONS)
 def test_every_tensor_comes_back_bit_for_bit(errors, conversion):

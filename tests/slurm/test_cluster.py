@@ -17,7 +17,7 @@ from nemo_plugins.planning.goodput import timeline
 from nemo_plugins.runs.prepare import compose
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.skipif(lacking() is not None, reason=str(lacking()))
+pytestmark = [pytest.mark.nemo, pytest.mark.skipif(lacking() is not None, reason=str(lacking()))]
 SITE = ("--gpus-per-node=0", "--ntasks-per-node=1", "--cpus-per-task=1", "--mem=0", "--time=20")
 EVERY = 3  # steps between checkpoints
 STEPS = 20

@@ -10,6 +10,8 @@ from nemo_plugins.configs.schema import DataConfig
 from nemo_plugins.data import text
 from nemo_plugins.training import fit
 
+pytestmark = pytest.mark.nemo
+
 BUNDLED = Path(__file__).resolve().parents[2] / "assets" / "tiny_pl"
 LINES = [{"step": 1, "loss": 3.0, "margin": 0.1}, {"step": 2, "val_loss": 2.5}, {"step": 2, "loss": 2.0, "margin": 0.2}]
 
