@@ -13,7 +13,8 @@ from nemo_plugins import runs
 from nemo_plugins.configs import Recipe
 from nemo_plugins.planning import prune_plan
 
-READS = ("model", "teacher", "prune", "data.heldout", "data.weights", "data.exercises", "platform.precision")
+READS = ("model", "teacher", "prune", "data.heldout", "data.weights", "data.exercises", "data.document_boundaries",
+         "platform.precision")  # fmt: skip
 
 
 @runs.recipe("prune", plan=prune_plan.plan, reads=READS, before=runs.import_teacher)

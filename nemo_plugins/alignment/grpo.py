@@ -6,6 +6,7 @@ What NeMo lacks: it has no reinforcement learning.
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -78,6 +79,8 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     model = distill_plan.student(cfg)
     tokenizer, template = policy.tokenizer(source, run.folder / "tokenizer", model.vocab_size)
     options = grpo_plan.options(cfg)
+    for own in grpo.own_rewards.values():
+        run.input(Path(own.rpartition(":")[0]))
     prompts, reports = {}, {}
     for name in ("data", "heldout"):
         files = [run.input(runs.resolve(path)) for path in getattr(grpo, name)]

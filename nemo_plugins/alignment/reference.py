@@ -65,7 +65,11 @@ class Reference(Callback):
             if name not in self.files:
                 file = safe_open(self.folder / f"{name}.safetensors", "pt")
                 if (found := (file.metadata() or {}).get("made_of")) != self.made_of:
-                    raise runs.Failed(f"{self.folder / name}.safetensors was measured on {found}, expected {self.made_of}")
+                    raise runs.Failed(
+                        f"{self.folder / name}.safetensors was measured on other weights, pairs or precision: {found}",
+                        f"expected {self.made_of}",
+                        "force=true does the stage again from its start",
+                    )
                 self.files[name] = file.get_slice("logp")
             start = int(starts[index])
             return self.files[name][start : start + 2 * length].view(2, length)

@@ -18,6 +18,11 @@ def cache_folder(root: str) -> Path:
     return Path(root) / ".tokens"
 
 
+def sources(data: DataConfig, train: list[str]) -> list[Path]:
+    """All texts that a stage reads: its own and the held-out ones."""
+    return [runs.resolve(path) for path in (*train, *data.heldout, *data.heldout_more.values())]
+
+
 def prepare(paths: list[str], tokenizer, cache: Path, key: str) -> list[tokens.Tokens]:
     """Tokens of each source: a `.bin/.idx` prefix as it is, a text or folder of texts tokenised into `cache`.
 
@@ -133,7 +138,7 @@ def data_module(
         {name: (str(source.prefix), batches[name]) for name, source in sets.items()},
         tokenizer=tokenizer,
         seed=seed,
-        index_mapping_dir=str(cache / "index"),
+        index_mapping_dir=str(_index_folder(cache, [*train, *sets.values()])),
         reset_attention_mask=data.document_boundaries,
         seq_length=seq_length,
         micro_batch_size=micro_batch_size,
@@ -145,6 +150,12 @@ def data_module(
         "heldout_tokens_scored": batches["heldout"] * global_batch_size * seq_length,
         "documents": sum(source.documents for source in train),
     }
+
+
+def _index_folder(cache: Path, sources: list[tokens.Tokens]) -> Path:
+    """Where Megatron keeps its order of the samples, which it knows by the tokens' paths: a user's may get other tokens."""
+    brought = [runs.fingerprint(source.prefix) for source in sources if not source.prefix.is_relative_to(cache)]
+    return cache / "index" / hashlib.sha256(" ".join(brought).encode()).hexdigest()[:16] if brought else cache / "index"
 
 
 def _say_blend(called: list[str], train: list[tokens.Tokens], shares: list[float] | None, trained: int) -> None:

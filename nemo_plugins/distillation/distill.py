@@ -78,6 +78,7 @@ def _cached(cfg: Recipe, run: runs.Run, teacher: Path, student: Path, tokenizer,
     from nemo_plugins.distillation import cached, record, records
     from nemo_plugins.training import trainer
 
+    run.input(runs.record(cfg) / records.HEADER)  # the files beside it say what they are made of
     reader = records.Reader(runs.record(cfg), record.header(cfg, teacher, tokenizer))
     for warning in reader.warnings:
         runs.console(2).print(f"warning: the teacher was recorded with another version: {warning}")

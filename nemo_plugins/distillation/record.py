@@ -120,6 +120,8 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     from nemo.lightning.ckpt_utils import ckpt_to_context_subdir
 
     distill, teacher = cfg.distill, run.input(runs.teacher(cfg))
+    for path in text.sources(cfg.data, list(distill.data)):
+        run.input(path)
     tokenizer = nemo.checkpoint_tokenizer(teacher)
     folder = run.folder / "record"
     writer = records.Writer(folder, header(cfg, teacher, tokenizer))

@@ -25,6 +25,7 @@ from uuid import uuid4
 
 from nemo_plugins.runs import folder as files
 from nemo_plugins.runs.errors import Failed, UserError
+from nemo_plugins.runs.fingerprint import described
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,6 +48,7 @@ KEYS = {
     "top_k": "distill.loss.top_k",
     "document_boundaries": "data.document_boundaries",
 }
+FINGERPRINTS = ("teacher", "text")  # fields that hold them
 AGAIN = "record again with teacher.mode=record"
 GOES_ON = "it writes only what is missing"
 
@@ -87,7 +89,7 @@ class Recorded:
         differ = [(name, getattr(self, name), getattr(other, name), KEYS.get(name)) for name in names]
         differ += [(name, *both, None) for name, *both in self._versions(other) if name not in ONLY_WARNED]
         return [
-            f"{name}: {there} there, {wanted} asked for" + (f" ({key})" if key else "")
+            f"{name}: {_shown(name, there)} there, {_shown(name, wanted)} asked for" + (f" ({key})" if key else "")
             for name, there, wanted, key in differ
             if there != wanted
         ]
@@ -99,6 +101,10 @@ class Recorded:
 
     def _versions(self, other: Recorded) -> list[tuple[str, str | None, str | None]]:
         return [(each, self.versions.get(each), other.versions.get(each)) for each in sorted(self.versions | other.versions)]
+
+
+def _shown(name: str, value: object) -> object:
+    return described(value) if name in FINGERPRINTS else value
 
 
 def versions() -> dict[str, str]:

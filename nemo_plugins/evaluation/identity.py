@@ -1,40 +1,10 @@
-"""What tells one model from another: `runs.fingerprint`, and a piece of every tensor.
-
-Two models of one shape may agree in the ends of their files: low-rank adapters, for one, leave embeddings and norms as they
-were. Results must never be taken for another model's, so each tensor counts.
-"""
+"""What the files of a model say of it: its values, how they are quantised, their bytes."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import struct
 from pathlib import Path
-
-from nemo_plugins import runs
-
-PIECE = 4096  # bytes from the middle of each tensor
-
-
-def identity(model: Path) -> str:
-    """16 hexadecimal digits of a Hugging Face folder or a `.gguf` file."""
-    digest = hashlib.sha256(runs.fingerprint(model).encode())
-    for shard in sorted(model.glob("*.safetensors")) if model.is_dir() else ():
-        with shard.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(length))
-            header.pop("__metadata__", None)
-            for name, entry in sorted(header.items()):
-                begin, end = entry["data_offsets"]
-                file.seek(8 + length + max(begin, (begin + end - PIECE) // 2))
-                digest.update(name.encode() + file.read(min(PIECE, end - begin)))
-    if model.is_file():  # a .gguf: its tensors lie one after the other
-        size = model.stat().st_size
-        with model.open("rb") as file:
-            for place in range(0, size, max(PIECE, size // 1024)):
-                file.seek(place)
-                digest.update(file.read(PIECE))
-    return digest.hexdigest()[:16]
 
 
 def parameters(folder: Path) -> int:

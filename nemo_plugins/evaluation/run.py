@@ -216,7 +216,7 @@ def _described(cfg: Recipe, path: Path, name: str) -> dict[str, Any]:
     return {
         "path": str(path),
         "source": given,
-        "identity": identity.identity(path),
+        "identity": runs.fingerprint(path),
         "parameters": identity.parameters(path) if path.is_dir() else None,
         "bytes": identity.size(path),
         "quantised": identity.quantised(path),

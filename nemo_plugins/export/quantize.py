@@ -56,7 +56,8 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     from transformers import AutoTokenizer
 
     source = quantize_plan.read(cfg)
-    run.input(source.path, kept=True)
+    for path in (source.path, *map(runs.resolve, {*cfg.export.imatrix.data, *cfg.export.verify.data})):
+        run.input(path, kept=True)
     tokenizer = AutoTokenizer.from_pretrained(source.path, local_files_only=True, trust_remote_code=False)
     work = Work(cfg, run.folder, source, tokenizer, runs.threads(cfg))
     torch.set_num_threads(work.threads)

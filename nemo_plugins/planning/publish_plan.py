@@ -15,7 +15,7 @@ from nemo_plugins.planning import bench_plan, quantize_plan
 from nemo_plugins.planning.plan import Plan, Table, gib
 from nemo_plugins.runs import paths
 from nemo_plugins.runs.errors import UserError
-from nemo_plugins.runs.fingerprint import fingerprint
+from nemo_plugins.runs.fingerprint import described, fingerprint
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
@@ -84,9 +84,10 @@ def quantised(cfg: Recipe, target: Target) -> Path:
     source, stage = quantize_plan.source(cfg), paths.find(cfg, "quantize")
     made_here = stage and stage.resolve() in found.resolve().parents
     read = json.loads((stage / "summary.json").read_text())["inputs"].values() if made_here else ()
-    if fingerprint(source) not in read:
+    if (now := fingerprint(source)) not in read:
         raise UserError(
             f"publish.formats: {found} was not made of {source}",
+            f"its fingerprint is {now}, that of what was read {', '.join(map(described, read)) or 'not known'}",
             f"make it of these weights:\n  {paths.command(cfg, 'quantize', f'export.source={source}', 'force=true')}",
         )
     return found

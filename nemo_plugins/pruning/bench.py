@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 
 from nemo_plugins import platforms, runs
-from nemo_plugins.configs.schema import Criterion, Precision, Recipe
-from nemo_plugins.data import text
+from nemo_plugins.configs.schema import Criterion, DataConfig, Precision, Recipe
+from nemo_plugins.data import text, tokens
 from nemo_plugins.models import nemo
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.pruning import calibrate, depth, removal, score_file, scores
@@ -44,7 +44,7 @@ class Bench:
         calibration = cfg.prune.calibration
         make_data = partial(
             text.data_module,
-            replace(cfg.data, heldout_more={}),  # the loss before and after is one number
+            without_more(cfg.data),
             list(calibration.data),
             "prune.calibration.data",
             nemo.checkpoint_tokenizer(checkpoint),
@@ -78,11 +78,18 @@ class Bench:
             seq_length=calibration.seq_length,
             micro_batch_size=calibration.micro_batch_size,
             seed=self.cfg.run.seed,
-            text=[runs.fingerprint(runs.resolve(path)) for path in calibration.data],
+            text=[*(runs.fingerprint(runs.resolve(path)) for path in calibration.data), *self._read_as()],
             exercises=self.cfg.data.exercises,
             subsets=subsets(self.batches, calibration.subsets),
             versions=score_file.versions(),
         )
+
+    def _read_as(self) -> list[str]:
+        """What beside the texts decides which windows are read."""
+        data = self.cfg.data
+        tokenizer = tokens.tokenizer_fingerprint(nemo.checkpoint_tokenizer(self.checkpoint).tokenizer)
+        boundaries = ["document boundaries"] if data.document_boundaries else []
+        return [f"tokenizer {tokenizer}", *(f"weight {weight:g}" for weight in data.weights or ()), *boundaries]
 
     def loaded(self, model, trainer) -> None:
         """Take over what NeMo loaded."""
@@ -180,6 +187,17 @@ class Bench:
         self.removals = removal.measure(self.dynamic, lambda: self._validate(self.data, batches), which, path, self.is_writer)
         self.model.train(was_training)
         return self.removals
+
+
+def inputs(cfg: Recipe) -> list[Path]:
+    """The files beside the teacher that decide what is pruned."""
+    scores = [runs.resolve(cfg.prune.scores)] if cfg.prune.scores else []
+    return [*text.sources(without_more(cfg.data), list(cfg.prune.calibration.data)), *scores]
+
+
+def without_more(data: DataConfig) -> DataConfig:
+    """With one held-out text: the loss before and after is one number."""
+    return replace(data, heldout_more={})
 
 
 def subsets(batches: int, asked: int) -> int:

@@ -18,7 +18,7 @@ from nemo_plugins.configs.schema import Criterion, Recipe
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.pruning import bench as benches
 from nemo_plugins.pruning import explain, removal, score_file, subnet
-from nemo_plugins.pruning.bench import Bench
+from nemo_plugins.pruning.bench import Bench, inputs
 from nemo_plugins.reporting import prune_report
 
 KEPT, DROPPED = 2.0, 1.0  # scores of layers once it is decided: ModelOpt keeps the highest and wants them positive
@@ -83,6 +83,8 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     from nemo.collections.llm.modelopt import PruningConfig
 
     checkpoint = run.input(runs.teacher(cfg))
+    for path in inputs(cfg):
+        run.input(path)
     bench = Bench(cfg, checkpoint, run.is_writer)
     sizes = runs.student_sizes(cfg)
     student = bench.teacher.with_sizes(sizes)

@@ -17,6 +17,7 @@ from typing import Any
 from nemo_plugins.planning.weights import check_shard
 from nemo_plugins.runs import folder
 from nemo_plugins.runs.errors import UserError
+from nemo_plugins.runs.fingerprint import described
 
 FORMAT = 1  # raised when the tensors change their meaning
 
@@ -28,7 +29,7 @@ class Measured:
     Attributes:
         teacher: fingerprint of the teacher's checkpoint.
         layer_spec: `transformer_engine` or `local`.
-        text: fingerprints of the sources of the calibration text, in their order.
+        text: fingerprints of the sources of the calibration text, in their order, and what decides how they are read.
         exercises: how many were mixed in.
         subsets: parts of the calibration whose scores are kept apart.
     """
@@ -51,7 +52,7 @@ class Measured:
         """Why scores measured as `self` says cannot prune the teacher of `other`; empty where they can."""
         pairs = {
             "format of the file": (self.format, other.format),
-            "teacher": (self.teacher, other.teacher),
+            "teacher": (described(self.teacher), described(other.teacher)),
             "layer spec": (self.layer_spec, other.layer_spec),
             "ModelOpt": (self.versions.get("nvidia-modelopt"), other.versions.get("nvidia-modelopt")),
         }

@@ -66,7 +66,10 @@ def run(cfg: Recipe, run: runs.Run) -> None:
         SystemExit: 1 where a candidate failed; the others are done, and the same command tries it again.
     """
     platforms.prepare()
-    bench = Bench(cfg, run.input(runs.teacher(cfg)), run.is_writer)
+    teacher = run.input(runs.teacher(cfg))
+    for path in benches.inputs(cfg):
+        run.input(path)
+    bench = Bench(cfg, teacher, run.is_writer)
     every = candidates.choose(cfg).candidates
     mine = candidates.mine(cfg, every)
     results = Results(runs.run_root(cfg), run.folder, identity(bench))

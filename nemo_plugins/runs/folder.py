@@ -24,7 +24,7 @@ from omegaconf import OmegaConf
 from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.runs import locks, paths
 from nemo_plugins.runs.errors import DONE, RESUMABLE, UserError
-from nemo_plugins.runs.fingerprint import fingerprint
+from nemo_plugins.runs.fingerprint import changed, fingerprint
 
 PACKAGES = (
     "torch",
@@ -112,8 +112,8 @@ class Run:
             raise UserError(f"{self.folder} was {state} with another configuration:", *lines, *self._ways_out())
         for path, then in ((self.summary or {}).get("inputs") or {}).items() if inputs else ():
             with contextlib.suppress(FileNotFoundError):  # an input may be gone once the stage is done
-                if fingerprint(path) != then:
-                    raise UserError(f"{self.folder} is finished, but its input {path} has changed since", *self._ways_out())
+                if (now := fingerprint(path)) != then:
+                    raise UserError(f"{self.folder} is finished, but its input {path} {changed(then, now)}", *self._ways_out())
 
     def begin(self) -> None:
         """Take the folder: lock it, put an old one aside where `force` says so, write `config.yaml`. The other ranks wait.
@@ -163,8 +163,9 @@ class Run:
         """
         if self.is_writer:
             now = fingerprint(path)
-            if (kept or self.resuming) and self._begun.get(str(path), now) != now:
-                raise UserError(f"{self.folder} was begun, but its input {path} has changed since", *self._ways_out())
+            then = self._begun.get(str(path), now)
+            if (kept or self.resuming) and then != now:
+                raise UserError(f"{self.folder} was begun, but its input {path} {changed(then, now)}", *self._ways_out())
             self.inputs[str(path)] = now
             self._note()
         return Path(path)

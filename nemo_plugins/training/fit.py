@@ -89,6 +89,9 @@ def fit(
     resumed = checkpoints.newest(steps)
     run.truncate_metrics(resumed[0] if resumed else 0)
 
+    if not load:
+        for path in text.sources(cfg.data, list(train.data)):
+            run.input(path)
     data, counts = load() if load else _text(cfg, train, key, tokenizer)
     if wrap:
         wrap(data)

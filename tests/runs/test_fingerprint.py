@@ -1,13 +1,13 @@
-"""A fingerprint changes where the content does, and reads little."""
+"""A fingerprint changes where the content does, and nowhere else."""
 
-import builtins
 import os
-import pathlib
+import sys
 
 import pytest
 
 from nemo_plugins.runs import fingerprint
-from nemo_plugins.runs.fingerprint import PART
+
+module = sys.modules["nemo_plugins.runs.fingerprint"]
 
 
 def test_content_names_and_sizes_count_and_times_do_not(tmp_path):
@@ -32,42 +32,84 @@ def test_a_name_may_be_any_bytes(tmp_path):
     assert fingerprint(tmp_path) != first
 
 
-def test_both_ends_of_a_large_file_count_and_its_middle_is_not_read(tmp_path, monkeypatch):
-    file = tmp_path / "shard"
-    body = bytearray(8 * PART)
+@pytest.fixture
+def small_pieces(tmp_path, monkeypatch):
+    """Large files are some KiB here, and what is remembered lies in the test's folder. Returns the names of files read."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(module, "LARGE", 4096)
+    monkeypatch.setattr(module, "PIECE", 1024)
+    read, real = [], module._content
+    monkeypatch.setattr(module, "_content", lambda file: (read.append(file.name), real(file))[1])
+    return read
+
+
+@pytest.mark.parametrize("place", [0, 1_300_000, 2_600_000 - 1])
+def test_a_byte_anywhere_counts_whatever_the_times_and_the_size_say(tmp_path, place):
+    file = tmp_path / "text.txt"
+    body = bytearray(b"a" * 2_600_000)
     file.write_bytes(body)
+    first, stat = fingerprint(file), file.stat()
+    body[place] = ord("b")
+    file.write_bytes(body)
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert fingerprint(file) != first
+
+
+@pytest.mark.parametrize("place", [0, 5000, 10_000 - 1])
+def test_a_byte_of_a_large_file_counts_though_its_hash_was_remembered(tmp_path, small_pieces, monkeypatch, place):
+    monkeypatch.setattr(module, "SETTLED", -1.0)
+    file = tmp_path / "shard"
+    body = bytearray(10_000)
+    file.write_bytes(body)
+    first, stat = fingerprint(file), file.stat()
+    assert fingerprint(file) == first and small_pieces == ["shard"]  # read once
+    body[place] = 1
+    file.write_bytes(body)
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert fingerprint(file) != first
+
+
+def test_a_large_file_that_has_just_changed_is_read_again(tmp_path, small_pieces):
+    file = tmp_path / "shard"
+    file.write_bytes(bytes(10_000))
+    assert fingerprint(file) == fingerprint(file) and small_pieces == ["shard", "shard"]
+
+
+def test_two_places_of_a_large_file_that_change_places_count(tmp_path, small_pieces):
+    file = tmp_path / "shard"
+    file.write_bytes(b"a" * 1024 + b"b" * 1024 + b"c" * 4096)
     first = fingerprint(file)
-    read = 0
-    real = builtins.open
+    file.write_bytes(b"b" * 1024 + b"a" * 1024 + b"c" * 4096)
+    assert fingerprint(file) != first
 
-    class Counting:
-        def __init__(self, stream):
-            self.stream = stream
 
-        def __enter__(self):
-            return self
+@pytest.mark.parametrize("content", ["", "null", '{"state": 1}', '{"state": [], "content": "xy"}'])
+def test_a_damaged_memory_is_not_believed(tmp_path, small_pieces, monkeypatch, content):
+    monkeypatch.setattr(module, "SETTLED", -1.0)
+    file = tmp_path / "shard"
+    file.write_bytes(bytes(10_000))
+    first = fingerprint(file)
+    [note] = (tmp_path / "cache").rglob("*.json")
+    note.write_text(content)
+    assert fingerprint(file) == first and small_pieces == ["shard", "shard"]
 
-        def __exit__(self, *_):
-            self.stream.close()
 
-        def read(self, size):
-            nonlocal read
-            data = self.stream.read(size)
-            read += len(data)
-            return data
-
-        def seek(self, to):
-            self.stream.seek(to)
-
-    monkeypatch.setattr(pathlib.Path, "open", lambda self, mode: Counting(real(self, mode)))
+def test_without_a_place_to_remember_it_is_the_same(tmp_path, small_pieces, monkeypatch):
+    file = tmp_path / "shard"
+    file.write_bytes(bytes(10_000))
+    first = fingerprint(file)
+    (tmp_path / "no").write_text("a file")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "no"))
     assert fingerprint(file) == first
-    assert read == 2 * PART
-    monkeypatch.undo()
-    for place in (0, len(body) - 1):
-        changed = bytearray(body)
-        changed[place] = 1
-        file.write_bytes(changed)
-        assert fingerprint(file) != first
+
+
+def test_where_a_folder_lies_does_not_count(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name / "weights").mkdir(parents=True)
+        (tmp_path / name / "weights" / ".metadata").write_bytes(b"where the tensors lie")
+    assert fingerprint(tmp_path / "one") == fingerprint(tmp_path / "two")
+    (tmp_path / "two" / "weights" / ".metadata").write_bytes(b"elsewhere")
+    assert fingerprint(tmp_path / "one") != fingerprint(tmp_path / "two")
 
 
 def test_a_megatron_prefix_is_its_two_files(tmp_path):

@@ -72,6 +72,17 @@ def test_with_a_changed_input_it_is_refused(stage):
     assert refused.returncode == 2 and "text.txt has changed" in refused.stderr
 
 
+def test_with_an_input_that_an_earlier_version_noted_it_says_what_is_not_known(stage):
+    (stage.cwd / "text.txt").write_text("tekst")
+    stage()
+    file = stage.folder / "summary.json"
+    summary = json.loads(file.read_text())
+    file.write_text(json.dumps(summary | {"inputs": dict.fromkeys(summary["inputs"], "0123456789abcdef")}))
+    refused = stage()
+    assert refused.returncode == 2 and "was noted by an earlier version, by its files' ends alone" in refused.stderr
+    assert "force=true" in refused.stderr and "Traceback" not in refused.stderr
+
+
 def test_force_moves_the_old_folder_aside(stage):
     stage()
     assert stage("pretrain.lr=0.5", "force=true").returncode == 0

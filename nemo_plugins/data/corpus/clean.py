@@ -55,13 +55,16 @@ def prepare(cfg: Recipe, run: runs.Run, folders: Folders) -> int:
         for source in corpus.sources
     ]
     made = sources.tasks(sources.parts(named, corpus.part_mib * MIB, corpus.text_files.value == "file"), corpus.part_mib * MIB)
+    items = corpus.decontamination.items
+    read = [runs.resolve(path) for path in (*named, *(item for item in items if not sources.is_dataset(item)))]
+    read += [runs.resolve(corpus.quality.model)] if corpus.quality.model else []
+    read += [runs.local_weights(cfg.model.path) / "tokenizer.json"] if corpus.tokens else []
+    for path in read:
+        if path.exists():  # what is not is refused below, by its key
+            run.input(path, kept=True)
     sources.save(folders.parts, made)
-    for path in named:
-        run.input(runs.resolve(path))
-    for number, item in enumerate(corpus.decontamination.items):
+    for number, item in enumerate(items):
         sources.save_items(item, folders.items, number, run.folder / "work" / "fetched")
-        if not sources.is_dataset(item):
-            run.input(runs.resolve(item))
     load_items(sorted(folders.items.glob("*.jsonl*")), corpus.decontamination.fields)  # a plan cannot see those of the hub
     return len(made)
 

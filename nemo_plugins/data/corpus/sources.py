@@ -11,11 +11,12 @@ from nemo_plugins.data import documents
 from nemo_plugins.data.corpus.reading import Part
 from nemo_plugins.runs import paths
 from nemo_plugins.runs.errors import UserError
-from nemo_plugins.runs.fingerprint import fingerprint
+from nemo_plugins.runs.fingerprint import changed, fingerprint
 from nemo_plugins.runs.folder import write
 
 HUB = "hf:"
 UNPACKED = 3  # how much larger text is than its compressed file, at least
+SHOWN = 10  # files that differ, in a message
 ROWS = 10_000  # of a data set from the hub in one file
 
 
@@ -143,9 +144,14 @@ def save(path: Path, made: Sequence[Sequence[Part]]) -> None:
         "tasks": [[asdict(part) for part in task] for task in made],
     }
     if path.is_file():
-        if json.loads(path.read_text()) != content:
+        if (before := json.loads(path.read_text())) != content:
+            marks = {file: before["files"].get(file) for file in files}
+            differ = [f"  {file} {changed(then, now) if then else 'is new'}"
+                      for file, then in marks.items() if then != (now := content["files"][file])]  # fmt: skip
+            differ += [f"  {file} is no longer among them" for file in before["files"] if file not in marks]
             raise UserError(
                 f"{path.parent.parent} was begun with other sources: files have changed since",
+                *differ[:SHOWN],
                 "force=true moves the folder aside and begins again",
             )
         return
