@@ -60,7 +60,7 @@ def exercises(count: int, seed: int, tokenizer, cache: Path) -> tokens.Tokens:
         return map(chatml, generate("train", count, seed))
 
     content = hashlib.sha256("".join(texts()).encode()).hexdigest()
-    return tokens.cached(cache, "exercises", texts(), tokenizer, content)
+    return tokens.cached(cache, "exercises", texts(), tokenizer, content, control_tokens=True)
 
 
 def blend(sources: list[tokens.Tokens], weights: list[float] | None) -> list[str]:

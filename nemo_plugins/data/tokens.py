@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from nemo_plugins.data.control_tokens import Ordinary
 from nemo_plugins.data.documents import documents
 from nemo_plugins.runs import locks
 from nemo_plugins.runs.errors import UserError
 
 __all__ = ["Encoder", "Tokens", "cached", "documents", "existing", "is_prefix", "stored", "tokenizer_fingerprint", "write"]
 
-FORMAT = 1  # raise when the layout of documents or tokens changes: older token files are then made again
+FORMAT = 2  # raise when the layout of documents or tokens changes: older token files are then made again
 SMALL_VOCABULARY = 65500  # whose ids are stored in two bytes
 BATCH = 64  # documents handed to the tokenizer at once: enough for all cores, few enough for their caches
 BATCH_CHARACTERS = 1 << 22  # and of how much text, so that long documents do not fill the memory
@@ -44,23 +45,23 @@ def is_prefix(path: str | Path) -> bool:
 class Encoder:
     """What turns documents into ids: a Hugging Face fast tokenizer without its Python, to be sent to other processes.
 
-    It gives the ids that `tokenizer(texts, add_special_tokens=True)` gives, and EOS where they do not end in it.
+    It gives the ids that `tokenizer(texts, add_special_tokens=True)` gives, and EOS where they do not end in it; but the name
+    of a special token in a text stays text (`control_tokens`).
     """
 
     definition: str  # the `tokenizers` library's JSON
     eos: int
     vocab_size: int
-    encode_special_tokens: bool = False  # `<|im_end|>` written in a text stays text
+    control_tokens: bool = False  # whether `<|im_end|>` in a text becomes that token: in our own texts alone
 
     @classmethod
-    def of(cls, tokenizer) -> Encoder:
+    def of(cls, tokenizer, control_tokens: bool = False) -> Encoder:
         """Raises UserError where a Hugging Face tokenizer has no EOS or is not a fast one."""
         if not getattr(tokenizer, "is_fast", False):
             raise UserError(f"the tokenizer {tokenizer.name_or_path} has no tokenizer.json", "expected a fast tokenizer")
         if tokenizer.eos_token_id is None:
             raise UserError(f"the tokenizer {tokenizer.name_or_path} has no EOS", "expected eos_token in its configuration")
-        split = bool(getattr(tokenizer, "split_special_tokens", False))
-        return cls(tokenizer.backend_tokenizer.to_str(), tokenizer.eos_token_id, len(tokenizer), split)
+        return cls(tokenizer.backend_tokenizer.to_str(), tokenizer.eos_token_id, len(tokenizer), control_tokens)
 
     @property
     def dtype(self):
@@ -76,10 +77,15 @@ class Encoder:
         tokenizer = Tokenizer.from_str(self.definition)
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        tokenizer.encode_special_tokens = self.encode_special_tokens
+        ordinary = None if self.control_tokens else Ordinary(tokenizer)
+        around = tokenizer.encode("a").special_tokens_mask
+        start, end = around.index(0), around[::-1].index(0)  # tokens that the tokenizer adds before and after a text
         for batch in batches(texts):
             for encoding in tokenizer.encode_batch_fast(batch, add_special_tokens=True):
                 ids = encoding.ids
+                if ordinary:
+                    stop = len(ids) - end
+                    ids = [*ids[:start], *ordinary.text(ids[start:stop]), *ids[stop:]]
                 yield ids if ids and ids[-1] == self.eos else [*ids, self.eos]
 
 
@@ -150,9 +156,10 @@ def stored(cache: Path, source: str, tokenizer, content: str, make: Callable[[Pa
     return Tokens(folder / "tokens", counts["documents"], counts["tokens"])
 
 
-def cached(cache: Path, source: str, texts: Iterable[str], tokenizer, content: str) -> Tokens:
-    """`stored` tokens of `texts`, made in this process."""
-    return stored(cache, source, tokenizer, content, lambda prefix, parts: write(prefix, texts, tokenizer))
+def cached(cache: Path, source: str, texts: Iterable[str], tokenizer, content: str, *, control_tokens: bool = False) -> Tokens:
+    """`stored` tokens of `texts`, made in this process. `control_tokens`: as of an `Encoder`."""
+    encoder = Encoder.of(tokenizer, control_tokens)
+    return stored(cache, source, tokenizer, f"{content} {control_tokens}", lambda prefix, parts: write(prefix, texts, encoder))
 
 
 def existing(prefix: str | Path) -> Tokens:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nemo_plugins.data import documents
+from nemo_plugins.data.tokens import Encoder
 from nemo_plugins.runs import paths
 from nemo_plugins.runs.errors import UserError
 
@@ -31,8 +32,8 @@ def windows(texts: Iterator[str], tokenizer, count: int, seq_length: int, key: s
         UserError: the text has not one window.
     """
     tokens: list[int] = []
-    for text in texts:
-        tokens += [*tokenizer(text)["input_ids"], tokenizer.eos_token_id]
+    for ids in Encoder.of(tokenizer)(texts):
+        tokens += ids
         if len(tokens) >= count * seq_length:
             break
     found = [tokens[at : at + seq_length] for at in range(0, len(tokens) - seq_length + 1, seq_length)][:count]

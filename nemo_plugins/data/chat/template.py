@@ -15,6 +15,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from nemo_plugins.data.control_tokens import Ordinary
 from nemo_plugins.runs.errors import UserError
 
 START, END = "<|im_start|>", "<|im_end|>"
@@ -85,7 +86,7 @@ class ChatTemplate:
         self._sections.no_truncation()
         self._sections.no_padding()
         self._sections.add_tokens([self._mark])
-        self._sections.encode_special_tokens = True
+        self._ordinary = Ordinary(self._sections)
         self._newline = self._encode(["\n"])[0].ids[1:]
         self.prompt = [self.start, *self._encode(["assistant\n"])[0].ids[1:]]
         content = f"{tokenizer.backend_tokenizer.to_str()} {self.bos}"
@@ -111,7 +112,7 @@ class ChatTemplate:
         # A token that straddles header and text counts as header: a model that answers after the header never writes it.
         begin = len(self._mark) + len(role) + 1
         content = next((i for i, (at, _) in enumerate(section.offsets) if at >= begin), len(section.ids))
-        body = section.ids[1:]
+        body = [*section.ids[1:content], *self._ordinary.text(section.ids[content:])]
         return Turn(role, [self.start, *body, self.end, *self._newline], content, len(body) + 2)
 
 
