@@ -14,15 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nemo_plugins.data.chat.rows import Fault, Report
+from nemo_plugins.data.chat.truncation import truncated
 
 ROLES = ("system", "user", "assistant", "tool")
 # What may follow a turn; an assistant that calls tools is a case of its own.
 FOLLOWS = {None: ("system", "user"), "system": ("user",), "user": ("assistant",), "assistant": ("user",), "calls": ("tool",)}
 WEIGHTS = 1e-6, 1e6  # what a weight may be; far beyond lies what fp32 cannot hold
-LONG_LINE = 80  # characters of a last line that ought to end as a sentence does
 SPECIAL = re.compile(r"<\|[\w-]{1,40}\|>|\[/?INST\]|</?s>|<start_of_turn>|<end_of_turn>")
-NO_SENTENCE = re.compile(r"\s*([-*•|>#]|\d+[.)]\s|https?://)|.*\bhttps?://\S+$")  # lists, tables, quotes, headings, addresses
-PAIRED = (("<tool_call>", "</tool_call>"), ("<think>", "</think>"))
 
 
 @dataclass(frozen=True)
@@ -150,22 +148,6 @@ def check_calls(message: dict, tools: Sequence[dict], place: int) -> list[dict]:
             raise Fault("tools", f"turn {place} calls {name!r}, offered: {', '.join(offered) or 'none'}")
         found.append({"name": name, "arguments": arguments})
     return found
-
-
-def truncated(message: dict) -> str | None:
-    """Why a response looks cut off, or None. A guess, but for `finish_reason`: short answers are never called cut."""
-    text = message["content"].rstrip()
-    if message.get("finish_reason") == "length":
-        return "has finish_reason length"
-    if text.count("```") % 2:
-        return "leaves a code block open"
-    for opened, closed in PAIRED:
-        if text.count(opened) > text.count(closed):
-            return f"leaves {opened} open"
-    last = text.rsplit("\n", 1)[-1]
-    if text.endswith("```") or len(last) < LONG_LINE or NO_SENTENCE.match(last):
-        return None
-    return f"ends within a sentence: …{last[-30:]!r}" if last[-1].isalpha() or last[-1] in ",;(–-„" else None
 
 
 def weight(row: dict) -> float:

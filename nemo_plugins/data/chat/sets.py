@@ -14,7 +14,7 @@ from nemo_plugins.data.chat.template import ChatTemplate
 from nemo_plugins.runs import locks
 from nemo_plugins.runs.fingerprint import fingerprint
 
-FORMAT = 2  # raise when checks or encoding change: older folders are then made again
+FORMAT = 3  # raise when checks or encoding change: older folders are then made again
 
 
 def dialogues(
