@@ -77,7 +77,7 @@ class LoraConfig:
 
 @dataclass
 class SftConfig(TrainConfig):
-    """Supervised fine-tuning; `data` are dialogues, .jsonl[.gz] with `messages` and, where wanted, a `weight`."""
+    """Supervised fine-tuning; `data` are dialogues, .jsonl[.gz|.zst] with `messages` and, where wanted, a `weight`."""
 
     heldout: list[str] = field(default_factory=list)
     weight_decay: float = 0.05
@@ -91,7 +91,7 @@ class SftConfig(TrainConfig):
 
 @dataclass
 class DpoConfig(TrainConfig):
-    """Preference pairs; `data` are .jsonl[.gz] with `messages`, `chosen` and `rejected`, batch sizes count pairs."""
+    """Preference pairs; `data` are .jsonl[.gz|.zst] with `messages`, `chosen` and `rejected`, batch sizes count pairs."""
 
     heldout: list[str] = field(default_factory=list)
     weight_decay: float = 0.05
@@ -119,7 +119,7 @@ class EndpointConfig:
 
 @dataclass
 class GrpoConfig(TrainConfig):
-    """Rewards that can be checked; `data` are .jsonl[.gz] with `messages`, `kind` and `reference`, sizes count completions."""
+    """Rewards that can be checked; `data` are .jsonl[.gz|.zst] with `messages`, `kind` and `reference`; sizes count answers."""
 
     heldout: list[str] = field(default_factory=list)
     weight_decay: float = 0.05

@@ -1,23 +1,22 @@
 """Documents of text files: JSON lines, plain lines, Parquet; plain, gzip or zstd; whole files or a part of one.
 
-A document is the `text` of a line of `.jsonl`, a non-empty line of `.txt`, or a row of the column `text` of `.parquet`. Text
-that cannot be read is refused here, with its place: counting and skipping it is the work of `recipes/data.py`.
+A document is the `text` of a line of `.jsonl`, a line of `.txt` (`lines.read`), or a row of the column `text` of `.parquet`;
+an empty one is none. Text that cannot be read is refused here, with its place: counting and skipping it is the work of
+`recipes/data.py`.
 """
 
 from __future__ import annotations
 
-import gzip
-import io
 import json
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from nemo_plugins.data import lines
+from nemo_plugins.data.lines import COMPRESSED, Line, opened
 from nemo_plugins.runs.errors import UserError
 
-COMPRESSED = (".gz", ".zst")
 SUFFIXES = tuple(f"{kind}{packed}" for kind in (".jsonl", ".txt") for packed in ("", *COMPRESSED)) + (".parquet",)
 ROWS = 1024  # of a Parquet file in memory at once
 CLEAN = "recipes/data.py counts such documents and leaves them out"
@@ -33,7 +32,7 @@ class Part:
     path: Path
     start: int
     stop: int
-    lines: tuple[bytes, ...] | None = None  # of a compressed file, which cannot be entered in the middle
+    lines: tuple[Line, ...] | None = None  # of a compressed file, which cannot be entered in the middle
 
 
 def shards(path: str | Path) -> list[Path]:
@@ -63,7 +62,7 @@ def documents(path: str | Path) -> Iterator[str]:
             yield from _rows(file, 0, None)
         else:
             with opened(file) as stream:
-                yield from _texts(file, _whole_lines(file, stream))
+                yield from _texts(file, _whole(file, stream))
 
 
 def parts(path: str | Path, size: int) -> Iterator[Part]:
@@ -76,14 +75,14 @@ def parts(path: str | Path, size: int) -> Iterator[Part]:
             yield from _row_groups(file, size)
         elif file.suffix in COMPRESSED:
             with opened(file) as stream:
-                start, lines = 0, []
-                for position, line in _whole_lines(file, stream):
-                    lines.append(line)
-                    if (stop := position + len(line)) - start >= size:
-                        yield Part(file, start, stop, tuple(lines))
-                        start, lines = stop, []
-                if lines:
-                    yield Part(file, start, start + sum(map(len, lines)), tuple(lines))
+                start, held = 0, []
+                for line in _whole(file, stream):
+                    held.append(line)
+                    if (stop := line.position + line.size) - start >= size:
+                        yield Part(file, start, stop, tuple(held))
+                        start, held = stop, []
+                if held:
+                    yield Part(file, start, stop, tuple(held))
         else:
             end = file.stat().st_size
             yield from (Part(file, start, min(start + size, end)) for start in range(0, end, size))
@@ -94,108 +93,46 @@ def read(part: Part) -> Iterator[str]:
     if part.path.suffix == ".parquet":
         yield from _rows(part.path, part.start, part.stop)
     elif part.lines is not None:
-        yield from _texts(part.path, _positions(part.lines, part.start))
+        yield from _texts(part.path, part.lines)
     else:
         with open(part.path, "rb") as stream:
-            yield from _texts(part.path, _range(stream, part.start, part.stop))
+            yield from _texts(part.path, lines.read(stream, start=part.start, stop=part.stop))
 
 
-class _Zstd(io.RawIOBase):
-    """The text of all frames of a file; one that is cut short raises EOFError, as gzip's does (zstandard's own just ends)."""
-
-    def __init__(self, path: Path):
-        import zstandard
-
-        self.frame = zstandard.ZstdDecompressor().decompressobj
-        self.file, self.open, self.packed, self.text = open(path, "rb"), None, b"", memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, into) -> int:
-        while not self.text:
-            packed = self.packed or self.file.read(1 << 16)
-            if not packed:
-                if self.open is not None:
-                    raise EOFError("the file ends within a frame")
-                return 0
-            self.open = self.open or self.frame()
-            self.text, self.packed = memoryview(self.open.decompress(packed)), b""
-            if self.open.eof:
-                self.packed, self.open = self.open.unused_data, None
-        size = min(len(into), len(self.text))
-        into[:size], self.text = self.text[:size], self.text[size:]
-        return size
-
-    def close(self) -> None:
-        self.file.close()
-        super().close()
-
-
-def opened(path: Path) -> BinaryIO:
-    """The bytes of a text file, unpacked."""
-    if path.suffix == ".gz":
-        return gzip.open(path, "rb")
-    return io.BufferedReader(_Zstd(path), 1 << 20) if path.suffix == ".zst" else open(path, "rb")
-
-
-def _positions(lines: Iterable[bytes], position: int = 0) -> Iterator[tuple[int, bytes]]:
-    for line in lines:
-        yield position, line
-        position += len(line)
-
-
-def _whole_lines(path: Path, stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Lines with the positions where they begin."""
+def _whole(path: Path, stream: BinaryIO) -> Iterator[Line]:
+    """The lines of a whole file. Raises UserError where it breaks off."""
     position = 0
     try:
-        for position, line in _positions(stream):
-            yield position, line
-    except (EOFError, OSError, zlib.error, *_zstd_errors(path)) as error:
+        for line in lines.read(stream):
+            position = line.position
+            yield line
+    except lines.damages(path) as error:
         raise UserError(
             f"{path} breaks off or is damaged after byte {position:,} of its text: {error}", "expected a whole file"
         ) from error
 
 
-def _zstd_errors(path: Path) -> tuple[type[Exception], ...]:
-    if path.suffix != ".zst":
-        return ()
-    import zstandard
-
-    return (zstandard.ZstdError,)
-
-
-def _range(stream: BinaryIO, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
-    stream.seek(max(0, start - 1))
-    if start:
-        stream.readline()  # the end of a line that belongs to the part before; just its newline where one begins at `start`
-    position = stream.tell()
-    while position < stop and (line := stream.readline()):
-        yield position, line
-        position += len(line)
-
-
-def _texts(path: Path, lines: Iterable[tuple[int, bytes]]) -> Iterator[str]:
+def _texts(path: Path, found: Iterable[Line]) -> Iterator[str]:
     is_json = ".jsonl" in path.suffixes
-    for position, line in lines:
+    for line in found:
         try:
-            text = line.decode().rstrip("\r\n")
-            if is_json and text:
+            text = line.content.decode()
+            if is_json:
                 text = json.loads(text)["text"]
-        except (ValueError, LookupError, TypeError) as error:  # broken UTF-8, broken JSON, no `text`
+        except (ValueError, LookupError, TypeError, RecursionError) as error:  # broken UTF-8, broken JSON, no `text`
             kind = "a line of JSON with `text`" if is_json else "UTF-8"
             what = f"{type(error).__name__}: {error}"
-            raise UserError(f"{path}, line at byte {position:,}: {what}", f"expected {kind}; {CLEAN}") from error
-        yield from _checked(text, f"{path}, line at byte {position:,}")
+            raise UserError(f"{path}, line at byte {line.position:,}: {what}", f"expected {kind}; {CLEAN}") from error
+        yield from _checked(text, f"{path}, line at byte {line.position:,}")
 
 
 def _checked(text: object, where: str) -> Iterator[str]:
     """The text unless it is empty. Raises UserError where it is no text, or holds half a UTF-16 pair, which is no character."""
-    if not text:
-        return
     try:
-        if not isinstance(text, str):
+        if text is not None and not isinstance(text, str):
             raise TypeError(f"`text` is {type(text).__name__}")
+        if not text:
+            return
         text.encode()
     except (TypeError, UnicodeEncodeError) as error:
         raise UserError(f"{where}: {error}", f"expected valid text; {CLEAN}") from error

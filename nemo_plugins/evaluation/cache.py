@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nemo_plugins.data import lines
 from nemo_plugins.runs.folder import write
 
 FOLDER = ".evaluations"
@@ -90,7 +91,8 @@ def load(file: Path) -> Result | None:
 
 def read_samples(file: Path) -> list[dict[str, Any]]:
     """Samples, one object an item."""
-    return [json.loads(line) for line in gzip.decompress(file.read_bytes()).decode().splitlines()]
+    with lines.opened(file) as stream:
+        return [json.loads(line.content) for line in lines.read(stream)]
 
 
 def _plain(value: Any) -> Any:

@@ -28,7 +28,7 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     mute = [name for name, path in folders.items() if not _usable(cfg, path)]
     folders = {name: path for name, path in folders.items() if name not in mute}
     described = {name: _described(cfg, path, name) for name, path in folders.items()}
-    for path in folders.values():
+    for path in (*folders.values(), *map(runs.resolve, cfg.eval.heldout_text)):
         run.input(path)
     loaded, lacking = _load(cfg)
     lacking |= dict.fromkeys(mute, "no chat template")

@@ -75,7 +75,7 @@ def _numbers(cfg: Recipe) -> None:
             raise UserError(f"eval.models: {name!r} cannot name a folder", "expected e.g. +eval.models={sft: runs/x/sft-hf/hf}")
     for path in made.heldout_text:
         if not paths.resolve(path).is_file():
-            raise UserError(f"eval.heldout_text: no file {path}", "expected .jsonl or .jsonl.gz with a text field a line")
+            raise UserError(f"eval.heldout_text: no file {path}", "expected .jsonl[.gz|.zst] with a text field a line")
 
 
 def _backend(cfg: Recipe, made: Plan) -> None:

@@ -73,7 +73,7 @@ KEYS = {
         "pretrain.sizes.num_layers=N, pretrain.sizes.ffn_hidden_size=N": "train another size than the model's own",
     },
     "sft": {
-        "sft.data=[FILE], sft.heldout=[FILE]": "dialogues, .jsonl[.gz] with messages and, where wanted, a weight",
+        "sft.data=[FILE], sft.heldout=[FILE]": "dialogues, .jsonl[.gz|.zst] with messages and, where wanted, a weight",
         "sft.max_steps=N, sft.lr=X, sft.warmup_steps=N, sft.global_batch_size=N": "schedule and sizes (sft.min_lr: sft.lr)",
         "sft.seq_length=N, sft.packing=auto|thd|mask|none": "a window; how dialogues share it without seeing each other",
         "sft.learn=every|last": "the assistant's turns that are learned",
@@ -84,14 +84,14 @@ KEYS = {
         "student.path=DIR": "NeMo checkpoint (default: what the run's distill left)",
     },
     "dpo": {
-        "dpo.data=[FILE], dpo.heldout=[FILE]": "pairs, .jsonl[.gz] with messages, chosen and rejected",
+        "dpo.data=[FILE], dpo.heldout=[FILE]": "pairs, .jsonl[.gz|.zst] with messages, chosen and rejected",
         "dpo.max_steps=N, dpo.lr=X, dpo.warmup_steps=N, dpo.global_batch_size=N": "schedule and sizes, in pairs",
         "dpo.kind=dpop|dpo|ipo|simpo": "the loss; dpo.beta=X, dpo.lam=X of dpop, dpo.gamma=X of simpo",
         "dpo.seq_length=N": "the longest prompt with an answer; longer ones are counted and left out",
         "student.path=DIR": "NeMo checkpoint, the policy and its reference (default: what the run's sft left, else distill)",
     },
     "grpo": {
-        "grpo.data=[FILE], grpo.heldout=[FILE]": "prompts, .jsonl[.gz] with messages, kind and reference",
+        "grpo.data=[FILE], grpo.heldout=[FILE]": "prompts, .jsonl[.gz|.zst] with messages, kind and reference",
         "grpo.max_steps=N, grpo.lr=X, grpo.global_batch_size=N": "updates, and the completions of each",
         "grpo.prompts=N, grpo.group_size=N, grpo.epochs=N": "of a rollout, and how often it is learned from",
         "grpo.kind=grpo|dr_grpo": "the loss; grpo.kl_coef=X, grpo.clip_low=X, grpo.clip_high=X",

@@ -125,7 +125,7 @@ def load(
     options: Mapping[str, Mapping[str, object]] | None = None,
     own: Mapping[str, str] | None = None,
 ) -> tuple[list[Prompt], dict[str, Any]]:
-    """All prompts of `.jsonl[.gz]` files, in their order, and what became of the rows (`rows.Report.summary`).
+    """All prompts of `.jsonl[.gz|.zst]` files, in their order, and what became of the rows (`rows.Report.summary`).
 
     Args:
         key: of the configuration, for messages (`grpo.data`).

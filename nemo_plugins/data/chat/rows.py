@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from nemo_plugins.data import lines
 from nemo_plugins.runs.errors import UserError
 
 POLICIES = ("drop", "error")
@@ -108,7 +107,7 @@ Check = Callable[[dict, str, Report], Row]
 
 
 def read(paths: Iterable[str | Path], check: Check[Row], report: Report) -> Iterator[Row]:
-    """Rows of `.jsonl[.gz]` files that pass `check`, in their order; one line is in memory at a time.
+    """Rows of `.jsonl[.gz|.zst]` files that pass `check`, in their order; one line is in memory at a time.
 
     Args:
         check: from a JSON object, its place (`file:line`) and the report to a row; raises `Fault`.
@@ -117,9 +116,9 @@ def read(paths: Iterable[str | Path], check: Check[Row], report: Report) -> Iter
         UserError: a file is missing or of another kind; at the end, what `Report.settle` raises.
     """
     for path in map(Path, paths):
-        if not path.is_file() or not path.name.endswith((".jsonl", ".jsonl.gz")):
+        if not path.is_file() or not path.name.endswith(lines.JSON_LINES):
             found = "is no file" if not path.is_file() else "has an unknown ending"
-            raise UserError(f"{report.key}: {path} {found}", "expected .jsonl or .jsonl.gz")
+            raise UserError(f"{report.key}: {path} {found}", f"expected {', '.join(lines.JSON_LINES)}")
         for number, line in _lines(path):
             where = f"{path.name}:{number}"
             try:
@@ -145,32 +144,21 @@ def validate(paths: Iterable[str | Path], check: Check[Row], report: Report) -> 
 def _lines(path: Path) -> Iterator[tuple[int, bytes | Fault]]:
     """Numbered lines from 1, blank ones left out; instead of a line that cannot be read, its fault."""
     number = 0
-    with gzip.open(path) if path.name.endswith(".gz") else open(path, "rb") as stream:
-        while True:
-            number += 1
-            try:
-                line = stream.readline(LONGEST + 1)
-                size = len(line)
-                if size > LONGEST:
-                    part = line
-                    while not part.endswith(b"\n") and (part := stream.readline(LONGEST)):
-                        size += len(part)
-                    yield number, Fault("line_too_long", f"{size:,} bytes, expected at most {LONGEST:,}")
-                    continue
-            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-                yield number, Fault("file_damaged", f"{error}; the rest of this file is lost")
-                return
-            if not line:
-                return
-            if line.strip():
-                yield number, line
+    try:
+        with lines.opened(path) as stream:
+            for number, _, size, content in lines.read(stream, LONGEST - 1):  # and a byte for its end
+                if content is None:
+                    content = Fault("line_too_long", f"{size:,} bytes, expected at most {LONGEST:,}")
+                yield number, content
+    except lines.damages(path) as error:
+        yield number + 1, Fault("file_damaged", f"{error}; the rest of this file is lost")
 
 
 def _parse(line: bytes | Fault) -> dict:
     if isinstance(line, Fault):
         raise line
     try:
-        row = json.loads(line.decode("utf-8-sig"))  # some editors begin a file with a byte order mark
+        row = json.loads(line.decode())
     except UnicodeDecodeError as error:
         raise Fault("not_utf8", f"byte {error.start} is not UTF-8") from None
     except (ValueError, RecursionError) as error:

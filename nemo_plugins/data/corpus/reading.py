@@ -6,16 +6,12 @@ Nothing here raises for what is in a file. A line of any length costs no more me
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
 
-from nemo_plugins.data import documents
+from nemo_plugins.data import documents, lines
 
-CHUNK = 1 << 20  # bytes in which a line that is too long is skipped
-BOM = b"\xef\xbb\xbf"
 EXCERPT = 200  # characters
 REASONS = {
     "broken_utf8": "not UTF-8",
@@ -74,68 +70,34 @@ def read(part: Part, longest: int) -> Iterator[Read | Rejected]:
                 place = at
                 yield one
         elif part.whole:
-            with documents.opened(path) as stream:
+            with lines.opened(path) as stream:
                 content = stream.read(longest + 1)
-            yield _too_long(part.name, content) if len(content) > longest else _text(part.name, content.removeprefix(BOM))
+            yield _too_long(part.name, content) if len(content) > longest else _text(part.name, content.removeprefix(lines.BOM))
         else:
-            with documents.opened(path) as stream:
-                for place, line in _lines(stream, part, longest):
-                    if line is not None and not line.strip():
-                        continue  # between documents
-                    yield _line(f"{part.name}:{place}", line, ".jsonl" in path.suffixes, longest)
-    except (EOFError, OSError, zlib.error, *_damages(path)) as error:
+            with lines.opened(path) as stream:
+                for line in lines.read(stream, longest, part.start, part.stop):
+                    place = line.position
+                    yield _line(f"{part.name}:{place}", line.content, ".jsonl" in path.suffixes, longest)
+    except _damages(path) as error:
         where = part.name if place is None else f"{part.name}:{place}"
         yield Rejected(where, "damaged_file", f"{type(error).__name__}: {error}")
 
 
 def _damages(path: Path) -> tuple[type[Exception], ...]:
-    if path.suffix == ".zst":
-        import zstandard
-
-        return (zstandard.ZstdError,)
     if path.suffix == ".parquet":
         import pyarrow
 
-        return (pyarrow.ArrowException,)
-    return ()
-
-
-def _lines(stream: BinaryIO, part: Part, longest: int) -> Iterator[tuple[int, bytes | None]]:
-    """(place of its first byte, line) of those that begin in the part; None for a line that is too long."""
-    if part.start:
-        stream.seek(part.start - 1)
-        _skip(stream)  # the end of a line that belongs to the part before; just its newline where one begins at `start`
-    position = stream.tell() if part.start else 0
-    while part.stop is None or position < part.stop:
-        line = stream.readline(longest + 1)
-        if not line:
-            return
-        size = len(line)
-        if size > longest and not line.endswith(b"\n"):
-            size, line = size + _skip(stream), None
-        elif position == 0:
-            line = line.removeprefix(BOM)
-        yield position, line
-        position += size
-
-
-def _skip(stream: BinaryIO) -> int:
-    """Read to the end of the line. Returns its bytes."""
-    size = 0
-    while chunk := stream.readline(CHUNK):
-        size += len(chunk)
-        if chunk.endswith(b"\n"):
-            break
-    return size
+        return (OSError, pyarrow.ArrowException)
+    return lines.damages(path)
 
 
 def _line(id: str, line: bytes | None, is_json: bool, longest: int) -> Read | Rejected:
     if line is None:
         return Rejected(id, "too_long", f"more than {longest:,} bytes")
     if not is_json:
-        return _text(id, line.rstrip(b"\r\n"))
+        return _text(id, line)
     try:
-        record = json.loads(line)
+        record = json.loads(line.decode())
     except UnicodeDecodeError:
         return Rejected(id, "broken_utf8", _excerpt(line))
     except (ValueError, RecursionError):

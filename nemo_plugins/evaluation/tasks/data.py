@@ -1,19 +1,19 @@
 """Documents of the probes: files of assets/evaluation, wherever the tasks are run from. lm-eval loads this file by its path."""
 
-import gzip
 import json
 from pathlib import Path
 
 import datasets
+
+from nemo_plugins.data import lines
 
 ASSETS = Path(__file__).resolve().parents[3] / "assets"
 HELDOUT_BYTES = 60_000  # of the bundled held-out text: enough for three digits, seconds on a laptop
 
 
 def _rows(path: Path) -> list[dict]:
-    read = gzip.open if path.suffix == ".gz" else open
-    with read(path, "rt", encoding="utf-8") as file:
-        return [json.loads(line) for line in file if line.strip()]
+    with lines.opened(path) as stream:
+        return [json.loads(line.content.decode()) for line in lines.read(stream)]
 
 
 def _probe(name: str) -> dict[str, datasets.Dataset]:
