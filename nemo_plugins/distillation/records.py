@@ -104,7 +104,9 @@ class Recorded:
 
 
 def _shown(name: str, value: object) -> object:
-    return described(value) if name in FINGERPRINTS else value
+    if name not in FINGERPRINTS:
+        return value
+    return described(value) if isinstance(value, str) else [described(one) for one in value]
 
 
 def versions() -> dict[str, str]:

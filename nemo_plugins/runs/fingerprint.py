@@ -56,10 +56,9 @@ def changed(then: str, now: str) -> str:
     return f"has changed since (fingerprint {then}, now {now})"
 
 
-def described(mark: str | list[str]) -> str:
-    """Fingerprints that differ from others, for a message; those of an earlier version say so."""
-    marks = [mark] if isinstance(mark, str) else mark
-    return ", ".join(f"{one} (an earlier version's, of files' ends alone)" if EARLIER.fullmatch(one) else one for one in marks)
+def described(mark: str) -> str:
+    """A fingerprint that differs from another, for a message; one of an earlier version says so."""
+    return f"{mark} (an earlier version's, of files' ends alone)" if EARLIER.fullmatch(mark) else mark
 
 
 def _files(path: Path) -> list[tuple[str, Path]]:

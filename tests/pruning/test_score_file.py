@@ -33,6 +33,7 @@ def test_tensors_and_header_come_back(tmp_path, measured):
     ("change", "says"),
     [
         ({"teacher": "other"}, "teacher: other there, abc here"),
+        ({"teacher": "0123456789abcdef"}, r"teacher: 0123456789abcdef \(an earlier version's, of files' ends alone\) there"),
         ({"layer_spec": "transformer_engine"}, "layer spec: transformer_engine there, local here"),
         ({"versions": {"nvidia-modelopt": "0.38.0"}}, "ModelOpt: 0.38.0 there, 0.37.0 here"),
         ({"architecture": {"num_layers": 3, "hidden_size": 4}}, "num_layers: 3 there, 2 here"),
