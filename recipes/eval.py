@@ -14,7 +14,7 @@ from nemo_plugins import runs
 from nemo_plugins.configs import Recipe
 from nemo_plugins.planning import eval_plan
 
-READS = ("model", "eval")
+READS = ("model", "eval", "convert.dtype")
 
 
 @runs.recipe("eval", plan=eval_plan.plan, reads=READS, stage=eval_plan.stage, resumable=True, alone=lambda cfg: True)

@@ -116,4 +116,4 @@ class ConvertConfig:
     vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
     source: str | None = None  # default: the run's newest checkpoint for `hf`, else model.path
     to: str = "nemo"  # nemo | hf
-    dtype: str | None = None  # of an exported folder: bfloat16 | float32; default: the checkpoint's own
+    dtype: str | None = None  # of what is written: bf16 | fp16 | fp32; default: the teacher's, as its config.json says

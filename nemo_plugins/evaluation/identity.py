@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import json
-import struct
+import math
 from pathlib import Path
+
+from nemo_plugins.planning import hf_folder, weights
+
+KEY = "eval.models"  # for messages
 
 
 def parameters(folder: Path) -> int:
-    """Values in the safetensors of a folder, from their headers; scales of quantised weights count."""
-    total = 0
-    for shard in sorted(folder.glob("*.safetensors")):
-        with shard.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(length))
-        for name, entry in header.items():
-            if name != "__metadata__":
-                count = 1
-                for size in entry["shape"]:
-                    count *= size
-                total += count
-    return total
+    """Values of the tensors of a folder, from their headers; scales of quantised weights count."""
+    return sum(math.prod(tensor.shape) for tensor in hf_folder.stored(folder, KEY).values())
 
 
 def quantised(model: Path) -> str | None:
@@ -32,5 +25,5 @@ def quantised(model: Path) -> str | None:
 
 
 def size(model: Path) -> int:
-    """Bytes of the weights."""
-    return sum(file.stat().st_size for file in model.glob("*.safetensors")) if model.is_dir() else model.stat().st_size
+    """Bytes of the weights' files."""
+    return sum(file.stat().st_size for file in weights.shards(model, KEY)) if model.is_dir() else model.stat().st_size

@@ -90,11 +90,6 @@ def described_by(path: Path) -> Path:
     return path.parent
 
 
-def is_checkpoint(path: Path) -> bool:
-    """Whether it is a NeMo checkpoint rather than a Hugging Face folder."""
-    return (path / "context").is_dir()
-
-
 def export_of(run: Path, checkpoint: Path) -> Path | None:
     """The Hugging Face folder that a stage of the run has already made of a checkpoint, as the checkpoint is now."""
     for stage in stages(run):

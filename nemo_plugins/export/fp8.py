@@ -18,6 +18,7 @@ import torch
 
 from nemo_plugins.models import nemo
 from nemo_plugins.planning.hf_folder import HfFolder, Tensor
+from nemo_plugins.planning.weights import INDEX
 from nemo_plugins.runs.errors import UserError
 from nemo_plugins.runs.folder import put_in_place, write
 
@@ -25,7 +26,6 @@ LARGEST = 448.0  # of e4m3
 LEAST_SCALE = 1e-12  # of a channel of zeros
 READ = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 WRITTEN = {torch.float8_e4m3fn: ("F8_E4M3", 1), torch.bfloat16: ("BF16", 2)}
-INDEX = "model.safetensors.index.json"
 BLOCK = 1 << 22  # values in memory at a time
 ALIGNMENT = 8  # bytes; safetensors' of its header
 
@@ -54,16 +54,17 @@ def convert(folder: HfFolder, to: Path, said: Callable[[int, int], None] = lambd
     partial = to.with_name(f"{to.name}.partial")
     nemo.copy_description(folder.path, partial)
     places: dict[str, str] = {}
+    total = 0
     for number, shard in enumerate(folder.shards):
         tensors = [tensor for tensor in folder.tensors.values() if tensor.shard == shard]
         header, size = _header(tensors)
         places |= {name: shard.name for name in header}
+        total += size
         file = partial / shard.name
-        if not (file.is_file() and file.stat().st_size == size):
+        if not (file.is_file() and file.stat().st_size == 8 + len(_packed(header)) + size):
             _write_shard(file, tensors, header)
         said(number + 1, len(folder.shards))
     if len(folder.shards) > 1 or (folder.path / INDEX).is_file():
-        total = sum((partial / shard.name).stat().st_size for shard in folder.shards)
         write(partial / INDEX, json.dumps({"metadata": {"total_size": total}, "weight_map": places}, indent=2) + "\n")
     write(partial / "config.json", json.dumps(config(folder), indent=2) + "\n")
     put_in_place(partial, to)
@@ -116,7 +117,7 @@ def blocks(tensor: Tensor) -> Iterator[torch.Tensor]:
 
 
 def _header(tensors: list[Tensor]) -> tuple[dict[str, dict[str, Any]], int]:
-    """Header of the output shard without its metadata, and the file's size."""
+    """Header of the output shard without its metadata, and the bytes of its tensors: what an index counts in `total_size`."""
     header: dict[str, dict[str, Any]] = {}
     at = 0
     for tensor in tensors:
@@ -131,7 +132,7 @@ def _header(tensors: list[Tensor]) -> tuple[dict[str, dict[str, Any]], int]:
             size = width * torch.Size(shape).numel()
             header[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [at, at + size]}
             at += size
-    return header, 8 + len(_packed(header)) + at
+    return header, at
 
 
 def _packed(header: dict[str, Any]) -> bytes:

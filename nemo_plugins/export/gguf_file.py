@@ -21,6 +21,7 @@ from nemo_plugins.configs.schema import Target
 from nemo_plugins.export import imatrix
 from nemo_plugins.models.nemo import DESCRIPTION
 from nemo_plugins.planning.hf_folder import HfFolder
+from nemo_plugins.planning.weights import INDEX
 from nemo_plugins.runs.errors import Failed
 
 FILE_TYPES = {
@@ -113,7 +114,7 @@ def _links(folder: HfFolder, to: Path, adds_space: bool):
     to.mkdir(parents=True)
     try:
         present = [folder.path / name for name in DESCRIPTION if (folder.path / name).is_file()]
-        index = folder.path / "model.safetensors.index.json"
+        index = folder.path / INDEX
         for file in [*present, *folder.shards, *([index] if index.is_file() else [])]:
             os.symlink(file.resolve(), to / file.name)
         described = to / "tokenizer_config.json"

@@ -72,9 +72,7 @@ def weight_error(source: HfFolder, written: Path) -> float:
     """Largest relative error of a linear layer's weight, in the 2-norm."""
     from safetensors import safe_open
 
-    places = {
-        tensor.name: tensor.shard for shard in sorted(written.glob("*.safetensors")) for tensor in hf_folder.headers(shard)
-    }
+    places = {name: tensor.shard for name, tensor in hf_folder.stored(written, "export").items()}
 
     def load(name: str) -> torch.Tensor:
         with safe_open(places[name], "pt") as file:

@@ -16,6 +16,7 @@ from nemo_plugins.models import nemo
 from nemo_plugins.planning import publish_plan, quantize_plan
 from nemo_plugins.planning.hf_folder import HfFolder
 from nemo_plugins.planning.quantize_plan import GGUF
+from nemo_plugins.planning.weights import INDEX
 from nemo_plugins.reporting import lineage, model_card, scores
 from nemo_plugins.reporting.model_card import Front
 from nemo_plugins.reporting.page import Table, markdown
@@ -77,7 +78,7 @@ def _weights(cfg: Recipe, source: HfFolder, to: Path) -> Path:
     nemo.copy_description(source.path, partial)
     for shard in source.shards:
         link(shard, partial / shard.name)
-    index = source.path / "model.safetensors.index.json"
+    index = source.path / INDEX
     if index.is_file():
         shutil.copy(index, partial)
     name = cfg.publish.repository

@@ -11,6 +11,7 @@ import torch
 
 from nemo_plugins.export import gguf_file, reference
 from nemo_plugins.export.reference import Reference
+from nemo_plugins.planning import weights
 from nemo_plugins.planning.hf_folder import HfFolder
 from nemo_plugins.runs.errors import Failed
 from nemo_plugins.serving.llama_cpp import LlamaCpp
@@ -95,7 +96,7 @@ def described(folder: Path, source: HfFolder, tokenizer, strings: Sequence[Cut])
         return own(text, add_special_tokens=False)["input_ids"]
 
     found = _same_tokens(folder, tokenizer, strings, plain, plain)
-    return found | {"bytes": sum(file.stat().st_size for file in folder.glob("*.safetensors"))}
+    return found | {"bytes": sum(file.stat().st_size for file in weights.shards(folder, "export"))}
 
 
 def _header(model: LlamaCpp, file: Path, folder: HfFolder, tokenizer) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from nemo_plugins.models import hf_config
+
 if TYPE_CHECKING:
     from nemo_plugins.configs.schema import ModelConfig, SizesConfig
 
@@ -97,33 +99,16 @@ class Architecture:
         """The architecture that a Hugging Face `config.json` of a Mistral or Llama model describes.
 
         Raises:
-            ValueError: a size is missing, the model type is another, or the layers have biases.
+            ValueError: a size is missing, or a field says what is not computed here (`hf_config`).
         """
-        kind = config.get("model_type")
-        if kind not in ("mistral", "llama"):
-            raise ValueError(f"model_type is {kind!r}; expected mistral or llama")
-        if config.get("attention_bias") or config.get("mlp_bias"):
-            raise ValueError("the model has biases in its linear layers; expected attention_bias and mlp_bias false")
-        names = {
-            "num_layers": "num_hidden_layers",
-            "hidden_size": "hidden_size",
-            "ffn_hidden_size": "intermediate_size",
-            "num_attention_heads": "num_attention_heads",
-            "vocab_size": "vocab_size",
-        }
-        absent = [name for name in names.values() if not isinstance(config.get(name), int)]
-        if absent:
-            raise ValueError(f"no number for {', '.join(absent)}")
-        sizes = {ours: config[theirs] for ours, theirs in names.items()}
-        heads = sizes["num_attention_heads"]
-        # transformers 5 moved the base into rope_parameters
-        rope = config.get("rope_theta") or (config.get("rope_parameters") or {}).get("rope_theta") or 10000.0
+        hf_config.check(config)
+        sizes = {ours: config[theirs] for ours, theirs in hf_config.SIZES.items()}
         return cls(
             **sizes,
-            num_query_groups=config.get("num_key_value_heads") or heads,
-            head_dim=config.get("head_dim") or sizes["hidden_size"] // heads,
+            num_query_groups=hf_config.query_groups(config),
+            head_dim=config.get("head_dim") or sizes["hidden_size"] // sizes["num_attention_heads"],
             tied_embeddings=bool(config.get("tie_word_embeddings", False)),
-            context_length=config.get("max_position_embeddings") or 32768,
-            rope_base=float(rope),
-            norm_eps=float(config.get("rms_norm_eps", 1e-5)),
+            context_length=hf_config.context_length(config),
+            rope_base=hf_config.rope_base(config),
+            norm_eps=hf_config.norm_eps(config),
         )

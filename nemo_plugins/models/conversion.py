@@ -16,6 +16,7 @@ from nemo.collections.llm.gpt.model.llama import HFLlamaExporter, HFLlamaImporte
 from nemo_plugins import platforms, runs
 from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.models import nemo
+from nemo_plugins.planning import convert_plan
 
 
 class Importer(HFLlamaImporter):
@@ -85,18 +86,26 @@ def export_hf(checkpoint: Path, to: Path, dtype: torch.dtype | None = None) -> t
     """Write a NeMo checkpoint as a Hugging Face folder (sharded safetensors, tokenizer, templates), whole or not at all.
 
     Args:
-        dtype: of the written weights; default: what the checkpoint holds.
+        dtype: of the written weights; default: the teacher's.
     Returns: the type written.
+    Raises:
+        Failed: a weight is not finite, in this type or at all.
     """
     from nemo.lightning import teardown
 
-    dtype = dtype or nemo.stored_dtype(checkpoint)
+    dtype = dtype or nemo.source_dtype(checkpoint)
     partial = to.with_name(f"{to.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     module, trainer = load(checkpoint, dtype)
     exporter = Exporter(str(checkpoint))
     exporter.dtype, exporter.nemo_config = dtype, module.config
     target = exporter.convert_state(module, exporter.init(dtype), module.config)
+    for name, weight in target.named_parameters():
+        if not weight.isfinite().all():
+            raise runs.Failed(
+                f"{name} of {checkpoint} is not finite in {str(dtype).removeprefix('torch.')}",
+                "the training that left it failed, or, in fp16, a weight is beyond 65,504: convert.dtype=bf16 holds it",
+            )
     target.tie_weights()  # where the configuration says so: the converter has put a new matrix in one place only
     target.save_pretrained(partial, safe_serialization=True)
     description = nemo.description_of(checkpoint)
@@ -112,7 +121,7 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     platforms.prepare()
     if cfg.convert.to == "nemo":
         source = run.input(runs.local_weights(cfg.convert.source or cfg.model.path))
-        dtype = nemo.DTYPES[cfg.convert.dtype or runs.hf_dtype(source)]
+        dtype = nemo.DTYPES[convert_plan.dtype(cfg, source)]
         generation = None
         if (source / "generation_config.json").is_file():
             from transformers import GenerationConfig
@@ -127,7 +136,7 @@ def run(cfg: Recipe, run: runs.Run) -> None:
             dtype=str(dtype).removeprefix("torch."),
         )
     else:
-        source = run.input(runs.resolve(cfg.convert.source) if cfg.convert.source else runs.newest_checkpoint(cfg))
-        wanted = nemo.DTYPES[cfg.convert.dtype] if cfg.convert.dtype else None
+        source = run.input(convert_plan.checkpoint_of(cfg))
+        wanted = nemo.DTYPES[convert_plan.DTYPES[cfg.convert.dtype]] if cfg.convert.dtype else None
         dtype = export_hf(source, run.folder / "hf", wanted)
         run.finish(outputs={"hf": run.folder / "hf"}, dtype=str(dtype).removeprefix("torch."))

@@ -15,7 +15,9 @@ from uuid import uuid4
 import torch
 
 from nemo_plugins.configs.schema import Family, ModelConfig
+from nemo_plugins.models import hf_config as config_json
 from nemo_plugins.models.architecture import Architecture
+from nemo_plugins.runs import paths
 
 DESCRIPTION = (  # of a Hugging Face folder: everything but weights and code
     "config.json",
@@ -110,10 +112,10 @@ def description_of(checkpoint: Path) -> Path:
     Raises:
         FileNotFoundError: the checkpoint was not made by this project or lost its tokenizer.
     """
-    found = sorted((checkpoint / "context").rglob("tokenizer_config.json"))
-    if not found:
+    found = paths.description(checkpoint)
+    if found is None:
         raise FileNotFoundError(f"no tokenizer in {checkpoint / 'context'}")
-    return found[0].parent
+    return found
 
 
 def checkpoint_tokenizer(checkpoint: Path):
@@ -129,6 +131,12 @@ def stored_dtype(checkpoint: Path) -> torch.dtype:
 
     metadata = dist_checkpointing.load_tensors_metadata(str(checkpoint / "weights"))
     return next(tensor.dtype for key, tensor in metadata.items() if key.endswith("word_embeddings.weight"))
+
+
+def source_dtype(checkpoint: Path) -> torch.dtype:
+    """Type of the teacher's weights as its `config.json` says it; where it does not, of what the checkpoint holds."""
+    said = config_json.dtype(json.loads((description_of(checkpoint) / "config.json").read_text()))
+    return DTYPES[said] if said else stored_dtype(checkpoint)
 
 
 def hf_config(description: Path, nemo_config, dtype: torch.dtype) -> dict:

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import shlex
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-from nemo_plugins.configs.schema import Kind, LossConfig, ModelConfig, PlatformConfig, Precision, Recipe, TrainConfig
+from nemo_plugins.configs.schema import (
+    ConvertConfig,
+    Kind,
+    LossConfig,
+    ModelConfig,
+    PlatformConfig,
+    Precision,
+    Recipe,
+    TrainConfig,
+)
 from nemo_plugins.data import blend, documents
+from nemo_plugins.models import hf_config
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.planning import weights
+from nemo_plugins.planning import hf_folder, weights
 from nemo_plugins.planning.memory import data_parallel
 from nemo_plugins.planning.plan import Plan, gib
 from nemo_plugins.platforms import gpus
 from nemo_plugins.runs import paths, workers
-from nemo_plugins.runs.errors import UserError
+from nemo_plugins.runs.errors import Unusable, UserError
 
-MODEL_SIZES = (
+MODEL_FIELDS = (  # what a folder and `model` must agree on: sizes, and all else that decides what is computed
     "num_layers", "hidden_size", "ffn_hidden_size", "num_attention_heads", "num_query_groups", "head_dim", "vocab_size",
+    "tied_embeddings", "rope_base", "norm_eps", "rope_scaling", "sliding_window", "family",
 )  # fmt: skip
 MULTIPLE = 64  # of FFN and hidden sizes, as ModelOpt's pruning has them
 LARGE = 1_000_000_000  # parameters beyond which platform=auto plans for GPUs on a machine that has none
@@ -308,37 +322,75 @@ def model_weights(path: str | None, key: str) -> Path:
 
 
 def source(plan: Plan, cfg: Recipe) -> Path | None:
-    """The Hugging Face folder that a conversion reads, of the sizes that the configuration says; None: it is not here.
+    """The Hugging Face folder that a conversion reads, of the model that the configuration says; None: it is not here.
 
     Raises:
-        UserError: the folder is here, and its model is another than `model` describes.
+        Unusable: the folder is here, and is no Hugging Face folder or that of another model.
+    """
+    given = cfg.convert.source
+    from_run = given and paths.resolve(given).resolve().is_relative_to(paths.run_root(cfg).resolve())
+    return plan.need("earlier" if from_run else "weights", lambda: model_source(cfg))
+
+
+def model_source(cfg: Recipe) -> Path:
+    """`convert.source`, else `model.path`: a whole Hugging Face folder of the model that the configuration says.
+
+    Raises:
+        UserError: it is not here or not whole.
+        Unusable: it is no Hugging Face folder, its `config.json` says what is not computed here, or it is of another model.
     """
     given = cfg.convert.source
     key, path = ("convert.source", given) if given else ("model.path", cfg.model.path)
-    from_run = given and paths.resolve(given).resolve().is_relative_to(paths.run_root(cfg).resolve())
-    folder = plan.need("earlier" if from_run else "weights", lambda: model_weights(path, key))
-    if folder is None:
-        return None
-    try:
-        there = Architecture.from_hf(json.loads((folder / "config.json").read_text()))
-    except ValueError as error:
-        raise UserError(f"{key}: cannot use {folder / 'config.json'}: {error}", "expected a Mistral or Llama model") from None
-    here = Architecture.from_config(cfg.model)
-    differ = [name for name in MODEL_SIZES if getattr(there, name) != getattr(here, name)]
-    if differ:
-        raise UserError(
-            f"{key}: the model of {path} is another than model={cfg.model.name} describes",
-            *(f"  {name}: {getattr(there, name):,} there, {getattr(here, name):,} in model.{name}" for name in differ),
-            "expected the same; if it is meant: " + " ".join(f"model.{name}={getattr(there, name)}" for name in differ),
+    if path and (folder := paths.local_weights(path)) and not (folder / "config.json").is_file():
+        what = "a NeMo checkpoint" if paths.is_checkpoint(folder) else "no Hugging Face folder"
+        raise Unusable(
+            f"{key}: {path} is {what}: it has no config.json",
+            "expected a Hugging Face folder, or the folder of a stage that left one as `hf`",
         )
+    folder = model_weights(path, key)
+    _same_model(hf_folder.describe(folder, key), cfg.model, key, path)
+    hf_folder.read(folder, key, pad_vocabulary=True)
     return folder
+
+
+def _same_model(config: dict[str, Any], model: ModelConfig, key: str, path: str) -> None:
+    there = vars(Architecture.from_hf(config)) | {
+        "family": config["model_type"],
+        "rope_scaling": hf_config.rope_scaling(config),
+        "sliding_window": hf_config.sliding_window(config),
+    }
+    window = model.sliding_window
+    here = vars(Architecture.from_config(model)) | {
+        "family": model.family.value,
+        "rope_scaling": dict(model.rope_scaling) if model.rope_scaling else None,
+        "sliding_window": window if window and window < there["context_length"] else None,
+    }
+    differ = [name for name in MODEL_FIELDS if there[name] != here[name]]
+    if differ:
+        raise Unusable(
+            f"{key}: the model of {path} is another than model={model.name} describes",
+            *(f"  {name}: {_shown(there[name])} there, {_shown(here[name])} in model.{name}" for name in differ),
+            "expected the same; if it is meant: "
+            + " ".join(shlex.quote(f"model.{name}={_override(there[name])}") for name in differ),
+        )
+
+
+def _shown(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else _override(value)
+
+
+def _override(value: object) -> str:
+    """A value as Hydra reads it."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{one}" for key, one in value.items()) + "}"
+    return json.dumps(value).strip('"')
 
 
 def teacher(cfg: Recipe) -> Path:
     """The teacher's checkpoint, or the Hugging Face folder that a plain call imports first (`runs.chain.import_teacher`)."""
     if cfg.teacher.path or paths.find(cfg, "convert-import") or workers.world():
         return paths.teacher(cfg)
-    return model_weights(cfg.model.path, "model.path")
+    return model_source(dataclasses.replace(cfg, convert=ConvertConfig()))
 
 
 def room(plan: Plan, cfg: Recipe, folder: Path, need: float) -> None:

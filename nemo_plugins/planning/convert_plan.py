@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from nemo_plugins.configs.schema import Recipe
+from nemo_plugins.models import hf_config
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.planning import checks, memory, tables, vocabulary_plan
 from nemo_plugins.planning.plan import Plan, Table
 from nemo_plugins.runs import paths
-from nemo_plugins.runs.errors import UserError
+from nemo_plugins.runs.errors import Unusable, UserError
 
 TO = ("nemo", "hf")
-DTYPES = (None, "bfloat16", "float32")
+DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"} | {name: name for name in hf_config.DTYPES}
+WIDTH = {"float32": 4, "bfloat16": 2, "float16": 2}  # bytes a value
 
 
 def stage(cfg: Recipe) -> str:
@@ -29,17 +31,18 @@ def plan(cfg: Recipe) -> Plan:
         return vocabulary_plan.plan(cfg)
     if convert.to not in TO:
         raise UserError(f"convert.to={convert.to}: expected {' or '.join(TO)}")
-    if convert.dtype not in DTYPES:
-        raise UserError(f"convert.dtype={convert.dtype}: expected bfloat16, float32 or null")
+    if convert.dtype not in (None, *DTYPES):
+        raise UserError(f"convert.dtype={convert.dtype}: expected bf16, fp16, fp32, or null for the teacher's")
     model, exports = Architecture.from_config(cfg.model), convert.to == "hf"
     made = Plan(f"convert {cfg.model.name} to {'Hugging Face' if exports else 'NeMo'}")
     checks.single_process(cfg.platform, "a conversion")
     source = convert.source or ("the run's newest checkpoint" if exports else cfg.model.path)
     if exports:
-        made.need("earlier", lambda: _checkpoint(cfg))
+        checkpoint = made.need("earlier", lambda: checkpoint_of(cfg))
+        written = dtype(cfg, (checkpoint and paths.description(checkpoint)) or paths.local_weights(cfg.model.path or ""))
     else:
-        checks.source(made, cfg)
-    width = 4 if convert.dtype == "float32" else 2
+        written = dtype(cfg, checks.source(made, cfg))
+    width = WIDTH[written]
     folder = paths.run_root(cfg) / (cfg.run.stage or stage(cfg))
     files = {"hf" if exports else "checkpoint": model.parameters() * width}
     need = memory.conversion(model, width)
@@ -47,17 +50,36 @@ def plan(cfg: Recipe) -> Plan:
     made.need("memory", lambda: checks.host_memory(need, f"converting {cfg.model.name}"))
     made.tables += [
         tables.sizes(model, None, ("model, at most" if exports else "model", "")),
-        Table("Conversion", [("from", str(source)), ("memory of this machine", tables.gib(need) + " (both copies)")]),
+        Table(
+            "Conversion",
+            [("from", str(source)), ("written in", written), ("memory of this machine", tables.gib(need) + " (both copies)")],
+        ),
         tables.writes(folder, files),
     ]
     made.sizes = f"from {source}"
     return made
 
 
-def _checkpoint(cfg: Recipe) -> Path:
+def checkpoint_of(cfg: Recipe) -> Path:
+    """The NeMo checkpoint that is exported: `convert.source`, else the newest of the run. Raises UserError: neither is here."""
     if not cfg.convert.source:
         return paths.newest_checkpoint(cfg)
-    folder = paths.resolve(cfg.convert.source)
-    if not folder.is_dir():
-        raise UserError(f"convert.source: no folder {cfg.convert.source}", "expected a NeMo checkpoint")
-    return folder
+    return paths.checkpoint("convert.source", cfg.convert.source)
+
+
+def dtype(cfg: Recipe, described: Path | None) -> str:
+    """Type that a conversion writes.
+
+    Args:
+        described: the teacher's Hugging Face folder, or its description in a checkpoint; None: not here, taken for bf16.
+    Raises:
+        Unusable: its `config.json` says a type that no weights have.
+    """
+    if cfg.convert.dtype:
+        return DTYPES[cfg.convert.dtype]
+    if described is None or not (described / "config.json").is_file():
+        return DTYPES["bf16"]
+    try:
+        return paths.hf_dtype(described)
+    except ValueError as error:
+        raise Unusable(f"{described / 'config.json'}: {error}") from None

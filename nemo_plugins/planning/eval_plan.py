@@ -33,7 +33,7 @@ def plan(cfg: Recipe) -> Plan:
     _tasks(cfg, result)
     for name, path in made.models.items():
         _model(cfg, result, name, path)
-    need = sum(_bytes(path) for path in made.models.values() if subjects.is_checkpoint(Path(path)))
+    need = sum(_bytes(path) for path in made.models.values() if paths.is_checkpoint(Path(path)))
     folder = paths.run_root(cfg) / (cfg.run.stage or stage(cfg))
     checks.room(result, cfg, folder, need)
     shots = {task.num_fewshot if task.num_fewshot is not None else made.num_fewshot for task in tasks.values()}
@@ -124,7 +124,7 @@ def _model(cfg: Recipe, made: Plan, name: str, given: str) -> None:
         said = paths.weights_missing(key, given) if given else f"{key} is not given"
         made.need("weights", lambda: _raise(*said.split("\n")))
         return
-    if not subjects.is_checkpoint(path):
+    if not paths.is_checkpoint(path):
         made.need("weights", lambda: weights.check(path, key))
     if not cfg.eval.chat_template or subjects.has_chat_template(path):
         return

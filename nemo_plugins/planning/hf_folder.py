@@ -11,15 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nemo_plugins.models import hf_config
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.planning import weights
-from nemo_plugins.runs.errors import UserError
+from nemo_plugins.runs.errors import Unusable, UserError
 
 BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 LINEAR = (
     "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
     "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj",
 )  # fmt: skip
+BUFFERS = ".rotary_emb.inv_freq"  # of old Llamas: computed from θ, which transformers does again
 EMBEDDING, OUTPUT = "model.embed_tokens.weight", "lm_head.weight"
 CODE = ("config.json", "tokenizer_config.json", "generation_config.json")  # files that can name code of the folder
 
@@ -78,28 +80,61 @@ def read(folder: Path, key: str, *, pad_vocabulary: bool = False) -> HfFolder:
         key: configuration key that named it, for messages.
         pad_vocabulary: rows of the embedding that no token has are fine.
     Raises:
-        UserError: a file is missing or cut short, names code, or is no Mistral or Llama; a tensor is unknown, missing, of
-            another shape or not in floating point; the tokenizer and the embedding do not fit.
+        UserError: a file is missing or cut short; a tensor is unknown, missing, of another shape or not in floating point; the
+            tokenizer and the embedding do not fit.
+        Unusable: as `describe`.
     """
     weights.check(folder, key)
-    config = _json(folder / "config.json", key)
-    for name in CODE:
-        if (folder / name).is_file() and "auto_map" in _json(folder / name, key):
-            raise UserError(
-                f"{key}: {folder / name} names code to run (auto_map)",
-                "expected a Mistral or Llama folder that transformers loads by itself; no folder's own code is run here",
-            )
-    if config.get("quantization_config"):
-        raise UserError(f"{key}: {folder} is quantised already", "expected the folder that it was made from")
-    try:
-        architecture = Architecture.from_hf(config)
-    except ValueError as error:
-        raise UserError(f"{key}: cannot use {folder / 'config.json'}: {error}") from None
-    tensors = {tensor.name: tensor for shard in weights.shards(folder, key) for tensor in headers(shard)}
+    config = describe(folder, key)
+    architecture = Architecture.from_hf(config)
+    tensors = {name: tensor for name, tensor in stored(folder, key).items() if not name.endswith(BUFFERS)}
     _check_tensors(folder, key, architecture, tensors)
     tokens = vocabulary(folder, key)
     _check_vocabulary(folder, key, architecture.vocab_size, tokens, pad_vocabulary)
     return HfFolder(folder, config, architecture, tensors, tokens)
+
+
+def describe(folder: Path, key: str) -> dict[str, Any]:
+    """The `config.json` of a folder whose arithmetic is understood whole.
+
+    Raises:
+        UserError: it cannot be read.
+        Unusable: a field is not understood (`models/hf_config.py`), a file names code, or the weights are quantised.
+    """
+    config = _json(folder / "config.json", key)
+    for name in CODE:
+        if (folder / name).is_file() and "auto_map" in _json(folder / name, key):
+            raise Unusable(
+                f"{key}: {folder / name} names code to run (auto_map)",
+                "expected a Mistral or Llama folder that transformers loads by itself; no folder's own code is run here",
+            )
+    if config.get("quantization_config"):
+        raise Unusable(f"{key}: {folder} is quantised already", "expected the folder that it was made from")
+    try:
+        hf_config.check(config)
+    except ValueError as error:
+        raise Unusable(f"{key}: cannot use {folder / 'config.json'}: {error}") from None
+    return config
+
+
+def stored(folder: Path, key: str) -> dict[str, Tensor]:
+    """The tensors of a folder by name, in the order of its files; where there is an index, of each file what it names there.
+
+    Raises:
+        UserError: a file that the index names is missing, or lacks a tensor that the index has in it.
+    """
+    places = weights.weight_map(folder, key)
+    found = {
+        tensor.name: tensor
+        for shard in weights.shards(folder, key)
+        for tensor in headers(shard)
+        if places is None or places.get(tensor.name) == shard.name
+    }
+    if places is not None and (lost := sorted(places.keys() - found.keys())):
+        raise UserError(
+            f"{key}: {folder / places[lost[0]]} lacks {lost[0]}", f"{weights.INDEX} has it there; fetch the folder again"
+        )
+    return found
 
 
 def headers(shard: Path) -> list[Tensor]:

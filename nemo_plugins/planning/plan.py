@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from nemo_plugins.runs.errors import UserError
+from nemo_plugins.runs.errors import Unusable, UserError
 
 
 @dataclass
@@ -41,9 +41,15 @@ class Plan:
     writes: float = 0.0  # bytes that are not on the disk yet
 
     def need(self, kind: str, check: Callable[[], object]) -> object:
-        """Call a check whose UserError means that something is not on this machine. Returns what it returns, else None."""
+        """Call a check whose UserError means that something is not on this machine. Returns what it returns, else None.
+
+        Raises:
+            Unusable: it is here, and is not what it should be.
+        """
         try:
             return check()
+        except Unusable:
+            raise
         except UserError as error:
             self.missing.append(Missing(kind, str(error)))
             return None

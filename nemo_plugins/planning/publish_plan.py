@@ -46,7 +46,7 @@ def plan(cfg: Recipe) -> Plan:
     ]
     if asked.push:
         made.need("token", _token)
-    size = sum(file.stat().st_size for file in folder.path.glob("*.safetensors")) if folder else 0
+    size = sum(file.stat().st_size for file in folder.shards) if folder else 0
     made.tables.append(Table("Holds", files, numbers=False))
     made.tables.append(
         Table(

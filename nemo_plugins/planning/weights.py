@@ -9,6 +9,7 @@ from pathlib import Path
 from nemo_plugins.runs.errors import UserError
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model")
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 LONGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors library itself
 
 
@@ -27,29 +28,55 @@ def check(folder: Path, key: str) -> None:
 
 
 def shards(folder: Path, key: str) -> list[Path]:
-    """The safetensors files of a folder; with an index, all that it names."""
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        try:
-            named = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError):
-            raise UserError(f"{key}: {index} cannot be read", "expected JSON with a weight_map; fetch it again") from None
-        absent = [name for name in named if not (folder / name).is_file()]
-        if absent:
-            raise UserError(
-                f"{key}: {folder} lacks {', '.join(absent)}",
-                f"{index.name} names {len(named)} shards; fetch the missing ones",
-            )
-        return [folder / name for name in named]
-    found = sorted(folder.glob("*.safetensors"))
-    if not found and (pickles := sorted([*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")])):
+    """The safetensors files of a folder as transformers chooses them: all that the index names, else `model.safetensors`.
+
+    Others beside them are another copy of the model (Mistral's `consolidated.safetensors`) or an adapter.
+    """
+    places = weight_map(folder, key)
+    if places is None:
+        return [folder / WEIGHTS] if (folder / WEIGHTS).is_file() else _refuse(folder, key)
+    named = sorted(set(places.values()))
+    if WEIGHTS not in named and (folder / WEIGHTS).is_file():
+        raise UserError(
+            f"{key}: {folder} has {WEIGHTS}, and {INDEX} names {named[0]}",
+            "two models, of which transformers takes the one and others the other: move one of them out of the folder",
+        )
+    absent = [name for name in named if not (folder / name).is_file()]
+    if absent:
+        raise UserError(
+            f"{key}: {folder} lacks {', '.join(absent)}",
+            f"{INDEX} names {len(named)} shards; fetch the missing ones",
+        )
+    return [folder / name for name in named]
+
+
+def weight_map(folder: Path, key: str) -> dict[str, str] | None:
+    """The file of each tensor, as the index has it; None where there is no index. Raises UserError where it cannot be read."""
+    index = folder / INDEX
+    if not index.is_file():
+        return None
+    try:
+        places = json.loads(index.read_text())["weight_map"]
+        if not all(isinstance(name, str) and Path(name).name == name for name in places.values()):
+            raise ValueError("a file of another folder")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{key}: {index} cannot be read", "expected JSON with a weight_map; fetch it again") from None
+    return places
+
+
+def _refuse(folder: Path, key: str) -> list[Path]:
+    pickles = sorted([*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")])
+    if others := sorted(folder.glob("*.safetensors")):
+        raise UserError(
+            f"{key}: {folder} has {others[0].name}, and neither {WEIGHTS} nor {INDEX}",
+            "expected one of the two, which say what the model's weights are; fetch the folder again",
+        )
+    if pickles:
         raise UserError(
             f"{key}: {folder} holds only pickled weights ({pickles[0].name})",
             "expected *.safetensors: a pickle can run code when it is loaded; fetch or save the model as safetensors",
         )
-    if not found:
-        raise UserError(f"{key}: {folder} holds no weights", "expected *.safetensors")
-    return found
+    raise UserError(f"{key}: {folder} holds no weights", "expected *.safetensors")
 
 
 def check_shard(shard: Path, key: str) -> None:

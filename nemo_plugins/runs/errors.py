@@ -16,6 +16,10 @@ class UserError(Exception):
         return "\n".join(str(part) for part in self.args)
 
 
+class Unusable(UserError):
+    """What the user names is on this machine, and no run can use it: a dry run refuses it, too."""
+
+
 class Failed(Exception):
     """The stage cannot go on, for a reason that can be named: exit code 1, one message, no traceback."""
 

@@ -66,6 +66,7 @@ class Run:
         folder: where the stage writes.
         is_writer: whether this process is the one that writes (rank 0).
         resuming: whether an earlier attempt of the same configuration logged a step; the same on every rank.
+        failed: whether this attempt ended by an error: where it logged no step, another configuration may take the folder.
         summary: of a finished stage, its `summary.json`.
     """
 
@@ -76,6 +77,7 @@ class Run:
         self.folder = root / stage if stage else root
         self.is_writer = rank() == 0
         self.resuming = False
+        self.failed = False
         self.inputs: dict[str, str] = {}
         self._begun: dict[str, str] = {}  # inputs of the attempt before
         self._lock = None
@@ -101,13 +103,9 @@ class Run:
         Raises:
             UserError: it belongs to another configuration, or an input of the finished stage has changed since.
         """
-        file = self.folder / "config.yaml"
-        if self.stage is None or not file.is_file():
+        if self.stage is None:
             return
-        before, now = self._compared(OmegaConf.to_container(OmegaConf.load(file))), self._compared(self._config())
-        differ = [key for key in sorted(before | now) if before.get(key) != now.get(key)]
-        if differ:
-            lines = [f"  {key}: {before.get(key)} there, {now.get(key)} asked for" for key in differ]
+        if (lines := self._differences()) and not self._worthless:
             state = "finished" if self.finished else "begun"
             raise UserError(f"{self.folder} was {state} with another configuration:", *lines, *self._ways_out())
         for path, then in ((self.summary or {}).get("inputs") or {}).items() if inputs else ():
@@ -116,7 +114,8 @@ class Run:
                     raise UserError(f"{self.folder} is finished, but its input {path} {changed(then, now)}", *self._ways_out())
 
     def begin(self) -> None:
-        """Take the folder: lock it, put an old one aside where `force` says so, write `config.yaml`. The other ranks wait.
+        """Take the folder: lock it, put an old one aside where `force` says so or where it holds an attempt of another
+        configuration that failed, write `config.yaml`. The other ranks wait.
 
         Raises:
             UserError: another process writes it, or `check` refuses.
@@ -132,19 +131,37 @@ class Run:
         if job := os.environ.get(NOTES):
             write(Path(job) / "folder", str(self.folder.resolve()))
         self._take_lock()
-        if force:
+        if force or (self.stage is not None and self._worthless and self._differences()):
             self.put_aside()
             self.folder.mkdir(parents=True, exist_ok=True)
             self._take_lock()
         if self.stage is None:
             return
-        metrics = self.folder / "metrics.jsonl"
-        self.resuming = metrics.is_file() and metrics.stat().st_size > 0
+        self.resuming = self._logged
         write(self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(self._config())))
         state = self._state()
         self._started, self._seconds = state.get("started", self._started), state.get("seconds", 0.0)
         self._begun = state.get("inputs", {})
         self._note(_job())
+
+    @property
+    def _logged(self) -> bool:
+        metrics = self.folder / "metrics.jsonl"
+        return metrics.is_file() and metrics.stat().st_size > 0
+
+    @property
+    def _worthless(self) -> bool:
+        """Whether all that is there is an attempt that failed before it logged a step."""
+        return bool(self._state().get("failed")) and not self._logged and not self.finished
+
+    def _differences(self) -> list[str]:
+        """A line for each key of the folder's configuration that this one has another value of."""
+        file = self.folder / "config.yaml"
+        if not file.is_file():
+            return []
+        before, now = self._compared(OmegaConf.to_container(OmegaConf.load(file))), self._compared(self._config())
+        differ = [key for key in sorted(before | now) if before.get(key) != now.get(key)]
+        return [f"  {key}: {before.get(key)} there, {now.get(key)} asked for" for key in differ]
 
     def put_aside(self) -> None:
         """Move the folder to `<stage>.old-<n>`."""
@@ -280,6 +297,7 @@ class Run:
         self._job = job or self._job
         if self.stage:
             state = {"started": self._started, "seconds": round(self._seconds, 3), "resuming": self.resuming, "job": self._job}
+            state |= {"failed": True} if self.failed else {}
             write(self.folder / "state.json", json.dumps({**state, "inputs": self._begun | self.inputs}))
 
     def _config(self) -> dict[str, Any]:

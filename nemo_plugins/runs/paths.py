@@ -17,8 +17,9 @@ from omegaconf import OmegaConf
 
 from nemo_plugins.configs.schema import ModelConfig, Recipe, SizesConfig
 from nemo_plugins.configs.store import CONF, REPOSITORY, options
+from nemo_plugins.models import hf_config
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.runs.errors import UserError
+from nemo_plugins.runs.errors import Unusable, UserError
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 CORRECTED = "teacher-correction"  # stage that trains the teacher on the distillation's text first
@@ -49,9 +50,20 @@ def student_sizes(cfg: Recipe) -> dict[str, int | None]:
 
 
 def hf_dtype(folder: str | Path) -> str:
-    """Type of the weights of a Hugging Face folder as its `config.json` says it; `float32` where it does not say."""
-    config = json.loads((Path(folder) / "config.json").read_text())
-    return config.get("torch_dtype") or config.get("dtype") or "float32"
+    """Type of the weights of a Hugging Face folder as its `config.json` says it, else as they are stored; `float32` where it
+    has none.
+
+    Raises:
+        ValueError: the file says another than `hf_config.DTYPES`.
+    """
+    from nemo_plugins.planning import hf_folder, weights  # here, for the planning modules import this package's errors
+
+    folder = Path(folder)
+    said = hf_config.dtype(json.loads((folder / "config.json").read_text()))
+    if said or not any((folder / name).is_file() for name in (weights.WEIGHTS, weights.INDEX)):
+        return said or "float32"
+    kinds = {tensor.dtype for tensor in hf_folder.stored(folder, str(folder)).values()}
+    return {"BF16": "bfloat16", "F16": "float16"}.get(kinds.pop() if len(kinds) == 1 else "", "float32")
 
 
 def is_hub_id(path: str) -> bool:
@@ -60,10 +72,12 @@ def is_hub_id(path: str) -> bool:
 
 
 def local_weights(path: str) -> Path | None:
-    """The Hugging Face folder of a model: a local one, or a hub id's snapshot in the hub's cache; None: neither is here."""
+    """The Hugging Face folder of a model: a local one, what a stage's folder has in `hf`, or a hub id's snapshot in the hub's
+    cache; None: none of them is here."""
     folder = resolve(path)
     if folder.is_dir():
-        return folder
+        inner = folder / "hf"
+        return inner if (inner / "config.json").is_file() and not (folder / "config.json").is_file() else folder
     if not is_hub_id(path):
         return None
     home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
@@ -156,18 +170,18 @@ def teacher(cfg: Recipe) -> Path:
     Raises UserError where none of them is here.
     """
     if cfg.teacher.path:
-        return _given("teacher.path", cfg.teacher.path)
+        return checkpoint("teacher.path", cfg.teacher.path)
     return earlier(cfg, CORRECTED if find(cfg, CORRECTED) else "convert-import")
 
 
 def uncorrected_teacher(cfg: Recipe) -> Path:
     """The teacher that a correction starts from: `teacher.path`, else what `convert-import` left. Raises UserError."""
-    return _given("teacher.path", cfg.teacher.path) if cfg.teacher.path else earlier(cfg, "convert-import")
+    return checkpoint("teacher.path", cfg.teacher.path) if cfg.teacher.path else earlier(cfg, "convert-import")
 
 
 def student(cfg: Recipe) -> Path:
     """The student: `student.path`, else what the run's `prune` left. Raises UserError where neither is here."""
-    return _given("student.path", cfg.student.path) if cfg.student.path else earlier(cfg, "prune")
+    return checkpoint("student.path", cfg.student.path) if cfg.student.path else earlier(cfg, "prune")
 
 
 def policy(cfg: Recipe, stage: str) -> Path:
@@ -176,7 +190,7 @@ def policy(cfg: Recipe, stage: str) -> Path:
     Raises UserError where neither is here.
     """
     if cfg.student.path:
-        return _given("student.path", cfg.student.path)
+        return checkpoint("student.path", cfg.student.path)
     before = STUDENTS[STUDENTS.index(stage) + 1 :]
     return earlier(cfg, next((name for name in before if find(cfg, name)), before[0]))
 
@@ -184,7 +198,10 @@ def policy(cfg: Recipe, stage: str) -> Path:
 def record(cfg: Recipe) -> Path:
     """Files of a recorded teacher: `teacher.record`, else what the run's `teacher-record` stage left. UserError: neither."""
     if cfg.teacher.record:
-        return _given("teacher.record", cfg.teacher.record, "the folder of a recorded teacher")
+        folder = resolve(cfg.teacher.record)
+        if not folder.is_dir():
+            raise UserError(f"teacher.record: no folder {cfg.teacher.record}", "expected the folder of a recorded teacher")
+        return folder / "record" if (folder / "record").is_dir() else folder
     folder = find(cfg, "teacher-record")
     if folder and (folder / "record").is_dir():
         return folder / "record"
@@ -208,8 +225,32 @@ def newest_checkpoint(cfg: Recipe) -> Path:
     )
 
 
-def _given(key: str, path: str, what: str = "a NeMo checkpoint") -> Path:
+def is_checkpoint(folder: Path) -> bool:
+    """Whether a folder is a NeMo checkpoint."""
+    return (folder / "context").is_dir() and (folder / "weights").is_dir()
+
+
+def description(checkpoint: Path) -> Path | None:
+    """The folder in a NeMo checkpoint with the Hugging Face files that describe the model; None where it has none."""
+    found = sorted((checkpoint / "context").rglob("tokenizer_config.json"))
+    return found[0].parent if found else None
+
+
+def checkpoint(key: str, path: str) -> Path:
+    """The NeMo checkpoint that a path means: itself, or what a stage's folder has in `checkpoint`.
+
+    Raises:
+        UserError: no such folder.
+        Unusable: it is neither.
+    """
     folder = resolve(path)
     if not folder.is_dir():
-        raise UserError(f"{key}: no folder {path}", f"expected {what}")
-    return folder
+        raise UserError(f"{key}: no folder {path}", "expected a NeMo checkpoint, or the folder of a stage that left one")
+    for found in (folder, folder / "checkpoint"):
+        if is_checkpoint(found):
+            return found
+    is_hf = (local_weights(path) or folder) / "config.json"
+    raise Unusable(
+        f"{key}: {path} is {'a Hugging Face folder' if is_hf.is_file() else 'neither a NeMo checkpoint nor a stage with one'}",
+        "expected a NeMo checkpoint (context and weights inside), or the folder of a stage that left one as `checkpoint`",
+    )

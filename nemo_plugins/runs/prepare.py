@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from nemo_plugins.configs.schema import Family, Recipe, SizesConfig
 from nemo_plugins.configs.store import CONF, options, register
+from nemo_plugins.models import hf_config
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.runs import hydra_errors, paths
 from nemo_plugins.runs.errors import UserError
@@ -70,8 +71,8 @@ def prepare(composed: DictConfig) -> Recipe:
     `composed` is changed.
 
     Raises:
-        UserError: no model, an experiment for another model, a folder that is not there, a name that is no folder, a budget
-            beside sizes or one that no student meets.
+        UserError: no model, an experiment for another model, a folder that is not there, a RoPE that NeMo has not, a name that
+            is no folder, a budget beside sizes or one that no student meets.
         omegaconf.errors.OmegaConfBaseException: a value is of a wrong type or refers to nothing.
     """
     from nemo_plugins.planning import budget  # here, for the planning modules import this package's errors
@@ -88,6 +89,10 @@ def prepare(composed: DictConfig) -> Recipe:
     if cfg.convert.tokenizer:  # of another conversion the texts are no part
         vocabulary = cfg.convert.vocabulary
         vocabulary.text, vocabulary.heldout = vocabulary.text or cfg.data.train, vocabulary.heldout or cfg.data.heldout
+    try:
+        hf_config.rope_scaling({"model_type": cfg.model.family.value, "rope_scaling": cfg.model.rope_scaling})
+    except ValueError as error:
+        raise UserError(f"model.rope_scaling: {error}") from None
     for key in ("name", "stage"):
         value = getattr(cfg.run, key)
         if value is not None and (not RUN_NAME.fullmatch(value) or ".." in value.split("/")):
@@ -147,18 +152,14 @@ def _read_hf(model: DictConfig) -> None:
     except FileNotFoundError:
         raise UserError(f"model.path: {file} is not there", "expected a Hugging Face folder") from None
     except ValueError as error:
-        raise UserError(
-            f"model.path: cannot use {file}: {error}", "expected the config.json of a Mistral or Llama model"
-        ) from None
+        raise UserError(f"model.path: cannot use {file}: {error}") from None
     model.name = re.sub(r"[^\w.-]", "_", Path(model.path.rstrip("/")).name)
     model.family = Family(config["model_type"])
     for key, value in architecture.as_dict().items():
         if key != "gated":
             model[key] = value
-    scaling = config.get("rope_scaling") or config.get("rope_parameters")
-    if scaling and scaling.get("rope_type", scaling.get("type", "default")) != "default":
-        model.rope_scaling = scaling
-    model.sliding_window = config.get("sliding_window")
+    model.rope_scaling = hf_config.rope_scaling(config)
+    model.sliding_window = hf_config.sliding_window(config)
     model.init_std = config.get("initializer_range", 0.02)
     recommended = model.recommended
     longest = architecture.context_length

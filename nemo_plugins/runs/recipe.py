@@ -224,19 +224,23 @@ def _work(main: Main, cfg: Recipe, run: Run, resumable: bool) -> int:
             raise RuntimeError(f"the recipe returned without run.finish(): {run.folder} has no summary.json")
         return DONE
     except UserError:
+        run.failed = True
         raise
     except (Stopped, KeyboardInterrupt) as stop:
         return _stopped(run, stop, resumable)
     except Failed as failed:
+        run.failed = True
         output.loud()
         output.error(f"{run.folder}: {failed}")
         return FAILED
     except SystemExit as left:
         if not left.code and run.stage and run.is_writer and not run.finished:  # Lightning's answer to SIGTERM
             return _stopped(run, left, resumable)
+        run.failed = bool(left.code)
         return left.code if isinstance(left.code, int) else FAILED if left.code else DONE
     except BaseException as error:  # torch's CheckpointException is no Exception
         if not is_full_disk(error, run.folder):
+            run.failed = True
             return _failed()
         raise UserError(
             f"{run.folder}: no room left on the disk ({error})", "make room; the same command goes on, what was whole stays"
@@ -271,6 +275,7 @@ def _stopped(run: Run, stop: BaseException, resumable: bool) -> int:
     if isinstance(stop, Stopped) or resumable:
         output.error(f"{run.folder}: stopped ({why}); the same command goes on with it")
         return RESUMABLE
+    run.failed = True
     output.error(f"{run.folder}: stopped ({why}); this stage starts from its beginning when asked for again")
     return FAILED
 

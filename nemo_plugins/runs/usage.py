@@ -28,7 +28,7 @@ KEYS = {
     "convert": {
         "convert.to=nemo|hf": "import a Hugging Face folder, or export the run's newest checkpoint",
         "convert.source=DIR": "what to convert (default: model.path, or the run's newest checkpoint)",
-        "convert.dtype=bfloat16|float32": "of an exported folder",
+        "convert.dtype=bf16|fp16|fp32": "of what is written (default: the teacher's, as its config.json says)",
         "convert.tokenizer=DIR": "put another tokenizer in place of the model's own, Hugging Face to Hugging Face",
         "convert.vocabulary.start=focus|mean|random": "what the embeddings of its new tokens start from",
     },

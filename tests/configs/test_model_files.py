@@ -78,8 +78,14 @@ def hf_folder(folder, **changes):
     return folder
 
 
+LLAMA3 = {
+    "rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 512,
+}  # fmt: skip
+
+
 def test_from_hf_takes_the_sizes_from_the_folder(tmp_path):
-    folder = hf_folder(tmp_path / "mine", rope_scaling={"rope_type": "llama3", "factor": 4.0})
+    folder = hf_folder(tmp_path / "mine", rope_scaling=LLAMA3)
     cfg = compose(["+model=from_hf", f"model.path={folder}", "prune.num_layers=3"])
     assert (cfg.model.name, cfg.model.family.value, cfg.run.name) == ("mine", "llama", "mine")
     assert (cfg.model.head_dim, cfg.model.tied_embeddings, cfg.model.rope_scaling["factor"]) == (32, True, 4.0)

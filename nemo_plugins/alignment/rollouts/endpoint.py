@@ -27,7 +27,8 @@ from nemo_plugins.configs.schema import EndpointConfig
 
 EXPORT = (
     "import pathlib, sys; from nemo_plugins import platforms; platforms.prepare(); "
-    "from nemo_plugins.models.conversion import export_hf; export_hf(*map(pathlib.Path, sys.argv[1:]))"
+    "from nemo_plugins.models import conversion, nemo; checkpoint, to = map(pathlib.Path, sys.argv[1:]); "
+    "conversion.export_hf(checkpoint, to, nemo.stored_dtype(checkpoint))"  # as they are trained, whatever the teacher's type
 )
 OF_A_JOB = ("RANK", "WORLD_SIZE", "LOCAL_", "NODE_RANK", "GROUP_RANK", "MASTER_", "TORCHELASTIC_", "SLURM_")
 BUSY = (408, 425, 429, 500, 502, 503, 504)  # a server that loads, restarts or has its queue full

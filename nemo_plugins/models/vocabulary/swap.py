@@ -18,7 +18,7 @@ from nemo_plugins.data.tokens import batches
 from nemo_plugins.models import nemo
 from nemo_plugins.models.vocabulary import focus, shards, space, tokens
 from nemo_plugins.models.vocabulary.tokens import Vocabulary
-from nemo_plugins.planning import vocabulary_plan, weights
+from nemo_plugins.planning import hf_folder, vocabulary_plan, weights
 
 MATRICES = ("model.embed_tokens.weight", "lm_head.weight")  # input and output; one where they are tied
 MODEL_FILES = ("config.json", "generation_config.json")
@@ -171,12 +171,12 @@ def replace_matrices(source: Path, to: Path, key: str, rows: int, replace: Calla
                 )
         if not here:
             shutil.copyfile(shard, to / shard.name)
-    index = source / "model.safetensors.index.json"
+    index = source / weights.INDEX
     if index.is_file():
         values = json.loads(index.read_text())
-        if "total_size" in values.get("metadata", {}):
-            values["metadata"]["total_size"] += grown
-        values.get("metadata", {}).pop("total_parameters", None)
+        before = sum(tensor.stop - tensor.start for tensor in hf_folder.stored(source, key).values())
+        values["metadata"] = {**(values.get("metadata") or {}), "total_size": before + grown}
+        values["metadata"].pop("total_parameters", None)
         _write(to / index.name, values)
 
 

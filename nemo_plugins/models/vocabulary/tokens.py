@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from nemo_plugins.runs.errors import UserError
 
 ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
+BYTE = re.compile("<0x([0-7][0-9A-F])>")  # of ASCII, as SentencePiece spells it
 CHAT_ROLES = "additional_special_tokens"
 
 
@@ -67,10 +69,19 @@ def read(folder: Path, key: str) -> Vocabulary:
 
 
 def shared(new: Vocabulary, old: Vocabulary) -> dict[int, int]:
-    """Ids of `old` by the ids of `new` that stand for the same: text by text, special tokens by name, then by their role."""
+    """Ids of `old` by the ids of `new` that stand for the same.
+
+    Text by text, a byte that is a character by itself in either spelling where the other vocabulary has not the same one;
+    special tokens by name, then by their role.
+    """
     of_special = set(old.special.values())
     by_text = {text: number for number, text in enumerate(old.texts) if text is not None and number not in of_special}
-    found = {number: by_text[text] for number, text in enumerate(new.texts) if text in by_text}
+    found, characters = {}, {text for text in new.texts if text and len(text) == 1}
+    for number, text in enumerate(new.texts):
+        if text in by_text:
+            found[number] = by_text[text]
+        elif text is not None and (other := other_spelling(text)) in by_text and other not in characters:
+            found[number] = by_text[other]
     for content, number in new.special.items():
         found.pop(number, None)
         if content in old.special:
@@ -80,6 +91,15 @@ def shared(new: Vocabulary, old: Vocabulary) -> dict[int, int]:
         if number is not None and other is not None:
             found.setdefault(number, other)
     return found
+
+
+def other_spelling(text: str) -> str | None:
+    """`<0x0A>` for a newline and the reverse, alike for every byte of ASCII; None for any other text."""
+    if len(text) == 1 and text.isascii():
+        return f"<0x{ord(text):02X}>"
+    if byte := BYTE.fullmatch(text):
+        return chr(int(byte[1], 16))
+    return None
 
 
 def _pieces(vocabulary: Any) -> dict[str, int]:
