@@ -39,7 +39,13 @@ def main() -> int:
     if not checkpoint.exists():
         sys.exit(f"{checkpoint} is not there: python recipes/minitron.py +model=tiny_pl experiment=laptop leaves it")
     recipe(
-        given.root, "convert", "convert.to=hf", f"convert.source={checkpoint}", "run.name=grpo-benchmark", "run.stage=export"
+        given.root,
+        "convert",
+        "convert.to=hf",
+        "convert.dtype=fp32",
+        f"convert.source={checkpoint}",
+        "run.name=grpo-benchmark",
+        "run.stage=export",
     )
     hf = folder / "export" / "hf"
     ours = our_steps(given, checkpoint, folder)

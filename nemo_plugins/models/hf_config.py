@@ -181,12 +181,17 @@ def _check_rope_parameters(config: Mapping[str, Any]) -> None:
     parameters = config.get("rope_parameters") or {}
     if not isinstance(parameters, Mapping):
         raise ValueError(f"rope_parameters is {parameters!r}; expected an object or null")
+    if not parameters:
+        return
     kind = parameters.get("rope_type", "default")
     base = float(parameters.get("rope_theta") or rope_base(config))
     scaling = {key: value for key, value in parameters.items() if key not in ("rope_theta", "partial_rotary_factor")}
     if parameters.get("partial_rotary_factor") not in (None, 1):
         raise ValueError(f"rope_parameters has partial_rotary_factor={parameters['partial_rotary_factor']}; expected 1")
-    same = rope_scaling(config) == rope_scaling({**config, "rope_scaling": scaling if kind != "default" else None})
+    try:
+        same = rope_scaling(config) == rope_scaling({**config, "rope_scaling": scaling if kind != "default" else None})
+    except ValueError as error:
+        raise ValueError(f"rope_parameters: {error}") from None
     if base != rope_base(config) or not same:
         raise ValueError(
             f"rope_parameters is {parameters}, which the transformers that evaluates here does not read; "

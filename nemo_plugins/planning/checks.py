@@ -367,11 +367,13 @@ def _same_model(config: dict[str, Any], model: ModelConfig, key: str, path: str)
     }
     differ = [name for name in MODEL_FIELDS if there[name] != here[name]]
     if differ:
+        meant = " ".join(shlex.quote(f"model.{name}={_override(there[name])}") for name in differ)
+        if "rope_scaling" in differ:  # Hydra cannot give a dictionary to a key that is null
+            meant = f"+model=from_hf {shlex.quote(f'model.path={path}')}"
         raise Unusable(
             f"{key}: the model of {path} is another than model={model.name} describes",
             *(f"  {name}: {_shown(there[name])} there, {_shown(here[name])} in model.{name}" for name in differ),
-            "expected the same; if it is meant: "
-            + " ".join(shlex.quote(f"model.{name}={_override(there[name])}") for name in differ),
+            f"expected the same; if it is meant: {meant}",
         )
 
 

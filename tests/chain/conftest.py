@@ -32,14 +32,16 @@ def laptop(tmp_path_factory) -> Laptop:
 
 @pytest.fixture(scope="session")
 def exported(laptop) -> dict[str, Path]:
-    """Hugging Face folders by name: teacher (bundled), pruned, distilled."""
+    """Hugging Face folders by name: teacher (bundled), pruned, distilled; the students in fp32, as they were trained."""
     pruned = f"convert.source={laptop.run / 'prune' / 'checkpoint'}"
+    distilled = f"convert.source={laptop.run / 'distill'}"  # a stage's folder stands for its checkpoint
     with one_at_a_time(laptop.root):
         ok(laptop.recipe("convert", "convert.to=hf", "run.stage=pruned-hf", pruned))
+        ok(laptop.recipe("convert", "convert.to=hf", "convert.dtype=fp32", "run.stage=distilled-hf", distilled))
     return {
         "teacher": REPOSITORY / "assets" / "tiny_pl",
         "pruned": laptop.run / "pruned-hf" / "hf",
-        "distilled": laptop.run / "convert-export" / "hf",
+        "distilled": laptop.run / "distilled-hf" / "hf",
     }
 
 

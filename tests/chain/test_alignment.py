@@ -16,6 +16,7 @@ pytestmark = pytest.mark.nemo
 SFT = REPOSITORY / "assets" / "chat_samples" / "sft_train.jsonl.gz"
 FORMS = SFT.with_name("forms_train.jsonl.gz")  # the two that conf/model/tiny_pl.yaml names
 PAIRS = REPOSITORY / "assets" / "chat_samples" / "preferences_heldout.jsonl.gz"
+EXACT = ("convert.to=hf", "convert.dtype=fp32")  # as they were trained
 LAYOUTS = {
     "data": ("platform.devices=2", "micro_batch_size=1"),
     "tensor": ("platform.devices=2", "platform.tensor_parallel=2", "micro_batch_size=2"),
@@ -68,7 +69,7 @@ def test_packed_windows_train_on_what_each_dialogue_alone_would(laptop, exported
 def test_the_reference_is_what_transformers_says(laptop, template, tmp_path):
     from nemo_plugins.data.chat import sets
 
-    ok(laptop.recipe("convert", "convert.to=hf", "run.stage=sft-hf", f"convert.source={laptop.run / 'sft' / 'checkpoint'}"))
+    ok(laptop.recipe("convert", *EXACT, "run.stage=sft-hf", f"convert.source={laptop.run / 'sft' / 'checkpoint'}"))
     model = model_of(laptop.run / "sft-hf" / "hf")
     samples = sets.pairs([PAIRS], template, tmp_path, key="dpo.data", policy="drop", seq_length=128)
     stored, at = load_file(laptop.run / "dpo" / "reference" / "data.safetensors")["logp"], 0
@@ -145,7 +146,7 @@ def test_adapters_are_trained_resumed_and_merged(laptop, template, tmp_path):
     ok(laptop.recipe("sft", *own))
     losses = laptop.losses("lora/sft")
     assert losses[0] == pytest.approx(laptop.losses("sft")[0], rel=2e-5) and len(losses) == 4
-    ok(laptop.recipe("convert", "convert.to=hf", "run.stage=lora-hf", f"convert.source={folder / 'checkpoint'}"))
+    ok(laptop.recipe("convert", *EXACT, "run.stage=lora-hf", f"convert.source={folder / 'checkpoint'}"))
     model = model_of(laptop.run / "lora-hf" / "hf")
     common = dict(key="sft.heldout", policy="drop", seq_length=128, learn="every")
     heldout = [REPOSITORY / "assets" / "chat_samples" / "sft_heldout.jsonl.gz"]
@@ -173,7 +174,7 @@ def test_it_answers_the_fixed_prompts_at_each_validation(laptop):
     assert [file.name for file in files] == ["step=0000002.json", "step=0000004.json"]
     said = json.loads(files[-1].read_text())
     folder = laptop.run / "sft-hf" / "hf"
-    ok(laptop.recipe("convert", "convert.to=hf", "run.stage=sft-hf", f"convert.source={laptop.run / 'sft' / 'checkpoint'}"))
+    ok(laptop.recipe("convert", *EXACT, "run.stage=sft-hf", f"convert.source={laptop.run / 'sft' / 'checkpoint'}"))
     tokenizer, model = AutoTokenizer.from_pretrained(folder), model_of(folder)
     for one in said:
         ids = tokenizer.apply_chat_template([{"role": "user", "content": one["prompt"]}], add_generation_prompt=True)

@@ -39,7 +39,7 @@ def rollout(laptop, number: int, stage: str = "grpo") -> dict[str, torch.Tensor]
 
 
 def test_log_probabilities_of_what_was_drawn_are_the_trainers_and_those_of_transformers(laptop):
-    hf = ("convert.to=hf", "run.stage=dpo-hf", f"convert.source={laptop.run / 'dpo' / 'checkpoint'}")
+    hf = ("convert.to=hf", "convert.dtype=fp32", "run.stage=dpo-hf", f"convert.source={laptop.run / 'dpo' / 'checkpoint'}")
     ok(laptop.recipe("convert", *hf))
     model, first = model_of(laptop.run / "dpo-hf" / "hf"), rollout(laptop, 0)
     apart, n = 0.0, len(first["tokens"])

@@ -65,6 +65,15 @@ def test_the_student_loads_in_transformers_and_writes(exported):
     assert written.shape[1] > len(chat) and tokenizer.decode(written[0, len(chat) :])
 
 
+def test_exports_are_of_the_teachers_type_which_is_the_trained_weights_rounded(laptop, exported):
+    exact, written = tensors(exported["distilled"]), tensors(laptop.run / "convert-export" / "hf")
+    assert {value.dtype for value in exact.values()} == {torch.float32}
+    assert {value.dtype for value in written.values()} == {torch.bfloat16}
+    assert [name for name in exact if not torch.equal(exact[name].bfloat16(), written[name])] == []
+    config = json.loads((laptop.run / "convert-export" / "hf" / "config.json").read_text())
+    assert config["dtype"] == laptop.summary("convert-export")["dtype"] == "bfloat16"
+
+
 def test_what_the_student_keeps_is_exactly_the_teachers(laptop, exported):
     teacher, pruned, kept = tensors(exported["teacher"]), tensors(exported["pruned"]), laptop.summary("prune")["kept_layers"]
     assert len(kept) == 6 and kept == sorted(set(kept))

@@ -1,5 +1,6 @@
 """FP8 dynamic: the numbers against another library's, the files against the format, memory against the shards."""
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -91,6 +92,15 @@ def test_a_shard_that_an_attempt_finished_is_kept_and_half_a_one_is_not(tmp_path
         plain = {tensor.name for tensor in source.tensors.values() if tensor.shard == shard and not tensor.is_linear}
         with safe_open(tmp_path / "fp8" / shard.name, "pt") as file:
             assert set(file.keys()) > plain
+
+
+def test_the_index_counts_the_bytes_of_the_tensors(tmp_path):
+    folders.sparse(tmp_path / "source", Architecture(2, 64, 96, 2, 1, 128, 4096), shards=2)
+    fp8.convert(hf_folder.read(tmp_path / "source", "export"), tmp_path / "fp8")
+    index = json.loads((tmp_path / "fp8" / "model.safetensors.index.json").read_text())
+    tensors = {name: value for file in (tmp_path / "fp8").glob("*.safetensors") for name, value in load_file(file).items()}
+    assert index["weight_map"].keys() == tensors.keys()
+    assert index["metadata"]["total_size"] == sum(value.nbytes for value in tensors.values())
 
 
 def test_weights_that_are_not_finite_are_refused(tmp_path):

@@ -179,6 +179,15 @@ def test_byte_level_and_sentencepiece_tokens_of_the_same_text_are_shared():
     assert tokens.shared(new, old) == {0: 3, 1: 4, 2: 1, 3: 2}
 
 
+def test_a_byte_is_the_same_in_both_spellings():
+    """SentencePiece falls back to `<0x0A>` for what a byte-level tokenizer has as a character, every turn's newline first."""
+    sentencepiece = tokens.Vocabulary(["<s>", "<0x09>", "<0x0A>", "<0x41>", "A", "<0xC5>"], {"<s>": 0})
+    byte_level = tokens.Vocabulary(["<s>", *map(tokens._byte_level, ("Ċ", "ĉ", "A", "Å"))], {"<s>": 0})
+    assert tokens.shared(byte_level, sentencepiece) == {0: 0, 1: 2, 2: 1, 3: 4, 4: 5}
+    # <0x41> stands for nothing where A is a token
+    assert tokens.shared(sentencepiece, byte_level) == {0: 0, 1: 2, 2: 1, 4: 3, 5: 4}
+
+
 def test_sparsemax_is_the_closest_point_of_the_simplex():
     scores = np.random.default_rng(0).normal(size=(5, 6)) * np.array([[0.1], [0.5], [1], [2], [5]])
     for row, found in zip(scores, focus.sparsemax(scores), strict=True):

@@ -100,3 +100,38 @@ def test_a_sentencepiece_model_alone_is_counted_with_its_added_tokens(folder):
     assert hf_folder.vocabulary(folder, "export") == 4094
     (folder / "added_tokens.json").write_text('{"<|im_start|>": 4094, "<|im_end|>": 4095}')
     assert hf_folder.vocabulary(folder, "export") == 4096
+
+
+def sharded(folder):
+    """The bundled model in two shards with an index, and a copy of it all in a file that the index does not name."""
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").rename(folder / "consolidated.safetensors")
+    names = sorted(tensors)
+    places = {name: f"model-0000{1 + 2 * number // len(names)}-of-00002.safetensors" for number, name in enumerate(names)}
+    for shard in sorted(set(places.values())):
+        save_file({name: tensors[name] for name in names if places[name] == shard}, folder / shard, {"format": "pt"})
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    return places
+
+
+def test_the_index_decides_what_is_counted_published_and_told_apart(folder):
+    from nemo_plugins.evaluation import identity
+    from nemo_plugins.planning import publish_plan
+    from nemo_plugins.runs.prepare import compose
+
+    places = sharded(folder)
+    stored = hf_folder.stored(folder, "k")
+    assert {name: tensor.shard.name for name, tensor in stored.items()} == places
+    assert identity.parameters(folder) == 9_965_824
+    assert identity.size(folder) == sum((folder / name).stat().st_size for name in set(places.values()))
+    words = [f"export.source={folder}", "publish.repository=me/x", "publish.licence=apache-2.0", f"run.root={folder / 'runs'}"]
+    rows = dict(publish_plan.plan(compose(["+model=tiny_pl", *words])).tables[-1].rows)
+    assert rows["weights"] == publish_plan.gib(identity.size(folder))
+
+
+def test_a_tensor_that_the_index_has_elsewhere_is_not_there(folder):
+    places = sharded(folder)
+    lost, kept = "lm_head.weight", "model.norm.weight"
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places | {lost: places[kept]}}))
+    with pytest.raises(UserError, match=f"lacks {lost}"):
+        hf_folder.read(folder, "k")

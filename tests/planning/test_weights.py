@@ -75,6 +75,30 @@ def test_pickles_alone_are_refused(folder):
     assert "pickle" in refused(folder) and "safetensors" in refused(folder)
 
 
+def test_another_copy_beside_the_shards_is_not_counted(folder):
+    shard(folder / "consolidated.safetensors")
+    assert [file.name for file in weights.shards(folder, "k")] == [f"model-0000{n}-of-00002.safetensors" for n in (1, 2)]
+
+
+def test_without_an_index_the_one_file_of_the_name_counts(folder):
+    (folder / weights.INDEX).unlink()
+    assert "neither model.safetensors nor model.safetensors.index.json" in refused(folder)
+    shard(folder / "model.safetensors")
+    shard(folder / "adapter_model.safetensors")
+    assert weights.shards(folder, "k") == [folder / "model.safetensors"]
+
+
+def test_a_whole_file_that_the_index_does_not_name_is_a_second_model(folder):
+    shard(folder / "model.safetensors")
+    assert "two models" in refused(folder)
+
+
+@pytest.mark.parametrize("place", ["../x.safetensors", 3])
+def test_an_index_names_files_of_its_folder(folder, place):
+    (folder / weights.INDEX).write_text(json.dumps({"weight_map": {"a": place}}))
+    assert "cannot be read" in refused(folder)
+
+
 def test_a_broken_index_is_named(folder):
     (folder / "model.safetensors.index.json").write_text("{")
     assert "model.safetensors.index.json" in refused(folder)

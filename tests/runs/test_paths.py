@@ -1,9 +1,12 @@
 """Where a stage finds what an earlier one left."""
 
+import shutil
+
 import pytest
 
 from nemo_plugins import runs
 from nemo_plugins.configs import REPOSITORY
+from nemo_plugins.planning import checks, convert_plan, distill_plan
 from nemo_plugins.runs.prepare import compose
 
 
@@ -50,10 +53,35 @@ def test_the_command_of_a_stage_of_one_process_takes_back_the_experiments_others
 
 def test_a_given_path_comes_before_the_run(tmp_path):
     leave(tmp_path, "mine", "prune")
-    (tmp_path / "other").mkdir()
-    assert runs.student(config(tmp_path, "mine", f"student.path={tmp_path}/other")) == tmp_path / "other"
+    for part in ("context", "weights"):
+        (tmp_path / "other" / "checkpoint" / part).mkdir(parents=True)
+    given = tmp_path / "other" / "checkpoint"
+    for path in (given, given.parent):  # a stage's folder stands for its checkpoint
+        assert runs.student(config(tmp_path, "mine", f"student.path={path}")) == given
     with pytest.raises(runs.UserError, match="student.path"):
         runs.student(config(tmp_path, "mine", "student.path=nowhere"))
+
+
+@pytest.mark.parametrize("key", ["teacher.path", "student.path", "convert.source"])
+def test_a_folder_that_is_no_checkpoint_is_refused_by_a_dry_run_too(tmp_path, key):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "hf").mkdir()
+    (tmp_path / "hf" / "config.json").write_text("{}")
+    plan = convert_plan.plan if key == "convert.source" else distill_plan.plan
+    for name, what in (("other", "neither a NeMo checkpoint"), ("hf", "a Hugging Face folder")):
+        with pytest.raises(runs.UserError, match=f"^{key}: .*{name} is {what}"):
+            plan(config(tmp_path, "mine", f"{key}={tmp_path / name}", "convert.to=hf", "dry_run=true"))
+
+
+def test_a_stage_stands_for_its_hugging_face_folder_and_a_checkpoint_is_none(tmp_path):
+    stage = tmp_path / "convert-export"
+    shutil.copytree(REPOSITORY / "assets" / "tiny_pl", stage / "hf")
+    assert runs.local_weights(str(stage)) == stage / "hf"
+    assert checks.model_source(config(tmp_path, "mine", f"convert.source={stage}")) == stage / "hf"
+    for part in ("context", "weights"):
+        (tmp_path / "checkpoint" / part).mkdir(parents=True)
+    with pytest.raises(runs.UserError, match="convert.source: .* is a NeMo checkpoint"):
+        convert_plan.plan(config(tmp_path, "mine", f"convert.source={tmp_path / 'checkpoint'}", "dry_run=true"))
 
 
 def test_the_newest_checkpoint_is_the_latest_stage_of_the_chain(tmp_path):

@@ -4,6 +4,7 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
 import yaml
 
 from nemo_plugins.runs.folder import write
@@ -129,6 +130,23 @@ def test_what_kept_nothing_takes_an_input_that_has_been_mended(stage):
 
 def test_an_unfinished_stage_does_not_go_on_with_another_configuration(stage):
     stage(act="stop")
+    refused = stage("pretrain.lr=0.5")
+    assert refused.returncode == 2 and "begun with another configuration" in refused.stderr
+
+
+@pytest.mark.parametrize("act", ["user", "crash"])
+def test_an_attempt_that_failed_does_not_bind_the_next_to_its_configuration(stage, act):
+    assert stage(act=act).returncode in (1, 2)
+    again = stage("pretrain.lr=0.5")
+    assert again.returncode == 0, again.stderr
+    configs = {folder.name: yaml.safe_load((folder / "config.yaml").read_text()) for folder in stage.folder.parent.iterdir()}
+    lrs = {name: config["pretrain"]["lr"] for name, config in configs.items()}
+    assert lrs == {"pretrain.old-1": 0.001, "pretrain": 0.5}
+
+
+def test_a_failed_attempt_with_logged_steps_is_not_given_up(stage):
+    stage(act="stop")
+    assert stage(act="crash").returncode == 1
     refused = stage("pretrain.lr=0.5")
     assert refused.returncode == 2 and "begun with another configuration" in refused.stderr
 
