@@ -1,6 +1,6 @@
 """python conversions.py FOLDER: convert every Hugging Face folder below FOLDER to NeMo and back, in one start of NeMo.
 
-FOLDER/<name>/source → FOLDER/<name>/checkpoint → FOLDER/<name>/hf
+FOLDER/<name>/source → FOLDER/<name>/checkpoint → FOLDER/<name>/hf, of fp32 ones FOLDER/<name>/rounded in bf16, too
 """
 
 import sys
@@ -23,3 +23,5 @@ if __name__ == "__main__":
         module = nemo.module(cfg.model, architecture(cfg.model), dtype, tokenizer)
         conversion.import_hf(source, folder / "checkpoint", module, dtype)
         conversion.export_hf(folder / "checkpoint", folder / "hf")
+        if dtype is nemo.DTYPES["float32"]:
+            conversion.export_hf(folder / "checkpoint", folder / "rounded", nemo.DTYPES["bfloat16"])

@@ -65,6 +65,14 @@ def test_every_tensor_comes_back_to_the_bit(converted, name):
     assert all((before[key] - 1).abs().max() > 0.1 for key in before if "norm" in key), "norms of 1 would prove nothing"
 
 
+def test_another_type_is_the_same_weights_rounded(converted):
+    folder = converted / "mistral_fp32_tied"
+    exact, rounded = tensors(folder / "source"), tensors(folder / "rounded")
+    assert exact.keys() == rounded.keys() and {value.dtype for value in rounded.values()} == {torch.bfloat16}
+    assert [name for name in exact if not torch.equal(exact[name].bfloat16(), rounded[name])] == []
+    assert json.loads((folder / "rounded" / "config.json").read_text())["dtype"] == "bfloat16"
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_logits_are_equal(converted, name):
     tokens = torch.arange(4, 60)[None]
