@@ -118,7 +118,9 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     tested = next((line for line in reversed(lines) if "val_margin" in line), {})
     run.finish(
         outputs={**done.outputs, "reference": run.folder / "reference"},
-        next=runs.command(cfg, "convert", "convert.to=hf"),
+        next=runs.command(
+            cfg, "convert", "convert.to=hf", *runs.left_by("convert.source", run.folder / "checkpoint", runs.CHECKPOINTS)
+        ),
         metrics={
             "loss_first": done.first["loss"],
             "loss_last": done.last["loss"],

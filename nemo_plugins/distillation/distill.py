@@ -44,7 +44,9 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     )
     run.finish(
         outputs=done.outputs,
-        next=runs.command(cfg, "convert", "convert.to=hf"),
+        next=runs.command(
+            cfg, "convert", "convert.to=hf", *runs.left_by("convert.source", run.folder / "checkpoint", runs.CHECKPOINTS)
+        ),
         metrics={"kd_loss_first": done.first["kd_loss"], "kd_loss_last": done.last["kd_loss"], **done.metrics()},
         data=done.data,
     )

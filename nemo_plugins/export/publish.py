@@ -41,7 +41,11 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     )
     for repository in made:
         runs.say(f"{repository}: {sent.get(repository, 'not sent (publish.push=true sends it)')}")
-    run.finish(outputs={folder.name: folder for folder in made.values()}, sent=sent)
+    run.finish(
+        outputs={folder.name: folder for folder in made.values()},
+        next=runs.command(cfg, "chat") if sent else runs.command(cfg, "publish", "publish.push=true", "force=true"),
+        sent=sent,
+    )
 
 
 def send(folder: Path, repository: str, private: bool) -> str:

@@ -198,4 +198,4 @@ def _next(work: Work, done: dict[str, dict[str, object]]) -> list[str]:
     )
     if smallest is None:
         return []
-    return [runs.command(work.cfg, "chat", f"chat.model={work.output(Target(smallest))}")]
+    return [runs.command(work.cfg, "chat", runs.override("chat.model", work.output(Target(smallest))))]

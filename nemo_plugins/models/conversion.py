@@ -16,7 +16,7 @@ from nemo.collections.llm.gpt.model.llama import HFLlamaExporter, HFLlamaImporte
 from nemo_plugins import platforms, runs
 from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.models import nemo
-from nemo_plugins.planning import convert_plan
+from nemo_plugins.planning import convert_plan, quantize_plan
 
 
 class Importer(HFLlamaImporter):
@@ -132,11 +132,15 @@ def run(cfg: Recipe, run: runs.Run) -> None:
         import_hf(source, run.folder / "checkpoint", module, dtype)
         run.finish(
             outputs={"checkpoint": run.folder / "checkpoint"},
-            next=runs.command(cfg, "prune"),
+            next=runs.command(cfg, "prune", *runs.left_by("teacher.path", run.folder / "checkpoint", ("convert-import",))),
             dtype=str(dtype).removeprefix("torch."),
         )
     else:
         source = run.input(convert_plan.checkpoint_of(cfg))
         wanted = nemo.DTYPES[convert_plan.DTYPES[cfg.convert.dtype]] if cfg.convert.dtype else None
         dtype = export_hf(source, run.folder / "hf", wanted)
-        run.finish(outputs={"hf": run.folder / "hf"}, dtype=str(dtype).removeprefix("torch."))
+        run.finish(
+            outputs={"hf": run.folder / "hf"},
+            next=runs.command(cfg, "quantize", *runs.left_by("export.source", run.folder / "hf", quantize_plan.SOURCES)),
+            dtype=str(dtype).removeprefix("torch."),
+        )

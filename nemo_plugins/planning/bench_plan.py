@@ -15,6 +15,7 @@ from nemo_plugins.planning.budget import gigabytes
 from nemo_plugins.planning.estimate import PAPER
 from nemo_plugins.planning.plan import Plan, Table
 from nemo_plugins.runs import paths
+from nemo_plugins.runs.command_line import override
 from nemo_plugins.runs.errors import UserError
 
 ROLES = ("teacher", "student")
@@ -120,7 +121,7 @@ def gguf(cfg: Recipe, role: str, target: Target) -> Path:
     where = paths.resolve(given) if given else (paths.find(cfg, stage) or paths.run_root(cfg) / stage) / "gguf"
     found = sorted(where.glob(f"*-{target.value.upper()}.gguf")) if where.is_dir() else []
     if len(found) != 1:
-        extra = ["export.source=" + str(cfg.model.path), f"run.stage={stage}"] if role == "teacher" else []
+        extra = [override("export.source", cfg.model.path), f"run.stage={stage}"] if role == "teacher" else []
         raise UserError(
             f"{key}: {'several' if found else 'no'} *-{target.value.upper()}.gguf in {where}",
             f"make it first:\n  {paths.command(cfg, 'quantize', *extra)}" if not found else "expected one",

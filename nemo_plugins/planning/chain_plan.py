@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from nemo_plugins.planning import (
 )
 from nemo_plugins.planning.plan import Plan, Table
 from nemo_plugins.runs import paths
+from nemo_plugins.runs.command_line import key_of, line, override
 from nemo_plugins.runs.errors import UserError
 from nemo_plugins.runs.prepare import compose
 
@@ -54,7 +54,7 @@ class Link:
 
     @property
     def command(self) -> str:
-        return shlex.join(["python", f"recipes/{self.recipe}.py", *self.overrides])
+        return line(self.recipe, self.overrides)
 
 
 def links(cfg: Recipe, arguments: list[str] | None = None) -> list[Link]:
@@ -71,7 +71,7 @@ def links(cfg: Recipe, arguments: list[str] | None = None) -> list[Link]:
             f"expected an experiment that is a chain: {', '.join(_chains())}",
         )
     given = sys.argv[1:] if arguments is None else arguments
-    own = [word for word in given if not word.startswith("-") and word.lstrip("+").split("=")[0] not in HANDED_ON_NOT]
+    own = [word for word in given if not word.startswith("-") and key_of(word) not in HANDED_ON_NOT]
     return [_link(cfg, stage, own) for stage in cfg.experiment.stages]
 
 
@@ -82,7 +82,7 @@ def _link(cfg: Recipe, stage: StageConfig, own: list[str]) -> Link:
     if "/" in candidate or not name:
         raise UserError(f"experiment.stages: name={stage.name}", "expected <stage> or <candidate>/<stage>")
     run = f"{cfg.run.name}/{candidate}" if candidate else cfg.run.name
-    return Link(stage.name, stage.recipe, stage.what, [*own, *stage.overrides, f"run.name={run}", f"run.stage={name}"])
+    return Link(stage.name, stage.recipe, stage.what, [*own, *stage.overrides, override("run.name", run), f"run.stage={name}"])
 
 
 def plan(cfg: Recipe) -> Plan:
@@ -114,7 +114,7 @@ def plan(cfg: Recipe) -> Plan:
     made.writes = writes
     made.need("disk", lambda: checks.disk(paths.run_root(cfg), writes))  # each stage's files stay where the next ones come
     made.tables.insert(0, Table("Stages", rows, ["stage", "does", "sizes", "what for"], numbers=False))
-    made.tables.append(Table("Commands", commands, ["", "each can be run by itself"], numbers=False))
+    made.tables.append(Table("Commands, each can be run by itself", commands, lines=True))
     return made
 
 

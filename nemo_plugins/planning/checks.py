@@ -28,7 +28,7 @@ from nemo_plugins.planning import hf_folder, weights
 from nemo_plugins.planning.memory import data_parallel
 from nemo_plugins.planning.plan import Plan, gib
 from nemo_plugins.platforms import gpus
-from nemo_plugins.runs import paths, workers
+from nemo_plugins.runs import command_line, paths, workers
 from nemo_plugins.runs.errors import Unusable, UserError
 
 MODEL_FIELDS = (  # what a folder and `model` must agree on: sizes, and all else that decides what is computed
@@ -133,7 +133,7 @@ def _dropped(layers: list[int], have: int, named: list[str]) -> list[int]:
 
 def platform(plan: Plan, cfg: PlatformConfig, models: dict[str, Architecture]) -> None:
     """Parallelism against the models and the job that this process is in."""
-    for key in paths.PROCESSES:
+    for key in command_line.PROCESSES:
         if getattr(cfg, key) < 1:
             raise UserError(f"platform.{key}={getattr(cfg, key)}: expected at least 1")
     parts = cfg.tensor_parallel * cfg.pipeline_parallel * cfg.context_parallel
@@ -177,7 +177,7 @@ def _job(cfg: PlatformConfig) -> None:
 
 def single_process(cfg: PlatformConfig, what: str) -> None:
     """For stages that work in one process."""
-    wrong = [key for key in paths.PROCESSES if getattr(cfg, key) != 1]
+    wrong = [key for key in command_line.PROCESSES if getattr(cfg, key) != 1]
     if wrong:
         given = " ".join(f"platform.{key}={getattr(cfg, key)}" for key in wrong)
         raise UserError(f"{given}: {what} runs in one process", f"expected {' '.join(f'platform.{key}=1' for key in wrong)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tomllib
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -231,7 +232,7 @@ def _weights(cfg: Recipe) -> Finding:
     path = cfg.model.path
     if not path or paths.local_weights(path):
         return Finding(f"weights of {cfg.model.name}", path or "none are named", "ok" if path else "note")
-    remedy = f"huggingface-cli download {path}" if paths.is_hub_id(path) else "model.path=<folder>"
+    remedy = shlex.join(["huggingface-cli", "download", path]) if paths.is_hub_id(path) else "model.path=<folder>"
     return Finding(f"weights of {cfg.model.name}", f"{path} is not here", "note", remedy)
 
 

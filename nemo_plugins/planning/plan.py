@@ -10,12 +10,18 @@ from nemo_plugins.runs.errors import Unusable, UserError
 
 @dataclass
 class Table:
-    """Rows of cells; `numbers` aligns all columns but the first to the right."""
+    """Rows of cells.
+
+    Attributes:
+        numbers: all columns but the first are aligned to the right.
+        lines: each row is a line of its own, however long: a command, which no border may cut.
+    """
 
     title: str
     rows: list[tuple]
     columns: list[str] = field(default_factory=list)
     numbers: bool = True
+    lines: bool = False
 
 
 @dataclass(frozen=True)

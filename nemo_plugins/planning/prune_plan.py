@@ -7,7 +7,7 @@ from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.planning import checks, memory, tables
 from nemo_plugins.planning.plan import Plan, Table
 from nemo_plugins.pruning import score_file
-from nemo_plugins.runs import paths
+from nemo_plugins.runs import command_line, paths
 from nemo_plugins.runs.errors import UserError
 
 
@@ -17,7 +17,7 @@ def plan(cfg: Recipe) -> Plan:
     made = Plan(f"prune {cfg.model.name}: {_taken(cfg, teacher, student)}")
     wrong = [key for key in ("tensor_parallel", "context_parallel") if getattr(cfg.platform, key) != 1]
     if wrong:
-        more = [key for key in paths.PROCESSES if getattr(cfg.platform, key) != 1]
+        more = [key for key in command_line.PROCESSES if getattr(cfg.platform, key) != 1]
         given = " ".join(f"platform.{key}={getattr(cfg.platform, key)}" for key in wrong)
         raise UserError(
             f"{given}: NeMo prunes at {' and '.join(wrong)} 1",

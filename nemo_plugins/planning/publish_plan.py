@@ -14,6 +14,7 @@ from nemo_plugins.configs.store import CONF
 from nemo_plugins.planning import bench_plan, quantize_plan
 from nemo_plugins.planning.plan import Plan, Table, gib
 from nemo_plugins.runs import paths
+from nemo_plugins.runs.command_line import override
 from nemo_plugins.runs.errors import UserError
 from nemo_plugins.runs.fingerprint import described, fingerprint
 
@@ -88,7 +89,7 @@ def quantised(cfg: Recipe, target: Target) -> Path:
         raise UserError(
             f"publish.formats: {found} was not made of {source}",
             f"its fingerprint is {now}, that of what was read {', '.join(map(described, read)) or 'not known'}",
-            f"make it of these weights:\n  {paths.command(cfg, 'quantize', f'export.source={source}', 'force=true')}",
+            f"make it of these weights:\n  {paths.command(cfg, 'quantize', override('export.source', source), 'force=true')}",
         )
     return found
 

@@ -115,7 +115,7 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     outputs |= prune_report.write(run.folder, explained)
     run.finish(
         outputs=outputs,
-        next=runs.command(cfg, "distill"),
+        next=runs.command(cfg, "distill", *runs.left_by("student.path", run.folder / "checkpoint", ("prune",))),
         metrics={"loss_before": outcome.loss_before, "loss_after": outcome.loss_after},
         teacher={"parameters": bench.teacher.parameters("all"), **asdict(bench.teacher)},
         student={"parameters": student.parameters("all"), **asdict(student)},

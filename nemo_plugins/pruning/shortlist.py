@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,8 @@ from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.planning import candidates
 from nemo_plugins.reporting import search_report
 from nemo_plugins.reporting.search_report import Row
-from nemo_plugins.runs import errors, output
+from nemo_plugins.runs import command_line, errors, output
+from nemo_plugins.runs.command_line import key_of
 
 MEASURED = "search-losses"  # stage that the losses are measured in
 NOT_HANDED_ON = (  # each candidate has its own
@@ -41,7 +41,7 @@ def run(cfg: Recipe, run: runs.Run) -> None:
         runs.Stopped: a stage was stopped; the same command goes on with it.
         SystemExit: what the measuring ended with where it has no losses, or 1 where a candidate failed.
     """
-    own = [word for word in sys.argv[1:] if _key(word) not in ("run.stage", "search.keep", "search.distill_steps")]
+    own = [word for word in sys.argv[1:] if key_of(word) not in ("run.stage", "search.keep", "search.distill_steps")]
     code = _recipe("search", [*own, "search.distill_steps=0", f"run.stage={MEASURED}"])
     losses = run.folder.parent / MEASURED / "losses.json"
     if code not in (errors.DONE, errors.FAILED) or not losses.is_file():
@@ -105,14 +105,14 @@ def overrides(cfg: Recipe, row: Row) -> list[str]:
     steps = cfg.search.distill_steps
     short = [f"distill.{key}={steps}" for key in ("max_steps", "validate_every", "checkpoint_every")] if steps else []
     short += [f"distill.warmup_steps={min(cfg.distill.warmup_steps, steps // 10)}"] if steps else []
-    return [*(f"prune.{key}={value}" for key, value in row.sizes.items()), *short, f"run.name='{cfg.run.name}/{row.name}'"]
+    name = command_line.override("run.name", f"{cfg.run.name}/{row.name}")
+    return [*(f"prune.{key}={value}" for key, value in row.sizes.items()), *short, name]
 
 
 def commands(cfg: Recipe, row: Row) -> list[str]:
     """The lines that prune and distil a candidate."""
     own = [word for word in sys.argv[1:] if not _replaced(word)]
-    words = [*own, *overrides(cfg, row)]
-    return [f"python recipes/{recipe}.py {shlex.join(words)}" for recipe in ("prune", "distill")]
+    return [command_line.line(recipe, [*own, *overrides(cfg, row)]) for recipe in ("prune", "distill")]
 
 
 def _distilled(cfg: Recipe, row: Row) -> Row:
@@ -135,10 +135,6 @@ def _recipe(name: str, words: list[str]) -> int:
     return runs.process([sys.executable, str(REPOSITORY / "recipes" / f"{name}.py"), *words])
 
 
-def _key(word: str) -> str:
-    return word.lstrip("+~").split("=")[0]
-
-
 def _replaced(word: str) -> bool:
-    key = _key(word)
+    key = key_of(word)
     return word.startswith("-") or any(key == name or key.startswith(f"{name}.") for name in NOT_HANDED_ON)

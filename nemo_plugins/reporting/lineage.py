@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from nemo_plugins.evaluation.subjects import ORDER, Stage, stages
+from nemo_plugins.evaluation.subjects import ORDER, RECIPE, Stage, stages
 from nemo_plugins.reporting.chain import MODELS
 from nemo_plugins.reporting.page import Cell, Figure, Picture, Section, Table
-from nemo_plugins.runs import output
+from nemo_plugins.runs import command_line, output
 
 # recipe → its keys of the configuration that a reader asks for first
 SETTINGS = {
@@ -134,8 +135,9 @@ def commands(made: Lineage) -> list[tuple[str, str]]:
 
 def _command(command: str) -> str:
     """From the recipe on, as a user types it."""
-    before, recipe, after = command.partition("recipes/")
-    return f"python {recipe}{after}" if recipe else command
+    words = shlex.split(command)
+    at = next((number for number, word in enumerate(words) if RECIPE.search(word)), None)
+    return command if at is None else command_line.line(RECIPE.search(words[at])[1], words[at + 1 :])
 
 
 def _source(run: Path, path: str) -> str:

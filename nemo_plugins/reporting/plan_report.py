@@ -13,6 +13,7 @@ from nemo_plugins.planning.plan import Plan, gib
 from nemo_plugins.reporting.bars import Bar, bars
 from nemo_plugins.reporting.page import Drawing, Section, Table, page
 from nemo_plugins.runs import output, paths
+from nemo_plugins.runs.command_line import override
 
 
 def run(cfg: Recipe, run: runs.Run) -> None:
@@ -71,9 +72,9 @@ def charts(made_of: Estimate) -> list[str]:
 def _next(cfg: Recipe, made_of: Estimate) -> str:
     """The command that prunes to the student that was planned."""
     if cfg.prune.drop_layers:
-        return paths.command(cfg, "prune", f"prune.drop_layers=[{','.join(map(str, cfg.prune.drop_layers))}]")
+        return paths.command(cfg, "prune", override("prune.drop_layers", cfg.prune.drop_layers))
     if cfg.experiment.name:  # names the sizes itself
         return paths.command(cfg, "prune")
     sizes = {key: getattr(made_of.student, key) for key in SIZES}
     changed = {key: value for key, value in sizes.items() if value != getattr(made_of.teacher, key)}
-    return paths.command(cfg, "prune", *(f"prune.{key}={value}" for key, value in changed.items()))
+    return paths.command(cfg, "prune", *(override(f"prune.{key}", value) for key, value in changed.items()))

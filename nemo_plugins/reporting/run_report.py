@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from nemo_plugins import runs
 from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.evaluation.subjects import ORDER
@@ -46,7 +48,10 @@ def run(cfg: Recipe, run: runs.Run) -> None:
         write(exported / CARD, card)
         runs.say(f"model card: {exported / CARD}")
     run.finish(
-        outputs, next=f"look at {html}", stages=list(chain.stages), evaluations=[made.folder.name for made in evaluations]
+        outputs,
+        next=shlex.join(["python", "-m", "webbrowser", html.resolve().as_uri()]),
+        stages=list(chain.stages),
+        evaluations=[made.folder.name for made in evaluations],
     )
 
 

@@ -2,17 +2,21 @@
 
 from nemo_plugins.runs.chain import import_teacher, process
 from nemo_plugins.runs.children import end_with_parent
+from nemo_plugins.runs.command_line import command, override
 from nemo_plugins.runs.errors import FAILED, Failed, Stopped, UserError
 from nemo_plugins.runs.fingerprint import fingerprint
 from nemo_plugins.runs.folder import Run, peak_memory_bytes, put_in_place, rank
 from nemo_plugins.runs.output import console, say
 from nemo_plugins.runs.paths import (
+    CHECKPOINTS,
+    CORRECTED,
+    STUDENTS,
     architecture,
-    command,
     earlier,
     find,
     hf_dtype,
     is_checkpoint,
+    left_by,
     local_weights,
     newest_checkpoint,
     policy,
@@ -28,7 +32,10 @@ from nemo_plugins.runs.recipe import recipe
 from nemo_plugins.runs.workers import threads
 
 __all__ = [
+    "CHECKPOINTS",
+    "CORRECTED",
     "FAILED",
+    "STUDENTS",
     "Failed",
     "Run",
     "Stopped",
@@ -42,8 +49,10 @@ __all__ = [
     "hf_dtype",
     "import_teacher",
     "is_checkpoint",
+    "left_by",
     "local_weights",
     "newest_checkpoint",
+    "override",
     "peak_memory_bytes",
     "policy",
     "process",

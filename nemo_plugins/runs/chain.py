@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.configs.store import REPOSITORY
 from nemo_plugins.runs import children, locks, output, paths
+from nemo_plugins.runs.command_line import line, override
 
 METRICS = (
     "loss_before", "loss_after", "kd_loss_first", "kd_loss_last", "loss_first", "loss_last", "margin", "accuracy", "val_loss",
@@ -59,8 +59,8 @@ def import_teacher(cfg: Recipe) -> None:
         if paths.find(cfg, "convert-import"):
             return
         own = [word for word in sys.argv[1:] if word.startswith(("+model=", "model.", "run.root=", "run.seed="))]
-        overrides = [*own, "convert.to=nemo", f"run.name={name}", f"platform.kind={cfg.platform.kind.value}"]
-        output.say(f"no teacher in this run yet: python recipes/convert.py {shlex.join(overrides)}")
+        overrides = [*own, "convert.to=nemo", override("run.name", name), f"platform.kind={cfg.platform.kind.value}"]
+        output.say(f"no teacher in this run yet: {line('convert', overrides)}")
         code = process([sys.executable, str(REPOSITORY / "recipes" / "convert.py"), *overrides])
     if code:
         raise SystemExit(code)

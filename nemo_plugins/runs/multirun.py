@@ -9,8 +9,12 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from pathlib import Path
 
-from nemo_plugins.runs import output, paths
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from nemo_plugins.runs import output
+from nemo_plugins.runs.command_line import default_name, key_of, line, override
 from nemo_plugins.runs.errors import DONE, FAILED, RESUMABLE, WRONG_INPUT
 
 FLAGS = ("--multirun", "-m")
@@ -32,7 +36,6 @@ def jobs(arguments: list[str]) -> list[list[str]]:
         hydra.errors.OverrideParseException: an override cannot be read.
     """
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-    from hydra.core.override_parser.overrides_parser import OverridesParser
 
     overrides = [word for word in arguments if not word.startswith("-")]
     parsed = OverridesParser.create().parse_overrides(overrides)
@@ -45,13 +48,13 @@ def run(arguments: list[str]) -> int:
     """Run the jobs one after the other; one that fails does not end the others. Returns the worst exit code."""
     todo = jobs(arguments)
     flags = [word for word in arguments if word.startswith("-") and word not in FLAGS]
-    codes = []
+    codes, recipe = [], Path(sys.argv[0]).stem
     for number, job in enumerate(todo, 1):
-        output.say(f"[{number}/{len(todo)}] {' '.join(job)}")
+        output.say(f"[{number}/{len(todo)}] {line(recipe, [*flags, *job])}")
         codes.append(subprocess.run([sys.executable, sys.argv[0], *flags, *job], check=False).returncode)
     failed = [(code, job) for code, job in zip(codes, todo, strict=True) if code]
     for code, job in failed:
-        output.error(f"exit code {code}: {' '.join(job)}")
+        output.error(f"exit code {code}: {line(recipe, [*flags, *job])}")
     output.say(f"{len(todo) - len(failed)} of {len(todo)} jobs done")
     known = [code if code in WORST_FIRST else FAILED for code in codes]
     return min(known, key=WORST_FIRST.index, default=DONE)
@@ -60,11 +63,12 @@ def run(arguments: list[str]) -> int:
 def _name(job: list[str], swept: set[str]) -> list[str]:
     """`run.name=<run>/<key=value,…>` of what is swept; nothing where the run's name says it all."""
     values = dict(word.lstrip("+~").split("=", 1) for word in job if "=" in word)
+    said = {key_of(one.input_line): one.value() for one in OverridesParser.create().parse_overrides(job)}
     candidate = ",".join(f"{key.split('.')[-1]}={value}" for key, value in values.items() if key in swept)
     if not candidate:
         return []
-    model = values.get("model", "")
+    model = said.get("model", "")
     if model == "from_hf":
-        model = values.get("model.path", model).rstrip("/").split("/")[-1]
-    run = values.get("run.name") or paths.default_name(model, values.get("experiment"))
-    return [f"run.name='{run}/{re.sub(r'[^A-Za-z0-9_.,=+-]', '_', candidate)}'"]
+        model = str(said.get("model.path", model)).rstrip("/").split("/")[-1]
+    run = said.get("run.name") or default_name(model, said.get("experiment"))
+    return [override("run.name", f"{run}/{re.sub(r'[^A-Za-z0-9_.,=+-]', '_', candidate)}")]

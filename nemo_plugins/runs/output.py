@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 STREAMS = {1: "stdout", 2: "stderr"}
 _terminal: dict[int, TextIO] = {}  # where our own lines go while a library's go to the log
 METRICS_SHOWN = 8
+BORDERS = 4  # columns of a box that are not its text's
 
 
 def stream(number: int) -> TextIO:
@@ -85,6 +86,10 @@ def tables(made: Plan) -> None:
     screen.print(Text(made.title, style="bold"))
     for part in made.tables:
         screen.print(Text(part.title, style="bold"))
+        if part.lines:
+            for row in part.rows:
+                screen.print(Text("  ".join(map(str, row))), soft_wrap=True)
+            continue
         table = Table(show_header=bool(part.columns))
         for number, column in enumerate(part.columns or [""] * max(map(len, part.rows))):
             table.add_column(column, overflow="fold", justify="left" if number == 0 else "right" if part.numbers else "left")
@@ -101,9 +106,13 @@ def finished(folder: Path, summary: dict[str, Any], commands: list[str]) -> None
     lines = [f"{name:<12} {folder / path}" for name, path in {**summary["outputs"], "summary": "summary.json"}.items()]
     numbers = [(name, value) for name, value in summary["metrics"].items() if isinstance(value, (int, float))]
     lines += [f"{name:<12} {value:.6g}" for name, value in numbers[:METRICS_SHOWN]]
-    lines += [f"{'next' if not number else '':<12} {command}" for number, command in enumerate(commands)]
+    next_ = [f"{'next' if not number else '':<12} {command}" for number, command in enumerate(commands)]
     title = f"{summary['stage']}: done in {duration(summary['seconds'])}"
-    console().print(Panel(Text("\n".join(lines)), title=title, title_align="left"))
+    screen = console()
+    inside = all(len(line) <= screen.width - BORDERS for line in next_)  # a command that the box would cut comes below it
+    screen.print(Panel(Text("\n".join([*lines, *next_] if inside else lines)), title=title, title_align="left"))
+    for line in [] if inside else next_:
+        screen.print(Text(line), soft_wrap=True)
 
 
 def duration(seconds: float) -> str:

@@ -9,23 +9,20 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 from dataclasses import fields
-from functools import cache
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
 from nemo_plugins.configs.schema import ModelConfig, Recipe, SizesConfig
-from nemo_plugins.configs.store import CONF, REPOSITORY, options
+from nemo_plugins.configs.store import REPOSITORY
 from nemo_plugins.models import hf_config
 from nemo_plugins.models.architecture import Architecture
+from nemo_plugins.runs.command_line import command, override
 from nemo_plugins.runs.errors import Unusable, UserError
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 CORRECTED = "teacher-correction"  # stage that trains the teacher on the distillation's text first
 STUDENTS = ("grpo", "dpo", "sft", "distill", "prune")  # stages that leave a student, latest in a chain first
-PROCESSES = ("devices", "nodes", "tensor_parallel", "pipeline_parallel", "context_parallel")  # of `platform`
-ONE_PROCESS = ("convert", "prune", "search", "quantize", "bench", "data")  # recipes of one process; pruning may be a pipeline
 CHECKPOINTS = (*STUDENTS, "pretrain", CORRECTED, "convert-import")  # stages that leave one, latest in a chain first
 
 
@@ -97,43 +94,13 @@ def weights_missing(key: str, path: str) -> str:
     return (
         f"{key}: the weights of {path} are not on this machine\n"
         f"fetch them where there is internet (the token, where the model wants one, from HF_TOKEN):\n"
-        f"  huggingface-cli download {path} --local-dir {name}\nthen give {key}={name}"
+        f"  {shlex.join(['huggingface-cli', 'download', path, '--local-dir', name])}\nthen give {override(key, name)}"
     )
 
 
 def run_root(cfg: Recipe) -> Path:
     """`<run.root>/<run.name>`."""
     return Path(cfg.run.root).expanduser() / str(cfg.run.name)
-
-
-def command(cfg: Recipe, recipe: str, *overrides: str) -> str:
-    """The line that runs another recipe of the same run."""
-    words = ["python", f"recipes/{recipe}.py"]
-    known = cfg.model.name in options("model")
-    words += [f"+model={cfg.model.name}"] if known else ["+model=from_hf", f"model.path={cfg.model.path}"]
-    if cfg.experiment.name:
-        words.append(f"experiment={cfg.experiment.name}")
-        words += [f"platform.{key}=1" for key in _processes(cfg.experiment.name) if recipe in ONE_PROCESS]
-    if cfg.run.name != default_name(cfg.model.name, cfg.experiment.name):
-        words.append(f"run.name={cfg.run.name}")
-    if cfg.run.root != "runs":
-        words.append(f"run.root={cfg.run.root}")
-    return " ".join([*words, *overrides])
-
-
-@cache
-def _processes(experiment: str) -> tuple[str, ...]:
-    """Keys of `platform` that an experiment makes several processes of."""
-    file = CONF / "experiment" / f"{experiment}.yaml"
-    written = OmegaConf.load(file) if file.is_file() else {}
-    bases = [name for name in written.get("defaults", []) if isinstance(name, str) and name != "_self_"]
-    found = {key for key, value in written.get("platform", {}).items() if value != 1}.union(*map(_processes, bases))
-    return tuple(key for key in PROCESSES if key in found)
-
-
-def default_name(model: str, experiment: str | None) -> str:
-    """Name of a run that is not given one."""
-    return f"{model}-{experiment}" if experiment else model
 
 
 def find(cfg: Recipe, stage: str) -> Path | None:
@@ -208,7 +175,7 @@ def record(cfg: Recipe) -> Path:
     raise UserError(
         f"teacher.mode=cached: {run_root(cfg) / 'teacher-record' / 'record'} is not there",
         "expected what a finished recording leaves; record the teacher first:",
-        f"  {command(cfg, 'distill', 'teacher.mode=record')} distill.loss.top_k=…",
+        f"  {command(cfg, 'distill', 'teacher.mode=record', f'distill.loss.top_k={cfg.distill.loss.top_k}')}",
     )
 
 
@@ -223,6 +190,11 @@ def newest_checkpoint(cfg: Recipe) -> Path:
         f"looked for {', '.join(CHECKPOINTS)}",
         f"run one first, e.g. {command(cfg, 'prune')}\nor name a checkpoint: convert.source=<folder>",
     )
+
+
+def left_by(key: str, folder: Path, usual: tuple[str, ...]) -> list[str]:
+    """The override that names what a stage left, where its folder is not one of those that the next stage looks into."""
+    return [] if folder.parent.name in usual else [override(key, folder)]
 
 
 def is_checkpoint(folder: Path) -> bool:

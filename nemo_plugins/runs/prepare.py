@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from nemo_plugins.configs.schema import Family, Recipe, SizesConfig
 from nemo_plugins.configs.store import CONF, options, register
 from nemo_plugins.models import hf_config
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.runs import hydra_errors, paths
+from nemo_plugins.runs import command_line, hydra_errors, paths
 from nemo_plugins.runs.errors import UserError
 
 SIZES = tuple(field.name for field in dataclasses.fields(SizesConfig))
@@ -28,7 +29,7 @@ def compose(overrides: list[str]) -> Recipe:
         UserError: as `prepare`.
         hydra.errors.HydraException: an override that fits nothing.
     """
-    return prepare(composed(overrides))
+    return prepare(composed(overrides), overrides)
 
 
 def composed(overrides: list[str]) -> DictConfig:
@@ -65,10 +66,12 @@ def _of_groups(chosen: tuple[str, ...]) -> DictConfig:
         return compose(config_name="recipe", overrides=list(chosen))
 
 
-def prepare(composed: DictConfig) -> Recipe:
+def prepare(composed: DictConfig, typed: Sequence[str] = ()) -> Recipe:
     """Resolve `from_hf`, the interpolations, the run's name and the student: of a budget, or the recommended one.
 
-    `composed` is changed.
+    Args:
+        composed: is changed.
+        typed: the overrides that it was composed of.
 
     Raises:
         UserError: no model, an experiment for another model, a folder that is not there, a RoPE that NeMo has not, a name that
@@ -85,7 +88,8 @@ def prepare(composed: DictConfig) -> Recipe:
         _read_hf(composed.model)
     _check_experiment(composed)
     cfg: Recipe = OmegaConf.to_object(composed)
-    cfg.run.name = cfg.run.name or paths.default_name(cfg.model.name, cfg.experiment.name)
+    cfg.run.typed = tuple(typed)
+    cfg.run.name = cfg.run.name or command_line.default_name(cfg.model.name, cfg.experiment.name)
     if cfg.convert.tokenizer:  # of another conversion the texts are no part
         vocabulary = cfg.convert.vocabulary
         vocabulary.text, vocabulary.heldout = vocabulary.text or cfg.data.train, vocabulary.heldout or cfg.data.heldout

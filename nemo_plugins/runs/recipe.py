@@ -78,7 +78,7 @@ def recipe(
             sys.exit(code)
 
         def job(config: DictConfig) -> int:
-            cfg = prepare(config)
+            cfg = prepare(config, [word for word in sys.argv[1:] if not word.startswith("-")])
             folder = None if chain else cfg.run.stage or (stage(cfg) if stage else name)
             if not writes:
                 return _show(main, plan, cfg, Run(cfg, name, None, reads))

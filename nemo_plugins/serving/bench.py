@@ -29,6 +29,7 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     first, last = bench_report.pair(rows, rows[0], names)
     run.finish(
         outputs=files,
+        next=runs.command(cfg, "report"),
         metrics={
             "tokens_per_second": last["tokens_per_second"]["median"],
             "time_to_first_token": last["first"]["median"],

@@ -42,7 +42,16 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     done = fit(cfg, run, cfg.pretrain, "pretrain", tokenizer, start, flops, facts={"parameters": architecture.parameters()})
     run.finish(
         outputs=done.outputs,
+        next=_next(cfg, run),
         metrics={"loss_first": done.first["loss"], "loss_last": done.last["loss"], **done.metrics()},
         model={"parameters": architecture.parameters("all"), **asdict(architecture)},
         data=done.data,
     )
+
+
+def _next(cfg: Recipe, run: runs.Run) -> str:
+    """A corrected teacher is pruned; a model that was trained from the start is exported."""
+    left = run.folder / "checkpoint"
+    if cfg.pretrain.from_teacher:
+        return runs.command(cfg, "prune", *runs.left_by("teacher.path", left, (runs.CORRECTED,)))
+    return runs.command(cfg, "convert", "convert.to=hf", *runs.left_by("convert.source", left, runs.CHECKPOINTS))

@@ -118,4 +118,4 @@ def _tokenise(*of) -> list:
 def _next(cfg: Recipe, folder: Path, heldout: bool) -> str:
     made = folder / "tokens" if cfg.corpus.tokens else folder
     sides = ("train", "heldout") if heldout else ("train",)
-    return runs.command(cfg, "distill", *(f"data.{side}=[{made / side}]" for side in sides))
+    return runs.command(cfg, "distill", *(runs.override(f"data.{side}", [made / side]) for side in sides))

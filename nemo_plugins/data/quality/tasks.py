@@ -48,8 +48,9 @@ def _train(cfg: Recipe, run: runs.Run) -> None:
     # on the documents that it was calibrated on, which no tree has seen: a first look, not the measurement
     measured = training.measure(classifier, made["calibrate"], quality.minimum)
     metrics = {"precision": measured.precision, "recall": measured.recall, "trees": classifier.about["trees"]}
-    follow = f"corpus.task=evaluate_quality corpus.quality.model={run.folder / 'model'}"
-    run.finish({"model": run.folder / "model"}, metrics, next=runs.command(cfg, "data", follow), measured=asdict(measured))
+    model = run.folder / "model"
+    follow = runs.command(cfg, "data", "corpus.task=evaluate_quality", runs.override("corpus.quality.model", model))
+    run.finish({"model": model}, metrics, next=follow, measured=asdict(measured))
 
 
 def _evaluate(cfg: Recipe, run: runs.Run) -> None:
@@ -68,7 +69,8 @@ def _evaluate(cfg: Recipe, run: runs.Run) -> None:
     outputs = quality_report.write(run.folder, cfg.language.name, measured, by_source, classifier.about)
     names = ("precision", "recall", "calibration_error", "uncalibrated_error", "log_loss")
     metrics = {name: getattr(measured, name) for name in names}
-    run.finish(outputs, metrics, measured=asdict(measured), sources=by_source)
+    follow = runs.command(cfg, "data", "corpus.task=clean", runs.override("corpus.quality.model", quality.model))
+    run.finish(outputs, metrics, next=follow, measured=asdict(measured), sources=by_source)
 
 
 def _apply(cfg: Recipe, run: runs.Run) -> None:

@@ -63,7 +63,12 @@ def run(cfg: Recipe, run: runs.Run) -> None:
         outputs={"hf": to},
         metrics={f"tokens_per_word_{when}": value for when, value in counted.items()},
         next=runs.command(
-            cfg, "convert", "convert.to=nemo", "run.stage=tokenizer-import", f"convert.source={to}", f"model.vocab_size={size}"
+            cfg,
+            "convert",
+            "convert.to=nemo",
+            "run.stage=tokenizer-import",
+            runs.override("convert.source", to),
+            f"model.vocab_size={size}",
         ),
         vocabulary={
             "before": old.size,
