@@ -118,9 +118,7 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     tested = next((line for line in reversed(lines) if "val_margin" in line), {})
     run.finish(
         outputs={**done.outputs, "reference": run.folder / "reference"},
-        next=runs.command(
-            cfg, "convert", "convert.to=hf", *runs.left_by("convert.source", run.folder / "checkpoint", runs.CHECKPOINTS)
-        ),
+        next=runs.export_command(cfg, run.folder),
         metrics={
             "loss_first": done.first["loss"],
             "loss_last": done.last["loss"],

@@ -152,9 +152,7 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     last = tested[-1] if tested else {}
     run.finish(
         outputs={**done.outputs, "rollouts": run.folder / "rollouts"},
-        next=runs.command(
-            cfg, "convert", "convert.to=hf", *runs.left_by("convert.source", run.folder / "checkpoint", runs.CHECKPOINTS)
-        ),
+        next=runs.export_command(cfg, run.folder),
         metrics={
             "first": tested[0].get("val_accuracy") if tested else None,
             "last": last.get("val_accuracy"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from omegaconf import OmegaConf
+
 from nemo_plugins.configs.schema import Recipe
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -15,6 +17,12 @@ def register() -> None:
     from hydra.core.config_store import ConfigStore
 
     ConfigStore.instance().store(name="recipe_schema", node=Recipe)
+
+
+def groups() -> list[str]:
+    """The groups of conf/ that a command line chooses from: those of recipe.yaml's defaults, and the model."""
+    defaults = OmegaConf.load(CONF / "recipe.yaml").defaults
+    return ["model", *(name for entry in defaults if OmegaConf.is_dict(entry) for name in entry)]
 
 
 def options(group: str) -> list[str]:

@@ -44,9 +44,7 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     )
     run.finish(
         outputs=done.outputs,
-        next=runs.command(
-            cfg, "convert", "convert.to=hf", *runs.left_by("convert.source", run.folder / "checkpoint", runs.CHECKPOINTS)
-        ),
+        next=runs.export_command(cfg, run.folder),
         metrics={"kd_loss_first": done.first["kd_loss"], "kd_loss_last": done.last["kd_loss"], **done.metrics()},
         data=done.data,
     )

@@ -8,11 +8,11 @@ from nemo_plugins.runs.fingerprint import fingerprint
 from nemo_plugins.runs.folder import Run, peak_memory_bytes, put_in_place, rank
 from nemo_plugins.runs.output import console, say
 from nemo_plugins.runs.paths import (
-    CHECKPOINTS,
     CORRECTED,
     STUDENTS,
     architecture,
     earlier,
+    export_command,
     find,
     hf_dtype,
     is_checkpoint,
@@ -32,7 +32,6 @@ from nemo_plugins.runs.recipe import recipe
 from nemo_plugins.runs.workers import threads
 
 __all__ = [
-    "CHECKPOINTS",
     "CORRECTED",
     "FAILED",
     "STUDENTS",
@@ -44,6 +43,7 @@ __all__ = [
     "command",
     "console",
     "earlier",
+    "export_command",
     "find",
     "fingerprint",
     "hf_dtype",

@@ -11,9 +11,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nemo_plugins.configs.schema import ModelConfig, Recipe
-from nemo_plugins.configs.store import options
+from nemo_plugins.configs.store import groups, options
 
-GROUPS = ("model", "platform", "data", "prune", "distill", "pretrain", "logger", "experiment", "debug")
+FILES_OF_KEYS = {"device": ("plan.gpu", "plan.device", "prune.budget.device")}  # folders of conf/ that are no group
 
 
 def explain(error: BaseException) -> str:
@@ -30,14 +30,20 @@ def explain(error: BaseException) -> str:
         known = options(group)
         return _lines(
             f"{group}={option}: conf/{group}/ has no {option}",
-            f"expected one of: {', '.join(known)}" if known else f"expected a group of conf/: {', '.join(GROUPS)}",
+            f"expected one of: {', '.join(known)}" if known else f"expected a group of conf/: {', '.join(groups())}",
             _closest(option, known, f"{'+' if group == 'model' else ''}{group}="),
         )
     if match := re.search(r"Could not override '([^'@]+)(?:@[^']*)?'\.\s*No match in the defaults list", text):
         group = match[1]
         if group == "model":
             return "model= has nothing to replace: write +model=<name>\nmodels: " + ", ".join(options("model"))
-        return _lines(f"{group}: no such group", f"expected one of: {', '.join(GROUPS)}", _closest(group, GROUPS))
+        named_by = FILES_OF_KEYS.get(group, ())
+        return _lines(
+            f"{group}: no such group",
+            f"expected one of: {', '.join(groups())}",
+            f"a file of conf/{group}/ is named by a key: {', '.join(f'{key}=' for key in named_by)}" if named_by else "",
+            _closest(group, groups()),
+        )
     if "Multiple values for" in text:
         return _first(text)
     full_key = re.search(r"full_key: (\S+)", text)

@@ -197,6 +197,11 @@ def left_by(key: str, folder: Path, usual: tuple[str, ...]) -> list[str]:
     return [] if folder.parent.name in usual else [override(key, folder)]
 
 
+def export_command(cfg: Recipe, folder: Path) -> str:
+    """The line that exports the checkpoint that a training has left in its folder."""
+    return command(cfg, "convert", "convert.to=hf", *left_by("convert.source", folder / "checkpoint", CHECKPOINTS))
+
+
 def is_checkpoint(folder: Path) -> bool:
     """Whether a folder is a NeMo checkpoint."""
     return (folder / "context").is_dir() and (folder / "weights").is_dir()

@@ -54,4 +54,4 @@ def _next(cfg: Recipe, run: runs.Run) -> str:
     left = run.folder / "checkpoint"
     if cfg.pretrain.from_teacher:
         return runs.command(cfg, "prune", *runs.left_by("teacher.path", left, (runs.CORRECTED,)))
-    return runs.command(cfg, "convert", "convert.to=hf", *runs.left_by("convert.source", left, runs.CHECKPOINTS))
+    return runs.export_command(cfg, run.folder)
