@@ -15,8 +15,12 @@ class Kind(StrEnum):
 
 
 class Precision(StrEnum):
-    """Arithmetic of training; `bf16` keeps fp32 master weights."""
+    """Arithmetic of pruning and training; `bf16` keeps fp32 master weights.
 
+    `auto` is bf16 on GPUs and on CPUs that multiply it natively, else fp32.
+    """
+
+    auto = "auto"
     fp32 = "fp32"
     bf16 = "bf16"
 
@@ -37,7 +41,7 @@ class PlatformConfig:
     tensor_parallel: int = 1
     pipeline_parallel: int = 1
     context_parallel: int = 1
-    precision: Precision | None = None  # default: fp32 on CPU, bf16 on GPU
+    precision: Precision = Precision.auto
     recompute: Recompute = Recompute.none
     gpu_memory_gib: float = 80.0  # of one GPU, for the plan
     node_memory_gib: float = 1000.0  # of one node, for the plan

@@ -63,6 +63,7 @@ def _begin(cfg: Recipe, train: TrainConfig, key: str, check: Callable, title: st
             made.need("data", lambda name=name: _raise(f"{key}.{name} names no file", f"give {key}.{name}=[<file>.jsonl.gz]"))
         for source in sources:
             made.need("data", lambda name=name, source=source: _rows(source, f"{key}.{name}", train.bad_rows, check))
+    made.need("data", lambda: _fills_a_batch(train, key, check))
     made.need("earlier", lambda: paths.policy(cfg, key))
     return made, model
 
@@ -79,6 +80,20 @@ def _rows(source: str, key: str, policy: str, check: Callable) -> None:
     found = list(itertools.islice(rows.read([paths.resolve(source)], check, report), FIRST))
     if policy == "error" and report.faults:
         raise UserError(f"{key}: {source}, of its first {len(found) + report.dropped} rows", *report.lines())
+
+
+def _fills_a_batch(train: TrainConfig, key: str, check: Callable) -> None:
+    """The held-out rows are as many as a batch has: a window holds one of them or more, a pair is one."""
+    report, batch = rows.Report(key, "drop"), train.global_batch_size
+    files = [paths.resolve(source) for source in train.heldout]
+    if not files or not all(file.is_file() for file in files):
+        return
+    found = sum(1 for _ in itertools.islice(rows.read(files, check, report), batch))
+    if found < batch:
+        raise UserError(
+            f"{key}.heldout holds {found:,} usable rows, a batch is {batch:,}",
+            f"expected at least one batch; give more of them, or a smaller {key}.global_batch_size",
+        )
 
 
 def _packing(cfg: Recipe) -> None:

@@ -22,7 +22,7 @@ from nemo_plugins.planning import (
     report_plan,
 )
 from nemo_plugins.planning.plan import Plan, Table
-from nemo_plugins.runs import paths
+from nemo_plugins.runs import output, paths
 from nemo_plugins.runs.command_line import key_of, line, override
 from nemo_plugins.runs.errors import UserError
 from nemo_plugins.runs.prepare import compose
@@ -88,7 +88,7 @@ def _link(cfg: Recipe, stage: StageConfig, own: list[str]) -> Link:
 def plan(cfg: Recipe) -> Plan:
     """Validate every stage. Raises UserError naming the stage and the key."""
     made = Plan(f"{cfg.run.name}: {len(cfg.experiment.stages)} stages in {paths.run_root(cfg)}")
-    rows, commands, writes = [], [], 0.0
+    rows, commands, writes, times = [], [], 0.0, []
     imports = any(stage.name == "convert-import" for stage in cfg.experiment.stages)
     for number, link in enumerate(links(cfg), 1):
         stage = compose(link.overrides)
@@ -98,6 +98,7 @@ def plan(cfg: Recipe) -> Plan:
             raise UserError(f"stage {link.name}: {error}") from None
         if stage.force or not (paths.run_root(stage) / stage.run.stage / "summary.json").is_file():
             writes += part.writes
+            times += [] if part.seconds is None else [part.seconds]
         rows.append((link.name, part.title, part.sizes, link.what))
         commands.append((number, link.command))
         if number == 1 or link.recipe in ("prune", "distill"):
@@ -113,6 +114,8 @@ def plan(cfg: Recipe) -> Plan:
                 made.missing.append(missing)
     made.writes = writes
     made.need("disk", lambda: checks.disk(paths.run_root(cfg), writes))  # each stage's files stay where the next ones come
+    if times:
+        made.title += f"; at least {output.duration(sum(times))} on this CPU (estimate, of {len(times)} stages)"
     made.tables.insert(0, Table("Stages", rows, ["stage", "does", "sizes", "what for"], numbers=False))
     made.tables.append(Table("Commands, each can be run by itself", commands, lines=True))
     return made

@@ -24,10 +24,10 @@ from nemo_plugins.configs.schema import (
 from nemo_plugins.data import blend, documents
 from nemo_plugins.models import hf_config
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.planning import hf_folder, weights
+from nemo_plugins.planning import hf_folder, text_size, weights
 from nemo_plugins.planning.memory import data_parallel
 from nemo_plugins.planning.plan import Plan, gib
-from nemo_plugins.platforms import gpus
+from nemo_plugins.platforms import arithmetic, gpus
 from nemo_plugins.runs import command_line, paths, workers
 from nemo_plugins.runs.errors import Unusable, UserError
 
@@ -59,9 +59,13 @@ def fused(cfg: Recipe) -> bool:
 
 
 def bytes_per_value(cfg: Recipe) -> int:
-    """Of the working weights in training: fp32 on a CPU and bf16 on a GPU unless platform.precision says otherwise."""
-    precision = cfg.platform.precision or (Precision.bf16 if on_gpu(cfg) else Precision.fp32)
-    return 2 if precision is Precision.bf16 else 4
+    """Of the working weights in pruning and training."""
+    return 2 if precision(cfg) is Precision.bf16 else 4
+
+
+def precision(cfg: Recipe) -> Precision:
+    """What `platform.precision` comes to where it is planned for: `auto` is bf16 on a GPU, and goes by this machine's CPU."""
+    return arithmetic.precision(cfg.platform, on_gpu(cfg))
 
 
 def student(cfg: Recipe) -> Architecture:
@@ -193,11 +197,14 @@ def training(plan: Plan, train: TrainConfig, key: str, cfg: Recipe) -> None:
         )
     data(plan, train.data, f"{key}.data", "data.train")
     data(plan, cfg.data.heldout, "data.heldout", "data.heldout")
+    heldout(plan, cfg, train.seq_length, train.global_batch_size)
     for name, path in cfg.data.heldout_more.items():
         data(plan, [path], f"data.heldout_more.{name}", "data.heldout")
         if not name.isidentifier() or name == "heldout":
             raise UserError(f"data.heldout_more.{name}: expected a plain name like en, other than heldout")
     blend.check(cfg.data.weights, train.data, f"{key}.data")
+    trained = train.max_steps * train.global_batch_size * train.seq_length
+    plan.warnings += text_size.readings(cfg, train.data, trained)
     if len(cfg.data.heldout) > 1:
         raise UserError(
             "data.heldout names several sources", "expected one, so that its loss is one number; data.heldout_more has others"
@@ -285,6 +292,14 @@ def data(plan: Plan, sources: list[str], key: str, shared: str) -> None:
         )
     for source in sources:
         plan.need("data", lambda source=source: _source(source, key))
+
+
+def heldout(plan: Plan, cfg: Recipe, seq_length: int, global_batch_size: int, more: bool = True) -> None:
+    """Each held-out text fills a batch, as far as a plan can count it; `more`: those of `data.heldout_more`, too."""
+    named = [("data.heldout", source) for source in cfg.data.heldout]
+    others = cfg.data.heldout_more.items() if more else ()
+    for key, source in [*named, *((f"data.heldout_more.{name}", source) for name, source in others)]:
+        plan.need("data", lambda key=key, source=source: text_size.too_short(cfg, key, source, seq_length, global_batch_size))
 
 
 def _source(source: str, key: str) -> None:

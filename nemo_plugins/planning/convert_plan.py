@@ -7,7 +7,7 @@ from pathlib import Path
 from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.models import hf_config
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.planning import checks, memory, tables, vocabulary_plan
+from nemo_plugins.planning import checks, memory, pace, tables, vocabulary_plan
 from nemo_plugins.planning.plan import Plan, Table
 from nemo_plugins.runs import paths
 from nemo_plugins.runs.errors import Unusable, UserError
@@ -45,17 +45,23 @@ def plan(cfg: Recipe) -> Plan:
     width = WIDTH[written]
     folder = paths.run_root(cfg) / (cfg.run.stage or stage(cfg))
     files = {"hf" if exports else "checkpoint": model.parameters() * width}
-    need = memory.conversion(model, width)
+    need = memory.conversion(model, width) + memory.CONVERSION_PROCESS
     checks.room(made, cfg, folder, sum(files.values()))
     made.need("memory", lambda: checks.host_memory(need, f"converting {cfg.model.name}"))
     made.tables += [
         tables.sizes(model, None, ("model, at most" if exports else "model", "")),
         Table(
             "Conversion",
-            [("from", str(source)), ("written in", written), ("memory of this machine", tables.gib(need) + " (both copies)")],
+            [
+                ("from", str(source)),
+                ("written in", written),
+                ("memory of this machine", f"{tables.gib(need)} (both copies, and NeMo itself)"),
+            ],
         ),
         tables.writes(folder, files),
     ]
+    made.seconds = pace.conversion(sum(files.values()))
+    made.tables.append(pace.table(made.seconds, cfg))
     made.sizes = f"from {source}"
     return made
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from nemo_plugins.configs.schema import DistillConfig, Format, PlatformConfig, Recipe
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.planning import checks, decode, devices, formats, memory, training_plan
+from nemo_plugins.planning import checks, decode, devices, formats, memory, text_size, training_plan
 from nemo_plugins.planning.devices import Device
 from nemo_plugins.runs.errors import UserError
 
@@ -70,6 +70,7 @@ class Estimate:
         gpu: what trains, `gpus` of them at `mfu` of their peak.
         device: what serves, one stream of `context` tokens.
         bytes_per_value: of the working weights in training.
+        text_tokens: of the training text, as far as it is here.
     """
 
     teacher: Architecture
@@ -83,6 +84,7 @@ class Estimate:
     format: Format
     context: int
     bytes_per_value: int
+    text_tokens: int | None = None
 
     @property
     def tokens(self) -> int:
@@ -111,9 +113,12 @@ class Estimate:
         """Bytes by what is written, of the whole chain."""
         width = self.bytes_per_value
         each = 2 if self.teacher.vocab_size < SMALL_VOCABULARY else 4
+        text, stored = f"training text as tokens, {each} bytes each, read once", self.tokens
+        if self.text_tokens is not None and self.text_tokens < self.tokens:
+            text, stored = f"training text as tokens, {each} bytes each", self.text_tokens
         checkpoints = training_plan.files(self.train, self.student, width)
         return {
-            f"training text as tokens, {each} bytes each, read once": self.tokens * each,
+            text: stored * each,
             "teacher as NeMo checkpoint": memory.checkpoint(self.teacher, width, optimizer=False),
             "pruned student": memory.checkpoint(self.student, 2, optimizer=False),
             **{f"distillation: {name}": size for name, size in checkpoints.items()},
@@ -193,4 +198,5 @@ def make(cfg: Recipe) -> Estimate:
         format=asked.format,
         context=asked.context,
         bytes_per_value=checks.bytes_per_value(cfg),
+        text_tokens=text_size.total(cfg, cfg.distill.data),
     )

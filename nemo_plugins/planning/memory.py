@@ -11,17 +11,21 @@ Without Transformer Engine there is neither that optimizer nor flash attention n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nemo_plugins.configs.schema import PlatformConfig, Recompute, SftConfig, TrainConfig
 from nemo_plugins.models.architecture import Architecture
 
+# Measured on Linux (VmHWM): a process with torch, NeMo and a model of 10 M parameters, less that model
+CONVERSION_PROCESS = 800 * 2**20
+PRUNING_PROCESS = 1100 * 2**20  # ModelOpt and Lightning's validation besides
+TRAINING_PROCESS = 1100 * 2**20
 LOGIT_COPIES = 3  # bf16 logits, their fp32 copy and its gradient count as this many fp32 copies, of each model
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on one GPU."""
+    """Bytes on one GPU, or of one process on a CPU, where `process` is what it takes without a model."""
 
     weights: float = 0.0
     gradients: float = 0.0
@@ -30,6 +34,7 @@ class Memory:
     activations: float = 0.0
     scores: float = 0.0
     logits: float = 0.0
+    process: float = 0.0
 
     @property
     def total(self) -> float:
@@ -99,18 +104,25 @@ def attention_scores(model: Architecture, train: TrainConfig, platform: Platform
     return square * (1 + 2 * bytes_per_value * layers * model.num_attention_heads / platform.tensor_parallel)
 
 
-def pruning(teacher: Architecture, tokens: int, platform: PlatformConfig) -> Memory:
-    """A GPU's share of a calibration pass in bf16: weights, one layer's activations, logits in fp32."""
+def pruning(teacher: Architecture, tokens: int, platform: PlatformConfig, bytes_per_value: int = 2) -> Memory:
+    """A process's share of a calibration pass: weights, one layer's activations, logits in fp32."""
     stages = platform.pipeline_parallel
     return Memory(
-        weights=teacher.parameters() * 2 / stages,
-        activations=layer_activations(teacher, tokens, 2),
+        weights=teacher.parameters() * bytes_per_value / stages,
+        activations=layer_activations(teacher, tokens, bytes_per_value),
         logits=tokens * teacher.vocab_size * 4,
     )
 
 
+def pruning_on_cpu(teacher: Architecture, tokens: int, platform: PlatformConfig, bytes_per_value: int) -> Memory:
+    """The same of a process on a CPU, where what is loaded and what is written count as well: the checkpoint that is read or
+    written stands beside the model, and the loss keeps a second copy of the logits."""
+    need = pruning(teacher, tokens, platform, bytes_per_value)
+    return replace(need, weights=2 * need.weights, logits=2 * need.logits, process=PRUNING_PROCESS)
+
+
 def conversion(model: Architecture, bytes_per_value: int) -> int:
-    """Host bytes of a conversion: the Hugging Face copy and the NeMo copy at once."""
+    """Host bytes of a conversion besides its process: the Hugging Face copy and the NeMo copy at once."""
     return 2 * model.parameters() * bytes_per_value
 
 

@@ -45,6 +45,7 @@ class Plan:
     missing: list[Missing] = field(default_factory=list)
     sizes: str = ""  # one line for the plan of a chain
     writes: float = 0.0  # bytes that are not on the disk yet
+    seconds: float | None = None  # on this machine's CPU, estimated
 
     def need(self, kind: str, check: Callable[[], object]) -> object:
         """Call a check whose UserError means that something is not on this machine. Returns what it returns, else None.

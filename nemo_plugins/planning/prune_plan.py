@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nemo_plugins.configs.schema import Criterion, Recipe
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.planning import checks, memory, tables
+from nemo_plugins.planning import checks, memory, pace, tables
 from nemo_plugins.planning.plan import Plan, Table
 from nemo_plugins.pruning import score_file
 from nemo_plugins.runs import command_line, paths
@@ -50,11 +50,13 @@ def plan(cfg: Recipe) -> Plan:
     checks.fits_context("prune.calibration.seq_length", calibration.seq_length, cfg.model)
     checks.data(made, calibration.data, "prune.calibration.data", "data.train")
     checks.data(made, cfg.data.heldout, "data.heldout", "data.heldout")
+    checks.heldout(made, cfg, calibration.seq_length, calibration.micro_batch_size, more=False)
     made.need("teacher", lambda: checks.teacher(cfg))
 
-    on_gpu = checks.on_gpu(cfg)
+    on_gpu, width = checks.on_gpu(cfg), checks.bytes_per_value(cfg)
+    of_process = memory.pruning if on_gpu else memory.pruning_on_cpu
     folder = paths.run_root(cfg) / (cfg.run.stage or "prune")
-    files = {"checkpoint": memory.checkpoint(student, 2, optimizer=False)}
+    files = {"checkpoint": memory.checkpoint(student, width, optimizer=False)}
     checks.room(made, cfg, folder, sum(files.values()))
     tokens = calibration.samples * calibration.seq_length
     made.tables += [
@@ -70,12 +72,18 @@ def plan(cfg: Recipe) -> Plan:
         ),
         tables.memory(
             made,
-            memory.pruning(teacher, calibration.micro_batch_size * calibration.seq_length, cfg.platform),
+            of_process(teacher, calibration.micro_batch_size * calibration.seq_length, cfg.platform, width),
             cfg.platform,
             on_gpu,
         ),
         tables.writes(folder, files),
     ]
+    if not on_gpu:
+        removals = calibration.loss_samples * teacher.num_layers  # each layer's by itself
+        samples = calibration.samples + removals + 2 * cfg.data.heldout_samples  # held-out loss before and after
+        flops = teacher.flops_per_token(calibration.seq_length) * samples * calibration.seq_length
+        made.seconds = pace.START + pace.seconds(cfg, flops)
+        made.tables.append(pace.table(made.seconds, cfg))
     if cfg.prune.criterion is Criterion.random:
         made.warnings.append("prune.criterion=random: a baseline, not a student to keep")
     if student.parameters() < teacher.parameters() * 2 / 3 * 0.99:

@@ -10,6 +10,7 @@ from nemo_plugins.planning import budget as budgets
 from nemo_plugins.planning.devices import Device
 from nemo_plugins.planning.memory import Memory, data_parallel
 from nemo_plugins.planning.plan import Plan, Table, count, gib
+from nemo_plugins.platforms import arithmetic
 
 SIZES = (
     "num_layers",
@@ -63,7 +64,8 @@ def memory(plan: Plan, need: Memory, platform: PlatformConfig, on_gpu: bool, gpu
     Args:
         gpu: key and value that name the GPU, and the GPU; default: one of `platform.gpu_memory_gib`.
     """
-    rows = [(key, gib(value)) for key, value in vars(need).items() if value]
+    rows = [("precision", arithmetic.reason(platform, on_gpu))]
+    rows += [(key, gib(value)) for key, value in vars(need).items() if value]
     rows.append(("total", gib(need.total)))
     asked, most = f"platform.gpu_memory_gib={platform.gpu_memory_gib:g}", platform.gpu_memory_gib * 2**30
     if gpu:

@@ -6,7 +6,7 @@ import dataclasses
 
 from nemo_plugins.configs.schema import PlatformConfig, Recipe, Recompute, TrainConfig
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.planning import checks, memory, tables
+from nemo_plugins.planning import checks, memory, pace, tables
 from nemo_plugins.planning.plan import Plan, Table, gib
 from nemo_plugins.runs import paths
 from nemo_plugins.runs.errors import UserError
@@ -31,12 +31,17 @@ def add(
     need = memory.training(model, train, cfg.platform, width, teacher, fused)
     if not fused:  # of the machine that trains, which may not be this one
         plan.need("memory", lambda: _without_fused_attention(cfg, key, train, model, teacher))
+    if not checks.on_gpu(cfg):
+        need = dataclasses.replace(need, process=memory.TRAINING_PROCESS)
+        plan.seconds = pace.START + pace.seconds(cfg, flops_per_token(train, model, teacher) * tokens(train))
     plan.tables += [
         tables.sizes(teacher, model) if teacher else tables.sizes(model, None, ("model", "")),
         schedule(train, model, teacher),
         tables.memory(plan, need, cfg.platform, checks.on_gpu(cfg)),
         tables.writes(folder, written),
     ]
+    if plan.seconds is not None:
+        plan.tables.append(pace.table(plan.seconds, cfg))
 
 
 def _without_fused_attention(

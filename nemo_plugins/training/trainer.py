@@ -10,12 +10,12 @@ from megatron.core.optimizer import OptimizerConfig
 from nemo import lightning as nl
 
 from nemo_plugins.configs.schema import PlatformConfig, Precision, Recompute, TrainConfig
-from nemo_plugins.platforms import Platform
+from nemo_plugins.platforms import Platform, arithmetic
 
 
 def precision(platform: PlatformConfig, here: Platform) -> Precision:
-    """What was asked for; else fp32 on a CPU, where small models are checked to the last digit, and bf16 on a GPU."""
-    return platform.precision or (Precision.fp32 if here.accelerator == "cpu" else Precision.bf16)
+    """What `platform.precision` comes to here."""
+    return arithmetic.precision(platform, here.accelerator != "cpu")
 
 
 def dtype(name: Precision) -> torch.dtype:

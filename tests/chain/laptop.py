@@ -10,8 +10,9 @@ from functools import cache
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-# fp32 on the CPU, a handful of steps: what is tested is exact, not good
+# fp32 on any CPU, a handful of steps: what is tested is exact, not good
 SHORT = (
+    "platform.precision=fp32",
     "data.heldout_samples=32",
     "prune.calibration.samples=8",
     "prune.calibration.loss_samples=0",
@@ -65,7 +66,6 @@ MEASURED = (
     "prune.calibration.samples=16",
     "prune.calibration.micro_batch_size=4",
     "prune.calibration.loss_samples=8",
-    "platform.precision=fp32",
 )
 
 

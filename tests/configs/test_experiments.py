@@ -1,10 +1,12 @@
 """The experiments against the paper's printed figures."""
 
+import re
+
 import pytest
 
 from nemo_plugins.configs import CONF, options
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.planning import chain_plan, checks, distill_plan, memory
+from nemo_plugins.planning import chain_plan, checks, distill_plan, estimate, memory
 from nemo_plugins.runs import UserError
 from nemo_plugins.runs.prepare import compose
 
@@ -39,6 +41,31 @@ def test_a_header_says_purpose_hardware_launch_and_source(name):
     header = (CONF / "experiment" / f"{name}.yaml").read_text().split("experiment:")[0]
     for word in ("Purpose", "Hardware", "Launch", "Source"):
         assert f"# {word}" in header
+
+
+@pytest.mark.parametrize("name", [name for name in options("experiment") if name.startswith(("exp_", "minitron_7b"))])
+def test_the_gpu_hours_and_tokens_of_a_header_are_those_that_the_plan_prints(name):
+    header = (CONF / "experiment" / f"{name}.yaml").read_text().split("experiment:")[0]
+    words = ["convert.tokenizer=x"] if name == "minitron_7b_pl" else []
+    made = estimate.make(compose(["+model=bielik11b", f"experiment={name}", *words]))
+    [said] = re.findall(r"^# GPU-hours +([\d,]+) for the distillation", header, re.MULTILINE)
+    assert said == f"{made.gpu_hours:,.0f}"
+    assert f"{made.train.seq_length:,} tokens a sample" in header and f"MFU {made.mfu:g}" in header
+
+
+def test_the_papers_hours_are_those_of_the_length_that_the_header_names():
+    header = (CONF / "experiment" / "minitron_7b.yaml").read_text().split("experiment:")[0]
+    least, most = estimate.PAPER.hours
+    assert f"{least} to {most} h" in header and "distill.seq_length=2048" in header
+    made = estimate.make(compose(["+model=bielik11b", "experiment=minitron_7b", "distill.seq_length=2048", "plan.gpu=h200"]))
+    assert least <= made.gpu_hours / estimate.PAPER.gpus <= most
+
+
+def test_the_hours_of_the_second_training_of_minitron_7b_pl():
+    header = (CONF / "experiment" / "minitron_7b_pl.yaml").read_text().split("experiment:")[0]
+    made = estimate.make(compose(["+model=bielik11b", "experiment=minitron_7b"]))
+    flops = 3 * made.student.flops_per_token(8192) * 20e9
+    assert f"and {flops / (made.gpu.flops_per_second * made.mfu) / 3600:.0f} for 20 B tokens" in header
 
 
 def test_minitron_7b_is_the_papers_chain():

@@ -24,6 +24,7 @@ STEPS = 20
 SAVED = 8.0  # steps' time that writing a checkpoint of so small a model takes, about
 WORDS = (
     "platform.threads=1",
+    "platform.precision=fp32",
     "data.heldout_samples=32",
     "prune.calibration.samples=8",
     "prune.calibration.loss_samples=0",
