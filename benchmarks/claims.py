@@ -2,9 +2,9 @@
 
     python benchmarks/claims.py [--seeds 1 2 3] [--root runs] [OVERRIDE …]
 
-Runs `experiment=laptop` on `tiny_pl` once a seed (the seed draws calibration and training order, the random baseline and the
-random start of the from-scratch model; the teacher is the same), then the same student without the teacher's last layers, and
-prints the table that the README quotes. What is finished is not run again. Writes `<root>/claims/claims.json` and `claims.png`.
+Runs `experiment=laptop_claims` on `tiny_pl` once a seed (the seed draws calibration and training order, the random baseline and
+the random start of the from-scratch model; the teacher is the same) and prints the table that the README quotes. What is
+finished is not run again. Writes `<root>/claims/claims.json` and `claims.png`.
 """
 
 from __future__ import annotations
@@ -30,14 +30,10 @@ def main() -> int:
     given = parser.parse_args()
     folder, reports = Path(given.root) / "claims", []
     for seed in given.seeds:
-        run = f"claims/seed-{seed}"
-        shared = [f"run.root={given.root}", f"run.seed={seed}", *given.overrides]
-        last = [f"run.name={run}/last_layers", "prune.criterion=last_layers", *shared]
-        for recipe, overrides in (("minitron", [f"run.name={run}", *shared]), ("prune", last), ("distill", last)):
-            command = [sys.executable, str(REPOSITORY / "recipes" / f"{recipe}.py"), "+model=tiny_pl", "experiment=laptop"]
-            if code := subprocess.call([*command, *overrides]):
-                return code
-        chain.write(folder / f"seed-{seed}")
+        command = [sys.executable, str(REPOSITORY / "recipes" / "minitron.py"), "+model=tiny_pl", "experiment=laptop_claims"]
+        command += [f"run.name=claims/seed-{seed}", f"run.root={given.root}", f"run.seed={seed}", *given.overrides]
+        if code := subprocess.call(command):
+            return code
         reports.append(json.loads((folder / f"seed-{seed}" / "report.json").read_text()))
 
     losses = {name: [report["heldout_loss"][name] for report in reports] for name in chain.MODELS}

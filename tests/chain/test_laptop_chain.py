@@ -4,20 +4,24 @@ import json
 
 import pytest
 import torch
-from laptop import train_batch
+from laptop import ok, train_batch
 from safetensors.torch import load_file
 from torch.nn.functional import kl_div
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from nemo_plugins.data.module import Windows
+from nemo_plugins.planning import chain_plan
 from nemo_plugins.reporting import chain
+from nemo_plugins.runs.prepare import compose
 
 pytestmark = pytest.mark.nemo
 
 STAGES = (
     "convert-import", "prune", "distill", "convert-export", "sft", "dpo", "grpo", "aligned-export",
-    "quantize", "teacher-quantize", "bench", "random/prune", "random/distill", "scratch/pretrain", "eval", "report",
+    "quantize", "teacher-quantize", "bench", "eval", "report",
 )  # fmt: skip
+
+CLAIMS = ("+model=tiny_pl", "experiment=laptop_claims")
 
 
 def tensors(folder):
@@ -37,12 +41,25 @@ def test_every_stage_leaves_a_whole_run_folder(laptop):
 def test_it_prints_and_draws_what_came_of_it(laptop):
     said = (laptop.root / "said.txt").read_text()
     report = json.loads((laptop.run / "report.json").read_text())
-    assert set(report["heldout_loss"]) == {name for name in chain.MODELS if "last layers" not in name}
+    assert set(report["heldout_loss"]) == {"teacher", "pruned", "distilled"}
     assert all(f"{loss:.4f}" in said for loss in report["heldout_loss"].values())
     assert report["recovered"] == chain.recovered(report["heldout_loss"])
     assert (laptop.run / "plots" / "losses.png").stat().st_size > 5000
     assert "the chosen answer wins in" in said and "python benchmarks/exercises.py distilled=" in said
     assert "Traceback" not in said and "Warning" not in said
+
+
+def test_the_baselines_have_the_students_sizes(laptop):
+    """Chosen by chance it is a worse student, from random weights a worse one still."""
+    links = {link.name: link.overrides for link in chain_plan.links(compose(CLAIMS), [*CLAIMS])}
+    for name, recipe in (("random/prune", "prune"), ("scratch/pretrain", "pretrain")):
+        own = [word for word in links[name] if word not in CLAIMS and not word.startswith("run.name=")]
+        ok(laptop.recipe(recipe, f"run.name=tiny_pl-laptop/{name.split('/')[0]}", *own))
+    summaries = chain.read(laptop.run)
+    values = chain.losses(summaries)
+    assert values["pruned"] < values["pruned at random"] and values["distilled"] < values["from scratch, same tokens"]
+    names = ("distilled", "pruned at random", "from scratch, same tokens")
+    assert len({chain.parameters(summaries, name) for name in names}) == 1
 
 
 def test_a_finished_chain_does_nothing(laptop):

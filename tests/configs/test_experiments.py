@@ -99,10 +99,10 @@ def test_a_value_among_the_overrides_is_read_as_hydra_reads_it():
 
 
 def test_the_chain_hands_on_the_users_overrides_and_then_the_stages():
-    given = ["+model=tiny_pl", "experiment=laptop", "distill.max_steps=40", "run.name=mine", "--multirun"]
+    given = ["+model=tiny_pl", "experiment=laptop_claims", "distill.max_steps=40", "run.name=mine", "--multirun"]
     links = {link.name: link for link in chain_plan.links(compose(given[:-1]), given)}
     random = links["random/prune"].overrides
-    assert random[:3] == ["+model=tiny_pl", "experiment=laptop", "distill.max_steps=40"]
+    assert random[:3] == ["+model=tiny_pl", "experiment=laptop_claims", "distill.max_steps=40"]
     assert random[-2:] == ["run.name=mine/random", "run.stage=prune"]
     stage = compose(random)
     assert (stage.prune.criterion.value, stage.run.name, stage.run.stage) == ("random", "mine/random", "prune")

@@ -285,8 +285,8 @@ def test_a_chain_waits_and_a_failing_stage_ends_the_rest(site):
     run.mkdir(parents=True)
     (run / "convert-import").write_text("a file where the first stage wants its folder")
     jobs, rows = chain(site)
-    assert [row[1] for row in rows][:4] == ["convert-import", "prune", "distill", "convert-export"] and len(rows) == 16
-    assert all(f"waits for {jobs[i]} ({rows[i][1]})" in " ".join(rows[i + 1]) for i in range(15))
+    assert [row[1] for row in rows][:4] == ["convert-import", "prune", "distill", "convert-export"] and len(rows) == 13
+    assert all(f"waits for {jobs[i]} ({rows[i][1]})" in " ".join(rows[i + 1]) for i in range(12))
     assert site.cluster.ended(jobs[0], 120) == "FAILED"
     site.cluster.wait(lambda: queue(site) == "", 60, "the rest to be taken back")
     assert {site.cluster.state(job)["JobState"] for job in jobs[1:]} == {"CANCELLED"}
@@ -294,7 +294,7 @@ def test_a_chain_waits_and_a_failing_stage_ends_the_rest(site):
     assert "these jobs do not start" in log and f"{jobs[1]} prune" in log
 
 
-@pytest.mark.slow  # sixteen jobs
+@pytest.mark.slow  # thirteen jobs
 def test_a_whole_chain_job_after_job(site):
     """Two processes on two nodes train what one process does on a laptop, and the last job's page shows it."""
     sys.path.insert(0, str(REPOSITORY / "tests" / "chain"))
