@@ -104,6 +104,6 @@ def _scores(cfg: Recipe, teacher: Architecture) -> None:
 
 def _taken(cfg: Recipe, teacher: Architecture, student: Architecture) -> str:
     if cfg.prune.drop_layers:
-        return f"layers {', '.join(map(str, sorted(cfg.prune.drop_layers)))} of {teacher.num_layers} go"
+        return f"layers {', '.join(map(str, sorted(cfg.prune.drop_layers)))} of {teacher.num_layers} go (counted from 1)"
     changed = [key for key in tables.SIZES if getattr(teacher, key) != getattr(student, key)]
     return ", ".join(f"{key} {getattr(teacher, key)} to {getattr(student, key)}" for key in changed)

@@ -40,7 +40,7 @@ def of(cfg: Recipe, source: str, most: int = LOOKED_AT) -> TextSize | None:
         weights = paths.local_weights(cfg.model.path) if cfg.model.path else None
         tokenizer = weights / "tokenizer.json" if weights and not cfg.teacher.path else None
         return _counted(path, marks, tokenizer if tokenizer and tokenizer.is_file() else None, most)
-    except (UserError, OSError, ValueError):
+    except (UserError, OSError, ValueError, LookupError, struct.error):
         return None  # what is wrong with it, the check of the source says
 
 

@@ -40,9 +40,10 @@ def plain(text: str) -> str:
 
 
 def layers(path: Path, scores: Sequence[float], kept: Iterable[int], criterion: str) -> Path:
-    """Score of each layer (from 0), the dropped ones marked; log scale where a few dwarf the others.
+    """Score of each layer, drawn from 1, the dropped ones marked; log scale where a few dwarf the others.
 
     Args:
+        kept: layers that stay, from 0.
         criterion: what the scores are, one of `CRITERIA` or in plain words.
     """
     kept = set(kept)
@@ -50,15 +51,17 @@ def layers(path: Path, scores: Sequence[float], kept: Iterable[int], criterion: 
     figure, axes = pyplot.subplots(figsize=(max(5, 0.22 * len(scores)), 3.2))
     for state, colour, chosen in (("kept", KEPT, True), ("dropped", DROPPED, False)):
         which = [layer for layer in range(len(scores)) if (layer in kept) is chosen]
-        axes.bar(which, [scores[layer] for layer in which], color=colour, label=f"{state} ({len(which)})")
+        axes.bar(
+            [layer + 1 for layer in which], [scores[layer] for layer in which], color=colour, label=f"{state} ({len(which)})"
+        )
         if not chosen:  # a layer may be dropped because its bar is too small to see
             for layer in which:
-                axes.axvspan(layer - 0.5, layer + 0.5, color=colour, alpha=0.15, linewidth=0)
+                axes.axvspan(layer + 0.5, layer + 1.5, color=colour, alpha=0.15, linewidth=0)
     if scores and min(scores) > 0 and max(scores) > 30 * statistics.median(scores):
         axes.set_yscale("log")
         label += ", log scale"
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(xlabel="layer", ylabel=plain(label), xlim=(-0.7, len(scores) - 0.3))
+    axes.set(xlabel="layer (from 1)", ylabel=plain(label), xlim=(0.3, len(scores) + 0.7))
     axes.set_title(plain(title), loc="left")
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1), fontsize="small")
     return write_png(figure, path)

@@ -28,7 +28,9 @@ HOW = {
 
 @dataclass(frozen=True)
 class Explained:
-    """A pruning, in plain numbers. Layers count from 0; losses are nats a token on held-out text.
+    """A pruning, in plain numbers; losses are nats a token on held-out text.
+
+    Layers count from 0 here and in `summary.json`, from 1 on the page, as in `prune.drop_layers`.
 
     Attributes:
         criterion: one of `HOW`, or another in plain words.
@@ -159,9 +161,13 @@ def _layers(folder: Path, explained: Explained) -> Section:
     dropped = set(range(count)) - kept
     parts: list[str | Table | Picture] = [
         Table(
-            ["layers, from 0", "number", "which"],
-            [("kept", f"{len(kept)} of {count}", spans(kept)), ("dropped", f"{len(dropped)} of {count}", spans(dropped))],
-        )
+            ["layers, from 1", "number", "which"],
+            [
+                (name, f"{len(which)} of {count}", spans({layer + 1 for layer in which}))
+                for name, which in (("kept", kept), ("dropped", dropped))
+            ],
+        ),
+        "Layers are counted from 1 on this page, as in prune.drop_layers; kept_layers in summary.json counts from 0.",
     ]
     if explained.layer_scores:
         what, decided = _scored(explained)
@@ -175,7 +181,7 @@ def _layers(folder: Path, explained: Explained) -> Section:
     if explained.removals and explained.removals[1]:
         baseline, runs, chosen = explained.removals
         drawn = pruning_plots.removals(folder / "removals.png", baseline, runs, chosen)
-        said = f" {chosen[0]}–{chosen[1]} was taken out: {runs[chosen]:.4f}." if chosen in runs else ""
+        said = f" {chosen[0] + 1}–{chosen[1] + 1} was taken out: {runs[chosen]:.4f}." if chosen in runs else ""
         parts += [
             f"Each point is the loss without a run of neighbouring layers that begins there; lower is better.{said}",
             Picture(drawn, "loss after removing each run of neighbouring layers"),
@@ -183,10 +189,13 @@ def _layers(folder: Path, explained: Explained) -> Section:
     measured = {name: scores for name, scores in explained.layer_criteria.items() if len(scores)}
     if measured:
         rows = [
-            (layer, *(float(scores[layer]) for scores in measured.values()), "kept" if layer in kept else "dropped")
+            (layer + 1, *(float(scores[layer]) for scores in measured.values()), "kept" if layer in kept else "dropped")
             for layer in range(count)
         ]
-        parts += ["What each criterion says of each layer; a higher score is kept.", Table(["layer", *measured, ""], rows)]
+        parts += [
+            "What each criterion says of each layer; a higher score is kept.",
+            Table(["layer, from 1", *measured, ""], rows),
+        ]
     return Section("Layers", parts)
 
 

@@ -22,21 +22,21 @@ def removals(path: Path, baseline: float, runs: Mapping[tuple[int, int], float],
 
     Args:
         baseline: loss with all layers, nats a token.
-        runs: (first, last) layer of the run, from 0 and both removed, to the loss without them.
+        runs: (first, last) layer of the run, from 0 and both removed, to the loss without them; drawn from 1.
         chosen: the run that was taken out.
     """
     figure, axes = pyplot.subplots(figsize=(max(6, min(12, 0.22 * len(runs))), 3.4))
     lengths = sorted({last - first + 1 for first, last in runs})
     colours = [KEPT] if len(lengths) == 1 else pyplot.get_cmap("viridis")(np.linspace(0, 0.85, len(lengths)))
     for length, colour in zip(lengths, colours, strict=True):
-        points = sorted((first, loss) for (first, last), loss in runs.items() if last - first + 1 == length)
+        points = sorted((first + 1, loss) for (first, last), loss in runs.items() if last - first + 1 == length)
         axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=4, label=f"{_layers(length)} removed")
     axes.axhline(baseline, color=BASELINE, linestyle="--", label=f"all layers ({baseline:.3f})")
     if chosen in runs:
-        label = f"chosen: {chosen[0]}–{chosen[1]} ({runs[chosen]:.3f})"
-        axes.plot(chosen[0], runs[chosen], "o", color=DROPPED, markersize=10, label=label, zorder=3)
+        label = f"chosen: {chosen[0] + 1}–{chosen[1] + 1} ({runs[chosen]:.3f})"
+        axes.plot(chosen[0] + 1, runs[chosen], "o", color=DROPPED, markersize=10, label=label, zorder=3)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(xlabel="first layer removed", ylabel="held-out loss (nats a token)")
+    axes.set(xlabel="first layer removed (from 1)", ylabel="held-out loss (nats a token)")
     axes.set_title("loss after removing neighbouring layers", loc="left")
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1), fontsize="small")
     return write_png(figure, path)
@@ -69,7 +69,7 @@ def distribution(path: Path, scores: np.ndarray, kept_share: float, what: str) -
         names = ("whislo", "q1", "med", "q3", "whishi")
         axes.bxp(
             [dict(zip(names, row, strict=True)) for row in marks],
-            positions=range(len(values)),
+            positions=range(1, len(values) + 1),
             widths=0.6,
             showfliers=False,
             patch_artist=True,
@@ -80,12 +80,12 @@ def distribution(path: Path, scores: np.ndarray, kept_share: float, what: str) -
             capprops={"color": KEPT},
         )
         if cuts is not None:
-            places = np.arange(len(values))
+            places = np.arange(1, len(values) + 1)
             axes.hlines(cuts, places - 0.45, places + 0.45, color=DROPPED, linewidth=2, zorder=3)
             axes.plot([], [], color=DROPPED, linewidth=2, label=f"below: dropped ({1 - kept_share:.1%})")
             axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set(yscale="log", xlabel="layer", ylabel="importance, log scale", xlim=(-0.8, len(values) - 0.2))
+        axes.set(yscale="log", xlabel="layer (from 1)", ylabel="importance, log scale", xlim=(0.2, len(values) + 0.8))
     axes.set_title(plain(what), loc="left")
     return write_png(figure, path)
 
@@ -105,11 +105,11 @@ def heatmap(path: Path, scores: np.ndarray, what: str) -> Path:
     figure, axes = pyplot.subplots(figsize=(8, max(2.2, min(6, 0.11 * len(binned) + 1))))
     norm = LogNorm(low, high) if high > low else None
     shown = axes.imshow(
-        binned, aspect="auto", cmap="viridis", norm=norm, extent=(0, 100, len(binned) - 0.5, -0.5), interpolation="nearest"
+        binned, aspect="auto", cmap="viridis", norm=norm, extent=(0, 100, len(binned) + 0.5, 0.5), interpolation="nearest"
     )
     figure.colorbar(shown, ax=axes, label="importance / layer's mean", pad=0.02)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(xlabel=plain(f"{what} from the most important (%)"), ylabel="layer")
+    axes.set(xlabel=plain(f"{what} from the most important (%)"), ylabel="layer (from 1)")
     axes.set_title(plain(f"{what}: how unequal each layer is"), loc="left")
     return write_png(figure, path)
 

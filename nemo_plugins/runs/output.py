@@ -50,20 +50,46 @@ def console(number: int = 1) -> Console:
     """A rich console on the terminal; 120 columns where the output is a file."""
     from rich.console import Console
 
+    class Piped(Console):
+        def on_broken_pipe(self) -> None:  # rich's own ends the process
+            unread(number)
+
     file = stream(number)
-    return Console(file=file, width=None if file.isatty() else 120)
+    return Piped(file=file, width=None if file.isatty() else 120)
 
 
 def error(text: str) -> None:
     """One message on stderr, from rank 0 alone."""
-    if rank() == 0:
-        print(text, file=stream(2), flush=True)
+    _print(text, 2)
 
 
 def say(text: str) -> None:
     """One line on stdout, from rank 0 alone."""
+    _print(text, 1)
+
+
+def _print(text: str, number: int) -> None:
     if rank() == 0:
-        print(text, file=stream(1), flush=True)
+        try:
+            print(text, file=stream(number), flush=True)
+        except BrokenPipeError:
+            unread(number)
+
+
+def unread(number: int) -> None:
+    """Nobody reads a stream any more (`… | head`): what is said to it is dropped from now on, and the work goes on."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream(number).fileno())
+    os.close(nowhere)
+
+
+def flush() -> None:
+    """Write out what both streams hold, so that the interpreter has nothing left to fail with when it exits."""
+    for number in STREAMS:
+        try:
+            stream(number).flush()
+        except BrokenPipeError:
+            unread(number)
 
 
 def plan(made: Plan) -> None:
@@ -105,6 +131,9 @@ def finished(folder: Path, summary: dict[str, Any], commands: list[str]) -> None
 
     lines = [f"{name:<12} {folder / path}" for name, path in {**summary["outputs"], "summary": "summary.json"}.items()]
     numbers = [(name, value) for name, value in summary["metrics"].items() if isinstance(value, (int, float))]
+    known = dict(numbers)  # `first` and `last`, which every stage has, are often another number under its own name
+    own = {end for name, value in numbers for end in ("first", "last") if name.endswith(f"_{end}") and known.get(end) == value}
+    numbers = [(name, value) for name, value in numbers if name not in own]
     lines += [f"{name:<12} {value:.6g}" for name, value in numbers[:METRICS_SHOWN]]
     next_ = [f"{'next' if not number else '':<12} {command}" for number, command in enumerate(commands)]
     title = f"{summary['stage']}: done in {duration(summary['seconds'])}"

@@ -74,6 +74,7 @@ def recipe(
             if model and not any(word.lstrip("+~").partition("=")[0] == "model" for word in sys.argv[1:]):
                 sys.argv.append(f"+model={model}")
             code = _command(job, name, main.__globals__.get("__doc__") or "")
+            output.flush()
             note_failure(code)
             sys.exit(code)
 
@@ -108,6 +109,9 @@ def _command(job: Callable[[DictConfig], int], name: str, docstring: str) -> int
     except KeyboardInterrupt:
         output.error(f"{name}: stopped before it began; the same command starts it")
         return RESUMABLE
+    except BrokenPipeError:  # of what Hydra prints itself: `--cfg job | head`
+        output.unread(1)
+        return DONE
     except (HydraException, OmegaConfBaseException) as error:
         output.error(f"{name}: {hydra_errors.explain(error)}")
         return WRONG_INPUT
@@ -208,6 +212,8 @@ def _show(main: Main, plan: Callable[[Recipe], Plan], cfg: Recipe, run: Run) -> 
     except Failed as failed:
         output.error(str(failed))
         return FAILED
+    except BrokenPipeError:  # nobody reads what it shows
+        output.unread(1)
     except Exception:
         return _failed()
     return DONE

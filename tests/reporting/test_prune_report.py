@@ -66,8 +66,8 @@ def test_the_report_has_the_numbers_that_it_was_given(tmp_path, explained):
     assert rows["num_layers"] == ["6", "4", "-33.3 %"] and rows["num_attention_heads"] == ["8", "8", ""]
     assert rows["parameters"][:2] == [f"{TEACHER.parameters():,}", f"{STUDENT.parameters():,}"]
     assert rows["held-out loss (nats a token)"] == ["2.0000", "2.3456", "+0.3456"]
-    assert rows["kept"] == ["4 of 6", "0–2, 5"] and rows["dropped"] == ["2 of 6", "3–4"]
-    assert rows["3"] == ["0.0300", "-0.0100", "dropped"] and rows["5"] == ["0.4000", "0.5000", "kept"]
+    assert rows["kept"] == ["4 of 6", "1–3, 6"] and rows["dropped"] == ["2 of 6", "4–5"]
+    assert rows["4"] == ["0.0300", "-0.0100", "dropped"] and rows["6"] == ["0.4000", "0.5000", "kept"]
     scores, kept = explained.width["FFN neurons"]
     shares = sorted(100 * sum(row[mask]) / sum(row) for row, mask in zip(scores, kept, strict=True))
     wanted = [f"{share:.2f} %" for share in (shares[0], (shares[2] + shares[3]) / 2, shares[5])]
@@ -95,7 +95,7 @@ def test_what_was_not_measured_is_left_out(tmp_path, explained):
     outputs = prune_report.write(tmp_path, bare)
     html = outputs["report"].read_text()
     assert set(outputs) == {"report"} and "<img" not in html and "Width" not in html and "enough" not in html
-    assert "named by hand" in html and "0–2, 5" in html
+    assert "named by hand" in html and "1–3, 6" in html
 
 
 def test_verdicts_follow_the_numbers():
@@ -155,6 +155,12 @@ def test_scores_that_are_all_the_same_or_zero_are_drawn(tmp_path):
             scores = np.full(shape, value)
             pruning_plots.distribution(tmp_path / "a.png", scores, 0.5, "heads")
             pruning_plots.heatmap(tmp_path / "b.png", scores, "heads")
+
+
+def test_layers_are_counted_from_one_as_those_to_drop_are(tmp_path, explained):
+    html = prune_report.write(tmp_path, explained)["report"].read_text()
+    assert "counted from 1 on this page, as in prune.drop_layers; kept_layers in summary.json counts from 0" in html
+    assert "layers, from 1" in html and "layer, from 1" in html
 
 
 def test_layer_pictures_follow_their_numbers(tmp_path):

@@ -1,0 +1,140 @@
+"""What a plan says of a CPU: its precision, its memory and files against measured ones, its time, its text."""
+
+import pytest
+
+from nemo_plugins.configs.schema import Precision
+from nemo_plugins.models.architecture import Architecture
+from nemo_plugins.planning import chain_plan, checks, memory, pace, plan_plan, text_size
+from nemo_plugins.platforms import arithmetic
+from nemo_plugins.runs import UserError, output
+from nemo_plugins.runs.prepare import compose
+
+MARGIN = 0.25  # of a memory estimate, either way
+# a teacher of 135 M parameters with tied embeddings
+SMOL = Architecture(30, 576, 1536, 9, 3, 64, 49152, tied_embeddings=True)
+
+
+@pytest.fixture(autouse=True)
+def _plain_call(monkeypatch, tmp_path):
+    for key in ("WORLD_SIZE", "SLURM_NTASKS", "SLURM_STEP_NUM_TASKS"):
+        monkeypatch.delenv(key, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def config(*overrides):
+    return compose(["+model=tiny_pl", "platform=cpu", *overrides])
+
+
+def native(monkeypatch, has: bool):
+    monkeypatch.setattr(arithmetic, "multiplies_bf16", lambda: has)
+
+
+def test_auto_is_bf16_where_the_cpu_multiplies_it(monkeypatch):
+    for has, expected in ((True, Precision.bf16), (False, Precision.fp32)):
+        native(monkeypatch, has)
+        assert checks.precision(config()) is expected
+        assert checks.precision(config("platform.precision=auto")) is expected
+        for given in ("bf16", "fp32"):
+            assert checks.precision(config(f"platform.precision={given}")).value == given
+        assert checks.precision(compose(["+model=bielik11b"])) is Precision.bf16  # planned for GPUs
+
+
+@pytest.mark.parametrize(
+    ("line", "has"),
+    [
+        ("flags\t\t: fpu avx512f avx512_bf16", True),
+        ("flags\t\t: fpu amx_bf16 amx_tile", True),
+        ("Features\t: fp asimd bf16", True),
+        ("flags\t\t: fpu avx2 avx512f", False),
+        ("model name\t: an avx512_bf16 lookalike", False),
+    ],
+)
+def test_the_flags_of_the_cpu_decide(tmp_path, line, has):
+    file = tmp_path / "cpuinfo"
+    file.write_text(f"processor\t: 0\n{line}\n\nprocessor\t: 1\n{line}\n")
+    assert arithmetic.multiplies_bf16(file) is has
+    assert not arithmetic.multiplies_bf16(tmp_path / "none")
+
+
+@pytest.mark.parametrize("recipe", ["prune", "distill", "sft"])
+def test_the_plan_says_the_precision_and_why(monkeypatch, recipe):
+    native(monkeypatch, False)
+    rows = {row[0]: row[1] for table in chain_plan.PLANS[recipe](config()).tables for row in table.rows}
+    assert rows["precision"] == "fp32 (platform.precision=auto: this CPU has no bf16 products of its own)"
+
+
+@pytest.mark.parametrize(
+    ("what", "planned", "seen"),
+    [  # peaks of real processes on Linux
+        ("conversion of 135 M in bf16", memory.CONVERSION_PROCESS + memory.conversion(SMOL, 2), 1.31e9),
+        ("pruning of 135 M in fp32", memory.pruning_on_cpu(SMOL, 2048, config().platform, 4).total, 3.03e9),
+    ],
+)
+def test_planned_memory_is_what_was_seen(what, planned, seen):
+    assert planned == pytest.approx(seen, rel=MARGIN)
+
+
+def test_what_pruning_writes_is_of_the_precision_that_it_runs_in():
+    whole = {width: chain_plan.PLANS["prune"](config(f"platform.precision={width}")).writes for width in ("bf16", "fp32")}
+    assert whole["fp32"] == 2 * whole["bf16"]
+    assert memory.checkpoint(SMOL.with_sizes(num_layers=19), 4, optimizer=False) == pytest.approx(392e6, rel=0.1)
+
+
+@pytest.mark.parametrize("recipe", ["convert", "prune", "distill", "sft", "dpo"])
+def test_a_plan_on_a_cpu_gives_a_time(recipe):
+    made = chain_plan.PLANS[recipe](config())
+    assert made.seconds > pace.START
+    assert any("estimated" in table.title and output.duration(made.seconds) in str(table.rows) for table in made.tables)
+    longer = chain_plan.PLANS["distill"](config("distill.max_steps=1200")).seconds - pace.START
+    assert longer == pytest.approx(2 * (chain_plan.PLANS["distill"](config()).seconds - pace.START))
+
+
+def test_a_plan_for_gpus_gives_no_time_of_this_cpu():
+    made = chain_plan.PLANS["distill"](compose(["+model=bielik11b"]))
+    assert made.seconds is None and not any("this CPU" in table.title for table in made.tables)
+
+
+def test_a_text_that_would_be_read_over_and_over_is_said_and_stored_once():
+    made = plan_plan.plan(config("distill.max_steps=60000"))
+    [warning] = [warning for warning in made.warnings if " times (" in warning]
+    assert warning.startswith("train is read 3")
+    [row] = [row for table in made.tables if table.title == "Disk" for row in table.rows if row[0].startswith("training text")]
+    assert float(row[1].split()[0]) < 3 and row[1].endswith("MB")  # not the 492 MB that are read
+    assert not [warning for warning in plan_plan.plan(config("distill.max_steps=100", "distill.validate_every=50")).warnings
+                if " times (" in warning]  # fmt: skip
+
+
+def test_tokens_are_counted_as_a_stage_counts_them(tmp_path):
+    cfg = config()
+    assert text_size.of(cfg, "assets/polish_text/heldout.jsonl.gz", text_size.COUNTED) == text_size.TextSize(45_843, True)
+    estimated = text_size.of(cfg, "assets/polish_text/train.jsonl.gz")
+    assert not estimated.whole and estimated.tokens > text_size.LOOKED_AT
+
+
+@pytest.mark.parametrize("recipe", ["distill", "pretrain", "prune"])
+def test_a_held_out_text_smaller_than_a_batch_is_refused_by_the_plan(tmp_path, recipe):
+    (tmp_path / "short.txt").write_text("Ala ma kota. " * 20)
+    sizes = ["prune.calibration.micro_batch_size=8", "prune.calibration.seq_length=256"]
+    made = chain_plan.PLANS[recipe](config("data.heldout=[short.txt]", *sizes))
+    [said] = [missing.text for missing in made.missing if "too short" in missing.text]
+    assert said.startswith("data.heldout is too short: short.txt has ") and "expected at least one global batch" in said
+    if recipe != "prune":
+        made = chain_plan.PLANS[recipe](config("+data.heldout_more.en=short.txt"))
+        assert any(missing.text.startswith("data.heldout_more.en is too short") for missing in made.missing)
+    assert not [missing for missing in chain_plan.PLANS[recipe](config()).missing if "short" in missing.text]
+
+
+@pytest.mark.parametrize("recipe", ["sft", "dpo"])
+def test_held_out_rows_fewer_than_a_batch_are_refused_by_the_plan(recipe):
+    batch = f"{recipe}.global_batch_size=65536"
+    made = chain_plan.PLANS[recipe](config(batch))
+    assert any(f"{recipe}.heldout holds" in missing.text and "a batch is 65,536" in missing.text for missing in made.missing)
+
+
+def test_a_held_out_text_of_tokens_is_counted_too(tmp_path):
+    import struct
+
+    (tmp_path / "t.bin").write_bytes(bytes(2 * 100))
+    (tmp_path / "t.idx").write_bytes(struct.pack("<9sQB", b"MMIDIDX\x00\x00", 1, 8) + bytes(40))
+    with pytest.raises(UserError, match=r"data.heldout is too short: t has 100 tokens"):
+        text_size.too_short(config(), "data.heldout", "t", 64, 4)
