@@ -68,3 +68,26 @@ site_options() {
     local -n all=MINITRON_OPTIONS own="MINITRON_OPTIONS_${1//[^A-Za-z0-9_]/_}"
     options=("${all[@]+"${all[@]}"}" "${own[@]+"${own[@]}"}")
 }
+
+# The key of one of Hydra's overrides, however it is written: key=, +key=, ++key=, ~key.
+override_key() {
+    local word="$1"
+    word="${word#"${word%%[!+~]*}"}"
+    printf '%s' "${word%%=*}"
+}
+
+given() { # whether an override of this key is among `words`
+    local word
+    for word in "${words[@]+"${words[@]}"}"; do
+        [ "$(override_key "$word")" = "$1" ] && return 0
+    done
+    return 1
+}
+
+# Into `words`, of a stage's `defaults` those whose keys are not given.
+complete() {
+    local default
+    for default in "${defaults[@]+"${defaults[@]}"}"; do
+        given "${default%%=*}" || words+=("$default")
+    done
+}

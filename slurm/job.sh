@@ -26,19 +26,7 @@ mkdir -p "$notes" || refuse "$notes cannot be written"
 
 say() { printf '%s minitron: %s\n' "$(date +%T)" "$*"; }
 
-given() { # whether an override of this key is among the user's
-    local word
-    for word in "${words[@]+"${words[@]}"}"; do
-        word="${word#+}"
-        word="${word#+}"
-        [ "${word%%=*}" = "$1" ] && return 0
-    done
-    return 1
-}
-
-for default in "${defaults[@]+"${defaults[@]}"}"; do
-    given "${default%%=*}" || words+=("$default")
-done
+complete
 
 runtime
 first="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"
@@ -68,7 +56,7 @@ check() {
         fi
     fi
     for word in "${words[@]+"${words[@]}"}"; do
-        case "$word" in run.root=* | platform=* | platform.kind=*) asked+=("$word") ;; esac
+        case "$(override_key "$word")" in run.root | platform | platform.kind) asked+=("$word") ;; esac
     done
     if [ "${SLURM_GPUS_ON_NODE:-0}" != 0 ]; then
         given platform || given platform.kind || asked+=(platform=gpu)

@@ -38,21 +38,11 @@ shape() { # the last value of an option among the script's headers, the site's a
 }
 export SLURM_JOB_NUM_NODES SLURM_NTASKS_PER_NODE # what the stage's own defaults are made of
 SLURM_JOB_NUM_NODES="$(shape nodes N)" SLURM_NTASKS_PER_NODE="$(shape ntasks-per-node "")"
-eval_defaults() { # the stage's own line, run as it stands: it is the repository's, and nothing of the user's is in it
-    local launch=/dev/null defaults=() line
-    line="$(grep '^defaults=' "$script")"
-    # shellcheck disable=SC1090
-    source <(printf '%s\n' "$line")
-    printf '%s\0' "${defaults[@]+"${defaults[@]}"}"
-}
+# the stage's own line, run as it stands: it is the repository's, and nothing of the user's is in it
+# shellcheck disable=SC1090
+source <(grep '^defaults=' "$script")
 words=("$@")
-while IFS= read -r -d '' default; do
-    for word in "$@"; do
-        word="${word#+}"
-        [ "${word%%=*}" = "${default%%=*}" ] && continue 2
-    done
-    words+=("$default")
-done < <(eval_defaults)
+complete
 unset SLURM_JOB_NUM_NODES SLURM_NTASKS_PER_NODE
 
 runtime

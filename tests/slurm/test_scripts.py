@@ -75,6 +75,38 @@ def test_under_pyxis_the_check_of_the_overrides_asks_for_the_sites_account(tmp_p
     assert "recipes/distill.py +model=tiny_pl" in said[1] and "--account" not in said[1]
 
 
+SPELLINGS = ("platform.devices=4", "+platform.devices=4", "++platform.devices=4", "~platform.devices")
+
+
+@pytest.mark.parametrize("override", SPELLINGS)
+def test_the_layout_that_is_checked_is_the_one_that_runs(tmp_path, override):
+    """A stage's default gives way to the user's override however it is written: at submission, in the job and to the doctor."""
+    (tmp_path / "bin").mkdir()
+    for name in ("python", "sbatch"):
+        (tmp_path / "bin" / name).write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+        (tmp_path / "bin" / name).chmod(0o755)
+    env = {"PATH": f"{tmp_path}/bin:/usr/bin:/bin", "MINITRON_JOBS": str(tmp_path), "MINITRON_PYTHON": f"{tmp_path}/bin/python"}
+    given = ["+model=tiny_pl", override]
+    done = subprocess.run(["bash", str(SLURM / "submit.sh"), "slurm/distill.sh", *given], capture_output=True, text=True, env=env)
+    checked = done.stdout.splitlines()
+    assert [word for word in checked[: checked.index("dry_run=true")] if "platform.devices" in word] == [override]
+    script = """
+        source "$1/environment.sh"
+        source <(sed -n '/^check()/,/^}/p' "$1/job.sh")
+        defaults=(platform.nodes=1 platform.devices=8 platform.kind=cpu)
+        words=("${@:2}")
+        complete
+        run=(printf '%s\\n') once=() python=() attempt=1 nodes=1 per_node=1 here=. notes=. name=job SLURM_GPUS_ON_NODE=0
+        check
+        printf 'runs: %s\\n' "${words[*]}"
+    """
+    done = subprocess.run(["bash", "-uc", script, "-", str(SLURM), *given, "++run.root=there", "+platform.kind=gpu"],
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.stderr == ""
+    assert f"runs: {' '.join(given)} ++run.root=there +platform.kind=gpu platform.nodes=1" in done.stdout
+    assert "++run.root=there\n+platform.kind=gpu\n" in done.stdout.split("doctor.py")[1]
+
+
 def test_srun_hands_on_what_the_launcher_sets():
     """In a job that was submitted with --export=NONE Slurm says SLURM_EXPORT_ENV=NONE, which srun follows."""
     command = ["bash", "-c", f"source {SLURM}/environment.sh; printenv SLURM_EXPORT_ENV"]
