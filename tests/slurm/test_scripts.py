@@ -87,8 +87,8 @@ def test_the_layout_that_is_checked_is_the_one_that_runs(tmp_path, override):
         (tmp_path / "bin" / name).chmod(0o755)
     env = {"PATH": f"{tmp_path}/bin:/usr/bin:/bin", "MINITRON_JOBS": str(tmp_path), "MINITRON_PYTHON": f"{tmp_path}/bin/python"}
     given = ["+model=tiny_pl", override]
-    done = subprocess.run(["bash", str(SLURM / "submit.sh"), "slurm/distill.sh", *given], capture_output=True, text=True, env=env)
-    checked = done.stdout.splitlines()
+    command = ["bash", str(SLURM / "submit.sh"), "slurm/distill.sh", *given]
+    checked = subprocess.run(command, capture_output=True, text=True, env=env).stdout.splitlines()
     assert [word for word in checked[: checked.index("dry_run=true")] if "platform.devices" in word] == [override]
     script = """
         source "$1/environment.sh"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from stdnum import iban
@@ -16,87 +16,91 @@ from stdnum.cz import rc
 from stdnum.hu import anum
 from stdnum.pl import nip, pesel
 
+from nemo_plugins.data.personal import phones
+from nemo_plugins.data.personal.identifier import Identifier
+from nemo_plugins.data.personal.numbers import APART, Group, Number, in_word, kind
 from nemo_plugins.runs.errors import UserError
 
-APART = r"(?<![\w])(?<![\d][.,/-])"  # not inside a word or a longer number
-END = r"(?![.,/-]?\d)(?!\w)"
-KEYWORD = (  # "tel.", "telefonu:", "tel. nr"; not the end of "hotel"
-    r"(?<!\w)(?i:tel|telefon\w{0,4}|kom|komórk\w{1,3}|mobil|fax|faks\w{0,3}|simu)\b[.:]{0,2}\s{0,3}"
-    r"(?:(?i:nr|numer)\b[.:]{0,2}\s{0,3})?"
-)
+ACCOUNT = r"(?i:konto|konta|kontem|rachun\w{1,4}|iban|nrb|przelew\w{0,3})"
 
 
 @dataclass(frozen=True)
-class Identifier:
-    """One kind of identifier.
-
-    Attributes:
-        placeholder: what stands in its place; no identifier's pattern matches it.
-        pattern: of a candidate; a named group, where one matched, is the part that is masked.
-        valid: whether the candidate's text is one.
-    """
-
-    placeholder: str
-    pattern: re.Pattern[str]
-    valid: Callable[[str], bool] = lambda text: True
+class Iban(Identifier):
+    """Words may follow an IBAN, which its pattern takes in: the longest valid beginning counts."""
 
     def spans(self, text: str) -> Iterator[tuple[int, int]]:
-        """Where it stands in `text`, from left to right, never overlapping."""
         for match in self.pattern.finditer(text):
-            start, end = match.span(match.lastgroup or 0)
-            if length := self._valid_length(text[start:end]):
-                yield start, start + length
-
-    def _valid_length(self, candidate: str) -> int:
-        return len(candidate) if self.valid(candidate) else 0
+            for end in range(match.end(), match.start() + 14, -1):
+                if not in_word(text[end : end + 1]) and in_word(text[end - 1]) and self.valid(text[match.start() : end]):
+                    yield match.start(), end
+                    break
 
 
-class Iban(Identifier):
-    """An IBAN may be followed by words in capitals, which its pattern takes in: the longest valid beginning counts."""
-
-    def _valid_length(self, candidate: str) -> int:
-        for length in range(len(candidate), 14, -1):
-            if not candidate[length : length + 1].isalnum() and self.valid(candidate[:length]):
-                return length
-        return 0
+def _iban(text: str) -> bool:
+    return iban.is_valid("".join(filter(str.isalnum, text)))
 
 
-def taj(text: str) -> bool:
+def _taj(digits: str) -> bool:
     """Check digit of a Hungarian social security number (TAJ): weights 3 and 7 in turn, modulo 10."""
-    digits = [int(digit) for digit in text if digit.isdigit()]
-    return sum(digit * (3, 7)[place % 2] for place, digit in enumerate(digits[:8])) % 10 == digits[8]
+    return sum(int(digit) * (3, 7)[place % 2] for place, digit in enumerate(digits[:8])) % 10 == int(digits[8])
+
+
+def _adoszam(digits: str) -> bool:
+    """Eight digits with a check digit, the kind of taxation (1 to 5), the county."""
+    return anum.is_valid(digits[:8]) and digits[8] in "12345"
+
+
+def _leading_zero(groups: list[Group]) -> bool:
+    return groups[0].digits.startswith("0")  # no tax office has it, many other registers do
+
+
+def _always(groups: list[Group]) -> bool:
+    return True
+
+
+def _many(groups: list[Group]) -> bool:
+    return len(groups) > 8  # a table's row
+
+
+def _unlike_taj(groups: list[Group]) -> bool:
+    """Nine digits are an amount or a telephone number unless hyphens part them."""
+    return len(groups) == 1 or kind(groups[1].gap) != "-"
 
 
 IDENTIFIERS = {
     "email": Identifier(
-        "<EMAIL>", re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[^\W_](?:[\w-]{0,62}\.[^\W_]){1,8}[\w-]{1,62}(?<!-)(?![\w-])")
+        "<EMAIL>",
+        re.compile(r"(?<![\w.+%'&~-])[\w.+%'&~-]{1,64}@[^\W_](?:[\w-]{0,62}\.[^\W_]){1,8}[\w-]{1,62}(?<!-)(?![\w-])"),
     ),
-    "iban": Iban("<IBAN>", re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?:[ \u00a0-]?[0-9A-Z]){11,30}(?![0-9a-z])"), iban.is_valid),
-    "nrb": Identifier(  # a Polish account number, an IBAN without its country
-        "<IBAN>",
-        re.compile(APART + r"\d{2}(?:[ \u00a0-]?\d{4}){6}" + END),
-        lambda text: iban.is_valid("PL" + text.replace("\u00a0", "")),
+    "iban": Iban("<IBAN>", re.compile(rf"(?<![^\W_])[A-Za-z]{{2}}{APART}?\d{APART}?\d(?:{APART}?[0-9A-Za-z]){{11,30}}"), _iban),
+    "nrb": Number(  # a Polish account number, an IBAN without its country
+        "<IBAN>", valid=lambda digits: iban.is_valid("PL" + digits), length=26, name=ACCOUNT, usual=((2, *[4] * 6),),
+        named_only=_many,
     ),
-    "phone": Identifier(  # abroad: a country's prefix before it
-        "<PHONE>",
-        re.compile(
-            r"(?<![\w+])(?<!\d[ \u00a0-])(?:\(\+\d{1,3}\)|\+\d{1,3}|00\d{2}(?=[ \u00a0-]))(?:[ \u00a0-]?\d){7,11}" + END
-        ),
+    "phone": phones.Abroad(),
+    "phone_in_groups": phones.Domestic(),
+    "phone_hu": phones.Domestic(pattern=phones.HUNGARIAN),
+    "pesel": Number("<PESEL>", valid=pesel.is_valid, length=11, name=r"(?i:pesel\w{0,2})", usual=((6, 5), (2, 2, 2, 5))),
+    "nip": Number(
+        "<NIP>", valid=nip.is_valid, length=10, name=r"(?i:nip\w{0,2}|vat|identyfikacji podatkowej)", country="PL",
+        usual=((3, 3, 2, 2), (3, 2, 2, 3)), named_only=_leading_zero,
     ),
-    "phone_in_groups": Identifier(  # 601-234-567; 601 234 567 may be an amount, and needs a word before it
-        "<PHONE>",
-        re.compile(
-            rf"(?:{KEYWORD}(?P<after>\d{{3}}[ -]?\d{{3}}[ -]?\d{{3}})|{APART}(?P<dashed>\d{{3}}-\d{{3}}-\d{{3}}))" + END
-        ),
+    "rodne_cislo": Number(
+        "<RODNE_CISLO>", valid=rc.is_valid, length=10, name=r"(?i:rodn\w{1,4} čísl\w{1,3}|r\.? ?č|rč|dič)", country="CZ",
+        usual=((6, 4), (2, 2, 2, 4)),
     ),
-    "pesel": Identifier("<PESEL>", re.compile(APART + r"\d{11}" + END), pesel.is_valid),
-    "nip": Identifier(
-        "<NIP>", re.compile(APART + r"(?:PL ?)?(?:\d{10}|\d{3}-\d{3}-\d{2}-\d{2}|\d{3}-\d{2}-\d{2}-\d{3})" + END), nip.is_valid
+    "rodne_cislo_9": Number(  # of people born before 1954, without a check digit
+        "<RODNE_CISLO>", valid=rc.is_valid, length=9, name=r"(?i:rodn\w{1,4} čísl\w{1,3}|r\.? ?č|rč)", named_only=_always
     ),
-    "rodne_cislo": Identifier("<RODNE_CISLO>", re.compile(APART + r"\d{6}/?\d{4}" + END), rc.is_valid),
-    "adoszam": Identifier("<ADOSZAM>", re.compile(APART + r"\d{8}-\d-\d{2}" + END), lambda text: anum.is_valid(text[:8])),
-    "taj": Identifier("<TAJ>", re.compile(APART + r"\d{3}-\d{3}-\d{3}" + END), taj),
-}
+    "adoszam": Number(
+        "<ADOSZAM>", valid=_adoszam, length=11, name=r"(?i:adó(?:szám|azonosító)\w{0,4})", country="HU", usual=((8, 1, 2),)
+    ),
+    "adoszam_8": Number(  # of the European Union
+        "<ADOSZAM>", valid=anum.is_valid, length=8, name=r"(?i:adó(?:szám|azonosító)\w{0,4})", country="HU",
+        named_only=_always,
+    ),
+    "taj": Number("<TAJ>", valid=_taj, length=9, name=r"(?i:taj(?:[- ]?szám\w{0,4})?)", named_only=_unlike_taj),
+}  # fmt: skip
 
 
 def get(name: str) -> Identifier:
