@@ -22,6 +22,15 @@ REPLACE = language.load("pl").replace
         ("raz\n\n\n\n\ndwa", "raz\n\ndwa"),
         ("„Cytat” i «drugi» — z myślnikiem…", "„Cytat” i «drugi» — z myślnikiem…"),
         (",,Cytat”", "„Cytat”"),
+        ("Rzekł: ,,Czytam ,,Lalkę'' znowu” i wyszedł.", "Rzekł: „Czytam „Lalkę'' znowu” i wyszedł."),
+        ('(,,Pan Tadeusz") i ‚‚Dziady"', '(„Pan Tadeusz") i „Dziady"'),
+        (",,Pierwszy\nwiersz” – rzekł", "„Pierwszy\nwiersz” – rzekł"),
+        ("„Kowalski,,Warszawa”", "„Kowalski,,Warszawa”"),
+        ("Kowalski,,Warszawa i Kraków‚‚Łódź", "Kowalski,,Warszawa i Kraków‚‚Łódź"),
+        (",,Warszawa,00-950\nJan,,,x", ",,Warszawa,00-950\nJan,,,x"),
+        (',,Warszawa,"ul. Długa 5",,', ',,Warszawa,"ul. Długa 5",,'),
+        ("raz ,, dwa” i 1,,2”", "raz ,, dwa” i 1,,2”"),
+        ("Nowak ,,Łódź\n\nInny „akapit” o 5” śrubie", "Nowak ,,Łódź\n\nInny „akapit” o 5” śrubie"),
         ("\x00\x07raz \x1b[31mdwa\x1b[0m", "raz dwa"),  # and a terminal's colours
         ("", ""),
     ],
@@ -34,6 +43,18 @@ def test_one_form(text, normal):
 def test_twice_is_once(text):
     once = normalise(text, REPLACE)
     assert normalise(once, REPLACE) == once
+
+
+@given(st.lists(st.text(alphabet="aąż1", min_size=1, max_size=4), min_size=2, max_size=6), st.sampled_from([",,", "‚‚"]))
+def test_fields_without_a_quotation_stay(fields, mark):
+    line = mark.join(fields)
+    assert normalise(f"„{line}”", REPLACE) == f"„{line}”"
+
+
+@pytest.mark.parametrize("code", ["cs", "hu", "pl"])
+def test_every_language_that_opens_below_repairs_typists_quotes_alone(code):
+    replace = language.load(code).replace
+    assert normalise("a ,,b” c,,d", replace) == "a „b” c,,d"
 
 
 def test_words_keep_diacritics_and_nothing_else():

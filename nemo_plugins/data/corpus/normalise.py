@@ -8,6 +8,8 @@ from collections.abc import Mapping
 
 import ftfy
 
+from nemo_plugins.data.corpus import quotes
+
 # Quotation marks stay as they are: „these” and «these» are Polish. HTML entities are undone in HTML-free text alone.
 FTFY = ftfy.TextFixerConfig(uncurl_quotes=False, fix_latin_ligatures=True, normalization="NFC", explain=False)
 BREAKS = re.compile("\r\n|[\x0b\x0c\u2028\u2029]")  # of a line in slides, of a page in PDF, Unicode's own
@@ -21,7 +23,7 @@ def normalise(text: str, replace: Mapping[str, str] | None = None) -> str:
     """A text in NFC, with mended encoding, plain spaces, no control characters and no more than one empty line in a row.
 
     Args:
-        replace: of the language: characters and what stands for them.
+        replace: of the language: characters and what stands for them; an opening quotation mark only where a quotation opens.
     """
     for _ in range(ROUNDS):
         before, text = text, _once(text, replace or {})
@@ -33,7 +35,9 @@ def normalise(text: str, replace: Mapping[str, str] | None = None) -> str:
 def _once(text: str, replace: Mapping[str, str]) -> str:
     text = ftfy.fix_text(BREAKS.sub("\n", text), FTFY)
     for old, new in replace.items():
-        text = text.replace(old, new)
+        if new not in quotes.OPENING:
+            text = text.replace(old, new)
+    text = quotes.opened(text, {old: new for old, new in replace.items() if new in quotes.OPENING})
     text = CONTROL.sub("", text)
     text = "\n".join(SPACES.sub(" ", line).strip() for line in text.split("\n"))
     return unicodedata.normalize("NFC", LINES.sub("\n\n", text).strip())
