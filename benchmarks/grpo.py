@@ -163,7 +163,9 @@ def completions(checkpoint: Path, hf: Path, repeats: int) -> dict[str, list[floa
 
     tokenizer = AutoTokenizer.from_pretrained(hf, padding_side="left")
     template = ChatTemplate(tokenizer)
-    prompts, _ = chat_prompts.load([REPOSITORY / DATA], template, MIX, key="data", policy="drop", longest=160)
+    prompts, _ = chat_prompts.load(
+        [REPOSITORY / DATA], template, chat_prompts.checker(MIX), key="data", policy="drop", longest=160
+    )
     prompts = prompts[:PROMPTS]
     ends = [template.end, tokenizer.eos_token_id]
     module, _trainer = conversion.load(checkpoint, torch.float32)

@@ -20,7 +20,7 @@ from nemo_plugins.alignment.samples import Epochs, SampleModule
 from nemo_plugins.alignment.sft import CACHE
 from nemo_plugins.alignment.watch import Watch
 from nemo_plugins.configs.schema import DpoConfig, Preference, Recipe
-from nemo_plugins.data.chat import sets
+from nemo_plugins.data.chat import evaluation_items, sets
 from nemo_plugins.data.chat.pairs import Pairs
 from nemo_plugins.planning import distill_plan, training_plan
 from nemo_plugins.training import trainer
@@ -66,8 +66,12 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     cache = runs.run_root(cfg).parents[cfg.run.name.count("/")] / CACHE
     files = {name: [run.input(runs.resolve(path)) for path in getattr(dpo, name)] for name in ("data", "heldout")}
 
+    items = evaluation_items.of(cfg.corpus.decontamination, run.folder / "evaluation_items")
+
     def pairs(name: str) -> Pairs:
-        limits = dict(key=f"dpo.{name}", policy=dpo.bad_rows, seq_length=dpo.seq_length)
+        limits = dict(
+            key=f"dpo.{name}", policy=dpo.bad_rows, seq_length=dpo.seq_length, items=items if name == "data" else None
+        )
         return Pairs(sets.pairs(files[name], template, cache, **limits), template.pad, 8 * cfg.platform.tensor_parallel)
 
     train, heldout = pairs("data"), pairs("heldout")

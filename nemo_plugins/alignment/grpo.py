@@ -20,6 +20,7 @@ from nemo_plugins.alignment.rewards.scoring import Scorer
 from nemo_plugins.alignment.samples import SampleModule
 from nemo_plugins.alignment.watch import Watch
 from nemo_plugins.configs.schema import Engine, GrpoConfig, Recipe
+from nemo_plugins.data.chat import evaluation_items
 from nemo_plugins.data.chat import prompts as chat_prompts
 from nemo_plugins.planning import distill_plan, grpo_plan, training_plan
 from nemo_plugins.training import checkpoints
@@ -81,12 +82,13 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     options = grpo_plan.options(cfg)
     for own in grpo.own_rewards.values():
         run.input(Path(own.rpartition(":")[0]))
+    items = evaluation_items.of(cfg.corpus.decontamination, run.folder / "evaluation_items")
     prompts, reports = {}, {}
     for name in ("data", "heldout"):
         files = [run.input(runs.resolve(path)) for path in getattr(grpo, name)]
         prompts[name], reports[name] = chat_prompts.load(
-            files, template, grpo.rewards, key=f"grpo.{name}", policy=grpo.bad_rows.value,
-            longest=grpo.seq_length - grpo.max_tokens, options=options, own=grpo.own_rewards,
+            files, template, chat_prompts.checker(grpo.rewards, options, grpo.own_rewards), key=f"grpo.{name}",
+            policy=grpo.bad_rows.value, longest=grpo.seq_length - grpo.max_tokens, items=items if name == "data" else None,
         )  # fmt: skip
         if not prompts[name]:
             raise runs.UserError(f"grpo.{name} holds no prompt that can be used", f"what became of its rows: {reports[name]}")

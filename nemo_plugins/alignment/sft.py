@@ -16,7 +16,7 @@ from nemo_plugins.alignment.objective import Batch
 from nemo_plugins.alignment.samples import Epochs, SampleModule
 from nemo_plugins.alignment.watch import Watch
 from nemo_plugins.configs.schema import Packing, Recipe
-from nemo_plugins.data.chat import sets
+from nemo_plugins.data.chat import evaluation_items, sets
 from nemo_plugins.data.chat.dataset import Windows
 from nemo_plugins.planning import alignment_plan, distill_plan, training_plan
 from nemo_plugins.training.fit import fit
@@ -38,11 +38,14 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     tokenizer, template = policy.tokenizer(source, run.folder / "tokenizer", model.vocab_size)
     which, cache = alignment_plan.packing(sft.packing), runs.run_root(cfg).parents[cfg.run.name.count("/")] / CACHE
 
+    items = evaluation_items.of(cfg.corpus.decontamination, run.folder / "evaluation_items")
+
     def windows(name: str) -> Windows:
         files = [run.input(runs.resolve(path)) for path in getattr(sft, name)]
         samples = sets.dialogues(
-            files, template, cache, key=f"sft.{name}", policy=sft.bad_rows, seq_length=sft.seq_length, learn=sft.learn
-        )
+            files, template, cache, key=f"sft.{name}", policy=sft.bad_rows, seq_length=sft.seq_length, learn=sft.learn,
+            items=items if name == "data" else None,
+        )  # fmt: skip
         packed = which is not Packing.none
         return Windows(samples, sft.seq_length, template.pad, cfg.run.seed, packed=packed, thd=which is Packing.thd)
 

@@ -58,8 +58,9 @@ class DuplicatesConfig:
 @dataclass
 class DecontaminationConfig:
     items: list[str] = field(default_factory=list)  # evaluation sets, JSONL or `hf:` names; none: nothing is looked for
-    fields: list[str] = field(default_factory=list)  # of an item; none: `question`, else `text`, else every string
+    fields: list[str] = field(default_factory=list)  # of an item; none: question, passage and the like, and every long text
     ngram: int = MISSING  # words in a row that give an item away
+    common: int = MISSING  # documents: words in a row that more of them hold are boilerplate, unless they are the whole item
 
 
 @dataclass

@@ -64,6 +64,9 @@ def _begin(cfg: Recipe, train: TrainConfig, key: str, check: Callable, title: st
         for source in sources:
             made.need("data", lambda name=name, source=source: _rows(source, f"{key}.{name}", train.bad_rows, check))
     made.need("data", lambda: _fills_a_batch(train, key, check))
+    for item in cfg.corpus.decontamination.items:
+        if not item.startswith("hf:"):
+            made.need("data", lambda item=item: _items(item, cfg))
     made.need("earlier", lambda: paths.policy(cfg, key))
     return made, model
 
@@ -94,6 +97,12 @@ def _fills_a_batch(train: TrainConfig, key: str, check: Callable) -> None:
             f"{key}.heldout holds {found:,} usable rows, a batch is {batch:,}",
             f"expected at least one batch; give more of them, or a smaller {key}.global_batch_size",
         )
+
+
+def _items(item: str, cfg: Recipe) -> None:
+    from nemo_plugins.planning import corpus_plan  # numpy
+
+    corpus_plan.items(item, cfg.corpus.decontamination.fields)
 
 
 def _packing(cfg: Recipe) -> None:

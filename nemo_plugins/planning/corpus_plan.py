@@ -49,6 +49,10 @@ def _numbers(cfg: Recipe) -> None:
         raise UserError(f"corpus.samples={corpus.samples}: expected 0 or more")
     if corpus.decontamination.ngram < 2:
         raise UserError(f"corpus.decontamination.ngram={corpus.decontamination.ngram}: expected 2 words or more", "13 is usual")
+    if corpus.decontamination.common < 1:
+        raise UserError(
+            f"corpus.decontamination.common={corpus.decontamination.common}: expected 1 document or more", "10 is usual"
+        )
     shares = {"heldout_share": corpus.heldout_share, "quality.minimum": corpus.quality.minimum,
               "language_minimum": corpus.language_minimum, "heldout_similarity": corpus.heldout_similarity}  # fmt: skip
     for key, value in shares.items():
@@ -65,7 +69,7 @@ def _clean(cfg: Recipe) -> Plan:
     quality = _model(made, cfg)
     for item in corpus.decontamination.items:
         if not item.startswith("hf:"):
-            made.need("data", lambda item=item: _items(item, corpus.decontamination.fields))
+            made.need("data", lambda item=item: items(item, corpus.decontamination.fields))
     if not corpus.decontamination.items:
         made.warnings.append(
             "corpus.decontamination.items names no evaluation sets: what the model will be measured by may be in its text"
@@ -133,7 +137,7 @@ def _file(path: str, key: str) -> None:
         raise UserError(f"{key}: no file {path}", "expected JSONL, an item a line")
 
 
-def _items(path: str, fields: list[str]) -> None:
+def items(path: str, fields: list[str]) -> None:
     """A mistake in them is told before any stage, not by the one that takes them out."""
     _file(path, "corpus.decontamination.items")
     load_items([paths.resolve(path)], fields)

@@ -28,7 +28,7 @@ STAGES = {  # of the flow, with the reasons that each may have
     "read": (*reading.REASONS, "language", "quality"),
     "duplicates": ("exact", "near"),
     "finish": ("evaluation", "heldout"),
-    "divide": ("near_heldout",),
+    "divide": ("evaluation", "near_heldout"),
 }
 
 
@@ -158,10 +158,9 @@ def _named(cfg: Recipe, found: Found) -> list[Section]:
         sections.append(Section("Personal data masked", [what, *([Table(["what", "masked"], rows)] if rows else [])]))
     if cfg.corpus.decontamination.items:
         unchecked = finish.counts["unchecked_items"]
-        what = (
-            f"{finish.counts['evaluation']:,} documents held an evaluation item. {unchecked:,} items are too short to look for."
-        )
-        rows = finish.named["evaluation_items"].most_common(20)
+        held = finish.counts["evaluation"] + found.count("divide", "evaluation")
+        what = f"{held:,} documents held an evaluation item. {unchecked:,} items are too short to look for."
+        rows = (finish.named["evaluation_items"] + found.tallies["divide"].named["evaluation_items"]).most_common(20)
         sections.append(
             Section("Evaluation items", [what, *([Table(["item, its beginning", "documents"], rows)] if rows else [])])
         )

@@ -81,13 +81,13 @@ def test_numbers_and_objects_become_what_the_rewards_read(tmp_path):
 
 def test_a_prompt_ends_where_the_model_answers(template):
     [first, *rest], report = prompts.load(
-        [SAMPLES / "grpo_heldout.jsonl.gz"], template, MIX, key="grpo.data", policy="error", longest=256
+        [SAMPLES / "grpo_heldout.jsonl.gz"], template, prompts.checker(MIX), key="grpo.data", policy="error", longest=256
     )
     tokenizer = AutoTokenizer.from_pretrained(REPOSITORY / "assets" / "tiny_pl")
     assert list(first.ids) == tokenizer.apply_chat_template(first.messages, add_generation_prompt=True)
     assert report["kept"] == len(rest) + 1 == 280
     short = len(first.ids)
     kept, report = prompts.load(
-        [SAMPLES / "grpo_heldout.jsonl.gz"], template, MIX, key="grpo.data", policy="drop", longest=short
+        [SAMPLES / "grpo_heldout.jsonl.gz"], template, prompts.checker(MIX), key="grpo.data", policy="drop", longest=short
     )
     assert report["faults"] == {"prompt_too_long": 280 - len(kept)} and max(len(x.ids) for x in kept) == short

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nemo_plugins.data.corpus.contamination import Contamination, load_items
+from nemo_plugins.data.corpus.contamination import Commons, Contamination, load_items
 from nemo_plugins.runs.errors import UserError
 
 TEXT = Path(__file__).parents[2] / "assets" / "polish_text"
@@ -132,10 +132,44 @@ def test_items_are_loaded_by_field_or_wherever_text_is(tmp_path):
     path = tmp_path / "items.jsonl.gz"
     with gzip.open(path, "wt", encoding="utf-8") as file:
         file.write("\n\n".join(json.dumps(record) for record in records))
-    assert load_items([path]) == ["Kto to napisał?", "Samo „text”", "pierwszy", "drugi", "sam napis"]
+    assert load_items([path]) == ["Kto to napisał?", "nie to", "Samo „text”", "pierwszy", "drugi", "sam napis"]
     path = tmp_path / "items.jsonl"
     path.write_text(json.dumps(records[0]) + "\n")
     assert load_items([path], fields=["text", "answer"]) == ["nie to", "Prus"]
+
+
+def test_passages_are_items_as_their_questions_are(tmp_path):
+    long = "Długi fragment w polu, którego nazwy nikt nie zna, ma jednak więcej niż trzynaście zwykłych słów."
+    passage, answer = "W tym domu mieszka stary młynarz.", "młynarz z żoną i psem"
+    records = [
+        {"question": "Kto tam mieszka?", "flores_passage": passage, "mc_answer1": answer},
+        {"pytanie": "Co widać?", "xyz": long, "id": "pytanie numer sto dwa z pliku"},
+        {"paragraphs": [{"context": "Akapit o rzece.", "qas": [{"question": "Nad czym jest most?"}]}]},
+    ]
+    path = tmp_path / "items.jsonl"
+    path.write_text("\n".join(json.dumps(record) for record in records))
+    found = ["Kto tam mieszka?", passage, "Co widać?", long, "Akapit o rzece.", "Nad czym jest most?"]
+    assert load_items([path]) == found
+
+
+STATUTE = (
+    "rozporządzenie wchodzi w życie po upływie czternastu dni od dnia ogłoszenia w Dzienniku Ustaw Rzeczypospolitej Polskiej"
+)
+QUESTION = f"Jeśli {STATUTE}, to od kiedy wiąże ono ministra, który je podpisał?"
+
+
+def test_boilerplate_gives_no_item_away():
+    contamination = Contamination([QUESTION])
+    few, many = Commons(contamination), Commons(contamination)
+    for number in range(11):
+        many.add(f"Paragraf {number}: {STATUTE}.")
+        if number:
+            few.add(f"Paragraf {number}: {STATUTE}.")
+    assert contamination.found(f"Zatem {STATUTE}.") == QUESTION
+    assert contamination.found(f"Zatem {STATUTE}.", few.runs) == QUESTION  # 10 documents
+    assert contamination.found(f"Zatem {STATUTE}.", many.runs) is None
+    assert contamination.found(f"Egzamin: {QUESTION}", many.runs) == QUESTION
+    assert contamination.found(" ".join(QUESTION.split()[-14:]), many.runs) == QUESTION
 
 
 def test_half_a_character_in_an_item_can_be_saved_and_hides_nothing(tmp_path):

@@ -4,7 +4,7 @@
     samples = sets.dialogues(files, template, cache, key=…, policy="drop", seq_length=…, learn="every")
     Windows(samples, seq_length, template.pad, seed)[i]                  dataset.py: one packed window
     Pairs(sets.pairs(files, template, cache, …), template.pad)[i]        pairs.py: chosen and rejected
-    prompts.load(files, template, mix, key=…, policy=…, longest=…)       prompts.py: prompts with references
+    prompts.load(files, template, check, key=…, policy=…, longest=…)       prompts.py: prompts with references
 
     rows.py         JSONL lines; what is wrong is counted, named and dropped, or refused
     messages.py     dialogues            preferences.py  pairs            prompts.py  prompts with references

@@ -15,6 +15,7 @@ from typing import Any
 
 from nemo_plugins.alignment import rewards
 from nemo_plugins.data.chat import messages, rows
+from nemo_plugins.data.chat.evaluation_items import EvaluationItems
 from nemo_plugins.data.chat.rows import Fault, Report
 from nemo_plugins.data.chat.template import ChatTemplate
 from nemo_plugins.runs.errors import UserError
@@ -117,24 +118,27 @@ def encode(prompts: Iterable[Prompt], template: ChatTemplate, longest: int, repo
 def load(
     paths: Iterable[Any],
     template: ChatTemplate,
-    mix: Mix,
+    check: rows.Check[Prompt],
     *,
     key: str,
     policy: str,
     longest: int,
-    options: Mapping[str, Mapping[str, object]] | None = None,
-    own: Mapping[str, str] | None = None,
+    items: EvaluationItems | None = None,
 ) -> tuple[list[Prompt], dict[str, Any]]:
     """All prompts of `.jsonl[.gz|.zst]` files, in their order, and what became of the rows (`rows.Report.summary`).
 
     Args:
+        check: `checker`'s.
         key: of the configuration, for messages (`grpo.data`).
+        items: of evaluation, which no prompt may hold.
         policy: "drop" or "error", for rows that cannot be used.
 
     Raises:
         UserError: as `checker` and `rows.read`.
     """
     report = Report(key, policy)
-    found = list(encode(rows.read(paths, checker(mix, options, own), report), template, longest, report))
+    paths = list(paths)
+    check = items.guard(check, paths) if items else check
+    found = list(encode(rows.read(paths, check, report), template, longest, report))
     report.settle()
     return found, report.summary()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from nemo_plugins.data.chat import encode, messages, preferences, rows, store
+from nemo_plugins.data.chat.evaluation_items import EvaluationItems
 from nemo_plugins.data.chat.template import ChatTemplate
 from nemo_plugins.runs import locks
 from nemo_plugins.runs.fingerprint import fingerprint
@@ -18,20 +19,29 @@ FORMAT = 3  # raise when checks or encoding change: older folders are then made 
 
 
 def dialogues(
-    paths: list[Path], template: ChatTemplate, cache: Path, *, key: str, policy: str, seq_length: int, learn: str
+    paths: list[Path],
+    template: ChatTemplate,
+    cache: Path,
+    *,
+    key: str,
+    policy: str,
+    seq_length: int,
+    learn: str,
+    items: EvaluationItems | None = None,
 ) -> store.Samples:
     """Samples of dialogues that fit `seq_length` places.
 
     Args:
         cache: folder for what was made; key: of the configuration, for messages.
         policy: "drop" or "error", for rows that cannot be used; learn: as of `encode.encode`.
+        items: of evaluation, which no sample may hold.
 
     Raises:
         UserError: as `rows.read`.
     """
 
     def fitting(report: rows.Report) -> Iterator[encode.Sample]:
-        for sample in encode.encode(rows.read(paths, messages.check, report), template, learn):
+        for sample in encode.encode(rows.read(paths, _check(messages.check, items, paths), report), template, learn):
             if sample.positions > seq_length:
                 report.late(sample.where, rows.Fault("too_long", f"{sample.positions} tokens, a window holds {seq_length}"))
             elif not sample.learned.any():
@@ -39,16 +49,37 @@ def dialogues(
             else:
                 yield sample
 
-    return _stored(paths, template, cache, f"chat {learn} {seq_length} {policy}", rows.Report(key, policy), fitting)
+    return _stored(
+        paths, template, cache, f"chat {learn} {seq_length} {policy}{_key(items)}", rows.Report(key, policy), fitting
+    )
 
 
-def pairs(paths: list[Path], template: ChatTemplate, cache: Path, *, key: str, policy: str, seq_length: int) -> store.Samples:
+def pairs(
+    paths: list[Path],
+    template: ChatTemplate,
+    cache: Path,
+    *,
+    key: str,
+    policy: str,
+    seq_length: int,
+    items: EvaluationItems | None = None,
+) -> store.Samples:
     """Samples of preference pairs, chosen and rejected in turn. Arguments and errors as of `dialogues`."""
 
     def fitting(report: rows.Report) -> Iterable[encode.Sample]:
-        return preferences.encode(rows.read(paths, preferences.check, report), template, seq_length, report)
+        return preferences.encode(
+            rows.read(paths, _check(preferences.check, items, paths), report), template, seq_length, report
+        )
 
-    return _stored(paths, template, cache, f"pairs {seq_length} {policy}", rows.Report(key, policy), fitting)
+    return _stored(paths, template, cache, f"pairs {seq_length} {policy}{_key(items)}", rows.Report(key, policy), fitting)
+
+
+def _check(check: rows.Check, items: EvaluationItems | None, paths: list[Path]) -> rows.Check:
+    return items.guard(check, paths) if items else check
+
+
+def _key(items: EvaluationItems | None) -> str:
+    return f" {items.key}" if items else ""
 
 
 def _stored(

@@ -1,7 +1,9 @@
 """Documents that hold an evaluation item: a model that has read the question cannot be measured by it.
 
 An item is found by any run of 13 of its words (the size that GPT-3's report chose, arXiv 2005.14165, appendix C), or, where it
-is shorter, by all its words in a row. Case, punctuation, whitespace and quotes do not matter (nemo_plugins.data.corpus.words).
+is shorter, by all its words in a row. A run that more than a few documents hold (statutes, licences) gives nothing away, unless
+a document holds the whole item: GPT-3's report ignores runs that more than 10 documents hold. Case, punctuation, whitespace and
+quotes do not matter (nemo_plugins.data.corpus.words).
 An item of fewer than 4 words and fewer than 20 characters ("Tak.") is in every corpus: it is not looked for, and listed.
 A paraphrase or a translation of an item is not found.
 """
@@ -10,7 +12,9 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +23,14 @@ from nemo_plugins.data.corpus.words import extend, word_hashes, words
 from nemo_plugins.runs.errors import UserError
 
 SHORTEST_WORDS, SHORTEST_CHARACTERS = 4, 20
-PREFERRED_FIELDS = ("question", "text")
+COMMON = 10  # documents (GPT-3)
+LONG = 13  # words of a text that gives itself away whatever its field
+# Words of the names of fields that hold what an item asks and what it asks about: question, flores_passage, sentence_A, …
+FIELDS = frozenset(
+    "question query prompt problem instruction input goal premise hypothesis sentence text passage context ctx paragraph "
+    "article story document content body extract summary pytanie tekst kontekst treść fragment zdanie".split()
+)
+NO_FIELDS = frozenset("id url link source type lang language label answer".split())
 
 
 class Contamination:
@@ -53,19 +64,53 @@ class Contamination:
             owners.setdefault(length, []).append(np.full(len(hashes), owner, dtype=np.uint32))
         self._tables = {length: _Table(np.concatenate(runs[length]), np.concatenate(owners[length])) for length in runs}
 
-    def found(self, text: str) -> str | None:
-        """The item that a document holds, None where it holds none; of several the one that was given first."""
+    def found(self, text: str, common: Collection[str] = ()) -> str | None:
+        """The item that a document holds, None where it holds none; of several the one that was given first.
+
+        Args:
+            common: runs that give nothing away (`Commons`).
+        """
+        whole, runs = self.overlap(text)
+        found = whole | {owner for run, owner in runs.items() if run not in common}
+        return self.items[min(found)] if found else None
+
+    def overlap(self, text: str) -> tuple[set[int], dict[str, int]]:
+        """The items that a document holds whole, and the runs of the others that it holds, with the first item of each."""
         tokens = words(text)
-        hits: set[int] = set()
+        joined, whole, runs, seen = f" {' '.join(tokens)} ", set(), {}, {}
         for length, hashes in _runs(word_hashes(tokens), self._tables.keys()):
             for place, owner in self._tables[length].lookup(hashes):
-                if owner not in hits and self._holds(owner, tokens[place : place + length]):
-                    hits.add(owner)
-        return self.items[min(hits)] if hits else None
+                run = tokens[place : place + length]
+                if not self._holds(owner, run):
+                    continue
+                if owner not in seen:
+                    seen[owner] = f" {' '.join(words(self.items[owner]))} " in joined
+                if seen[owner]:
+                    whole.add(owner)
+                else:
+                    runs[" ".join(run)] = owner
+        return whole, runs
 
     def _holds(self, owner: int, run: list[str]) -> bool:
         """Whether the words themselves are the item's: of 64-bit hashes two may meet by chance."""
         return f" {' '.join(run)} " in f" {' '.join(words(self.items[owner]))} "
+
+
+class Commons:
+    """Counts the documents that each run is in, of those that hold no item whole: what more than `most` hold is boilerplate."""
+
+    def __init__(self, contamination: Contamination, most: int = COMMON):
+        self.contamination, self.most = contamination, most
+        self.documents: Counter[str] = Counter()
+
+    def add(self, text: str) -> None:
+        whole, runs = self.contamination.overlap(text)
+        if not whole:
+            self.documents.update(runs.keys())
+
+    @property
+    def runs(self) -> frozenset[str]:
+        return frozenset(run for run, count in self.documents.items() if count > self.most)
 
 
 class _Table:
@@ -101,7 +146,8 @@ def load_items(paths: Iterable[str | Path], fields: Sequence[str] = ()) -> list[
     """Evaluation items from JSONL files, `.gz` or not, one object or string a line.
 
     Args:
-        fields: names of the fields to take. Without them: `question`, else `text`, else every string of the object.
+        fields: names of the fields to take. Without them: those that by their names ask or are asked about (`FIELDS`),
+            and every text of 13 words or more; where there are none, every string of the object.
     Raises: UserError with file and line where a file is missing, a line is no JSON or no text is in it.
     """
     items = []
@@ -126,7 +172,7 @@ def _texts(line: str, where: str, fields: Sequence[str]) -> list[str]:
     if fields and isinstance(record, dict):
         chosen = [record.get(name) for name in fields]
     elif isinstance(record, dict):
-        chosen = next(([record[name]] for name in PREFERRED_FIELDS if isinstance(record.get(name), str)), record)
+        chosen = list(_telling(record)) or record
     else:
         chosen = [] if fields else record
     texts = [text for text in _strings(chosen) if text.strip()]
@@ -134,6 +180,19 @@ def _texts(line: str, where: str, fields: Sequence[str]) -> list[str]:
         names = f" in {', '.join(fields)}" if fields else ""
         raise UserError(f"{where}: no text{names}: {line.strip()[:100]}", "expected: a string", "name the fields that hold it")
     return texts
+
+
+def _telling(value, named: bool = False) -> Iterator[str]:
+    """Of an item what it asks, what it asks about, and every long text."""
+    if isinstance(value, dict):
+        for name, part in value.items():
+            parts = set(re.findall(r"[^\W\d_]+", str(name).casefold()))
+            yield from _telling(part, named or bool(parts & FIELDS and not parts & NO_FIELDS))
+    elif isinstance(value, list):
+        for part in value:
+            yield from _telling(part, named)
+    elif isinstance(value, str) and (named or len(words(value)) >= LONG):
+        yield value
 
 
 def _strings(value) -> Iterator[str]:

@@ -18,11 +18,12 @@ from nemo_plugins.data.corpus import reading, sources, stores
 from nemo_plugins.data.corpus.contamination import Contamination, load_items
 from nemo_plugins.data.corpus.normalise import normalise
 from nemo_plugins.data.corpus.split import HeldoutGuard, is_heldout
-from nemo_plugins.data.corpus.tally import Tally, share_bin
+from nemo_plugins.data.corpus.tally import Tally, merged, share_bin
 from nemo_plugins.data.personal.mask import mask
 
 BATCH, BATCH_CHARACTERS = 256, 4 << 20  # documents that the classifier sees at once, and of how much text
 MIB = 1 << 20
+RUNS = "evaluation_runs"  # of an item's words in a document that does not hold the item whole
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,8 @@ class Stored(PipelineStep):
 
 
 class Finish(PipelineStep):
-    """Drops what holds an evaluation item, masks personal data and says which documents are held out.
+    """Drops what holds a whole evaluation item and notes which runs of others' words a document holds; masks personal data and
+    says which documents are held out.
 
     Counts `finish`: `in`, `evaluation`, `heldout`, `out` (to `unique`, for training).
     """
@@ -172,25 +174,29 @@ class Finish(PipelineStep):
         ):
             for document in data or ():
                 tally.counts["in"] += 1
-                if (item := contamination.found(document.text)) is not None:
-                    tally.drop("evaluation", document.id, document.text, item)
-                    tally.named["evaluation_items"][item[:200]] += 1
+                whole, runs = contamination.overlap(document.text)
+                if whole:
+                    _evaluation(tally, document.id, document.text, contamination.items[min(whole)])
                     continue
+                tally.named[RUNS].update(runs.keys())
                 text, found = mask(document.text, names)
                 tally.named["masked"].update(found)
                 tally.counts["documents_masked"] += bool(found)
-                held = is_heldout(text, corpus.heldout_share, self.seed)
+                held = is_heldout(text, corpus.heldout_share, self.seed) and not runs  # `divide` decides about those
                 tally.counts["heldout" if held else "out"] += 1
-                (heldout if held else unique).write(document.metadata["record"] | {"text": text})
+                record = document.metadata["record"] | {"text": text}
+                named = {run: contamination.items[owner] for run, owner in runs.items()}
+                (heldout if held else unique).write(record | ({RUNS: named} if runs else {}))
                 self.stat_update("forwarded")
         tally.counts["unchecked_items"] = len(contamination.unchecked) if rank == 0 else 0
         tally.save(self.folders.counts("finish", rank))
 
 
 class Divide(PipelineStep):
-    """Writes the training text: what is left without the near-duplicates of held-out documents.
+    """Writes the training text: what is left without parts of evaluation items and near-duplicates of held-out documents.
 
-    Counts `divide`: `in`, `near_heldout`, `out`.
+    Runs of an item's words that more than `corpus.decontamination.common` documents hold are no reason.
+    Counts `divide`: `in`, `evaluation`, `near_heldout`, `out`.
     """
 
     type, name = "🪓 - DIVIDE", "keep from held-out text"
@@ -202,11 +208,17 @@ class Divide(PipelineStep):
     def run(self, data: DocumentsPipeline = None, rank: int = 0, world_size: int = 1) -> None:
         tally = Tally(self.corpus.samples)
         heldout = sorted(self.folders.out("heldout").glob("*.jsonl.zst"))
+        counted = merged(sorted(self.folders.counts("finish", 0).parent.glob("*.json")), 0).named[RUNS]
+        common = self.corpus.decontamination.common
         ids: list[str] = []
         guard = HeldoutGuard(_texts(heldout, ids), self.corpus.heldout_similarity)
         with self.track_time(), stores.Store(stores.path(self.folders.out("train"), rank)) as store:
             for record in stores.records(stores.path(self.folders.unique, rank)):
                 tally.counts["in"] += 1
+                rare = (item for run, item in record.pop(RUNS, {}).items() if counted[run] <= common)
+                if (item := next(rare, None)) is not None:
+                    _evaluation(tally, record["id"], record["text"], item)
+                    continue
                 if near := guard.near(record["text"]):
                     detail = f"{ids[near[0]]}, Jaccard similarity {near[1]:.2f}"
                     tally.drop("near_heldout", record["id"], record["text"], detail)
@@ -246,6 +258,11 @@ class Tokenise(PipelineStep):
                 made = tokens.write(prefix, tokens.documents(folder), tokenizer)
             tally.counts[f"{side}_documents"], tally.counts[f"{side}_tokens"] = made.documents, made.tokens
         tally.save(self.folders.counts("tokens", rank))
+
+
+def _evaluation(tally: Tally, id: str, text: str, item: str) -> None:
+    tally.drop("evaluation", id, text, item)
+    tally.named["evaluation_items"][item[:200]] += 1
 
 
 def batches(documents: Iterable[Judged]) -> Iterator[list[Judged]]:
