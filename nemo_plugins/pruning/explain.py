@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.pruning import importance
+from nemo_plugins.pruning import importance, stability
 from nemo_plugins.reporting.prune_report import Explained
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def pruning(bench: Bench, student: Architecture, kept: list[int], criterion: str
     """Everything that the report of a pruning shows; what was not measured is left out."""
     scores, removals, how = bench.scores, bench.removals, bench.cfg.prune.aggregation
     criteria: dict[str, list[float]] = {}
-    width, stability, calibration = {}, None, {}
+    width, stable, calibration = {}, None, {}
     if scores is not None:
         criteria["Block Influence"] = scores.layers.tolist()
         width = {
@@ -29,7 +29,7 @@ def pruning(bench: Bench, student: Architecture, kept: list[int], criterion: str
             "attention heads": _kept_heads(scores.heads(how), student),
             "hidden channels": _kept(scores.hidden(how)[None], student.hidden_size),
         }
-        stability = scores.stability()
+        stable = stability.measure(scores, student)
         measured = scores.measured
         calibration = {
             "samples": measured.samples,
@@ -54,7 +54,7 @@ def pruning(bench: Bench, student: Architecture, kept: list[int], criterion: str
         layer_scores=criteria.get("loss increase" if criterion == "loss" else "Block Influence", []),
         width=width,
         agreement=agreement(criteria),
-        stability=stability,
+        stability=stable,
         removals=(removals.baseline, of_length, (dropped[0], dropped[-1]) if criterion == "loss_run" else None)
         if of_length
         else None,

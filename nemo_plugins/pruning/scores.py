@@ -55,33 +55,6 @@ class Scores:
         """Importance of each hidden channel, `[h]`: the sum over all norms, as ModelOpt has it."""
         return sum(self.width(where, how).sum(0) for where in NORMS)
 
-    def stability(self) -> tuple[list[int], dict[str, list[float]]] | None:
-        """Rank correlation of the scores of the first n samples with those of all the others, by n; mean over the layers.
-
-        None where the calibration was not kept in parts.
-        """
-        layers = self.tensors["layers"]
-        parts = len(layers)
-        if parts < 2:
-            return None
-        each = self.measured.samples // parts
-        curves: dict[str, list[float]] = {"layers": [], "FFN neurons": [], "attention heads": [], "hidden channels": []}
-        for first in range(1, parts):
-            curves["layers"].append(importance.rank_correlation(layers[:first].mean(0), layers[first:].mean(0)))
-            halves = {
-                where: (subsets[:first].sum(0).sqrt(), subsets[first:].sum(0).sqrt())
-                for where in WIDTH
-                for subsets in [self.tensors[f"{where}.subsets"]]
-            }
-            curves["FFN neurons"].append(_mean_correlation(*halves["ffn"]))
-            count = self.measured.architecture["num_attention_heads"]
-            curves["attention heads"].append(
-                _mean_correlation(*(importance.head_importance(half, count) for half in halves["heads"]))
-            )
-            one, other = (sum(halves[where][side].sum(0) for where in NORMS) for side in (0, 1))
-            curves["hidden channels"].append(importance.rank_correlation(one, other))
-        return [each * first for first in range(1, parts)], curves
-
     def into(self, dynamic, how: AggregationConfig) -> None:
         """Give ModelOpt's dynamic model the width scores of this rank's layers, as if it had measured them itself."""
 
@@ -104,7 +77,3 @@ def assign(dynamic, squares) -> None:
         hidden[id(layer.input_layernorm)] = squares("input_norm", number, like)
         hidden[id(layer.pre_mlp_layernorm)] = squares("ffn_norm", number, like)
     dynamic._activations = hidden
-
-
-def _mean_correlation(one: Tensor, other: Tensor) -> float:
-    return sum(map(importance.rank_correlation, one, other)) / len(one)

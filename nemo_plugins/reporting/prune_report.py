@@ -6,15 +6,19 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.reporting.page import Picture, Section, Table, cell, page
 
+if TYPE_CHECKING:
+    from nemo_plugins.pruning.stability import Stability
+
 SIZES = ("num_layers", "hidden_size", "ffn_hidden_size", "num_attention_heads", "num_query_groups")
 PLACE = "first layers"  # the name of a layer's place in the model among the criteria: shown, but no measurement
-ENOUGH = 0.95  # own choice: rank correlation at the half-way point from which more samples would change little
+ENOUGH = 0.95  # own choice: rank correlation of two halves of the samples from which more of them would change little
 
 HOW = {
     "importance": "The layers that change their input least were dropped (Block Influence, 1 − cos(input, output)).",
@@ -39,7 +43,7 @@ class Explained:
         layer_scores: those that decided, or one of `layer_criteria` to hold a baseline against, [num_layers]; may be empty.
         width: kind ("FFN neurons", "attention heads": [num_layers, n]; "hidden channels": [1, n]) → scores and whether kept.
         agreement: names of criteria and their Spearman matrix, [k, k].
-        stability: n, and kind → Spearman correlation between the ranking by the first n samples and by all the others.
+        stability: how alike two disjoint sets of samples are.
         removals: loss with all layers, (first, last) of a run of layers → loss without it, the run that was taken out.
         calibration: what the scores were measured on, for a table.
         losses: before and after pruning.
@@ -54,7 +58,7 @@ class Explained:
     layer_scores: list[float]
     width: dict[str, tuple[np.ndarray, np.ndarray]]
     agreement: tuple[list[str], np.ndarray]
-    stability: tuple[list[int], dict[str, list[float]]] | None
+    stability: Stability | None
     removals: tuple[float, dict[tuple[int, int], float], tuple[int, int] | None] | None
     calibration: dict[str, int | str]
     losses: tuple[float, float]
@@ -113,22 +117,15 @@ def agreement_verdict(names: Sequence[str], matrix: np.ndarray) -> str:
     return f"{said} Spearman correlation: {detail}."
 
 
-def stability_verdict(samples: Sequence[int], curves: dict[str, Sequence[float]], total: int | None = None) -> str:
-    """Whether the samples were enough, by the least stable kind at the half-way point.
-
-    Args:
-        samples, curves: as `Explained.stability`, n ascending.
-        total: number of all samples; not known: the last n is the half-way point, after which the others are the fewer ones.
-    """
-    within = [place for place, n in enumerate(samples) if total is None or 2 * n <= total]
-    half = within[-1] if within else 0
-    found = {name: values[half] for name, values in curves.items() if math.isfinite(values[half])}
-    if not found:
-        return "The correlation is undefined at the half-way point: too few scores that differ."
-    worst = min(found, key=found.get)
-    at = f"the ranking of {worst} by the first {samples[half]:,} samples correlates {found[worst]:.3f} with that by the others"
-    if found[worst] >= ENOUGH:
-        return f"Enough samples: even {at}." if len(found) > 1 else f"Enough samples: {at}."
+def stability_verdict(stability: Stability) -> str:
+    """Whether the samples were enough, by the kind on whose ranking the two halves agree least."""
+    halves = {name: values[-1] for name, values in stability.correlation.items() if math.isfinite(values[-1])}
+    if not halves:
+        return "Whether the samples were enough is not known: too few scores that differ."
+    worst = min(halves, key=halves.get)
+    at = f"two halves of {stability.samples[-1]:,} samples rank the {worst} alike to {halves[worst]:.3f}"
+    if halves[worst] >= ENOUGH:
+        return f"Enough samples: even {at}." if len(halves) > 1 else f"Enough samples: {at}."
     return f"More samples would still change the ranking: {at}, less than {ENOUGH}."
 
 
@@ -260,13 +257,24 @@ def _agreement(folder: Path, explained: Explained) -> list[Section]:
 
 
 def _stability(folder: Path, explained: Explained) -> list[Section]:
-    if not explained.stability or not explained.stability[0] or not explained.stability[1]:
+    stability = explained.stability
+    if stability is None:
         return []
+    from nemo_plugins.pruning.stability import of_all
     from nemo_plugins.reporting import pruning_plots
 
-    samples, curves = explained.stability
-    total = explained.calibration.get("samples")
-    verdict = stability_verdict(samples, curves, total if isinstance(total, int) and total > 0 else None)
-    drawn = pruning_plots.stability(folder / "stability.png", samples, curves)
-    how = "How alike the rankings by the first n samples and by all the others are: a line that is flat and near 1 has enough."
-    return [Section("Were the samples enough?", [verdict, how, Picture(drawn, "rank correlation by number of samples")])]
+    drawn = pruning_plots.stability(folder / "stability.png", stability)
+    how = (
+        f"Two disjoint sets of n samples each, n up to half of the {stability.total:,}: how alike they rank, and how much of "
+        "what one would keep the other would keep, too. Where a line is level near the top, more samples change nothing."
+    )
+    half, rows = stability.samples[-1], []
+    for kind, values in stability.correlation.items():
+        same = stability.overlap.get(kind)
+        shares = [f"{100 * share:.1f} %" for share in (same[-1], stability.chance[kind])] if same else [None, None]
+        rows.append((kind, f"{values[-1]:.3f}", f"{of_all(values[-1]):.3f}", *shares))
+    header = ["", f"correlation of {half:,} and {half:,} samples", f"expected of {stability.total:,} and {stability.total:,}"]
+    table = Table([*header, "kept by both halves", "by chance"], rows)
+    what = "The expected correlation is Spearman and Brown's: of this calibration with another of as many samples."
+    picture = Picture(drawn, "agreement of two disjoint sets of n samples, by n")
+    return [Section("Were the samples enough?", [stability_verdict(stability), how, picture, table, what])]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib import pyplot
 from matplotlib.colors import LogNorm
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, ScalarFormatter
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, PercentFormatter, ScalarFormatter
 
 from nemo_plugins.reporting.plots import BASELINE, DROPPED, KEPT, plain, write_png
+
+if TYPE_CHECKING:
+    from nemo_plugins.pruning.stability import Stability
 
 LINES = (KEPT, DROPPED, "#7a5195", "#8a8b2d", "#3f4a56")
 MARKERS = "osD^v"
@@ -136,28 +140,31 @@ def agreement(path: Path, matrix: np.ndarray, names: Sequence[str]) -> Path:
     return write_png(figure, path)
 
 
-def stability(path: Path, samples: Sequence[int], curves: Mapping[str, Sequence[float]]) -> Path:
-    """Correlation between the ranking that the first n samples give and that of all the others, by n.
-
-    Args:
-        samples: n of each point.
-        curves: kind ("layers", "FFN neurons", …) → Spearman correlation at each n.
-    """
-    figure, axes = pyplot.subplots(figsize=(6.5, 3.4))
-    for place, (name, values) in enumerate(curves.items()):
-        colour, marker = LINES[place % len(LINES)], MARKERS[place % len(MARKERS)]
-        axes.plot(samples, values, color=colour, marker=marker, markersize=5, label=plain(name))
-    axes.axhline(0.95, color=BASELINE, linestyle="--", linewidth=1, label="0.95")
-    if min(samples) > 0 and max(samples) >= 16 * min(samples):  # doubled each time, as a rule: one tick a point
-        axes.set_xscale("log", base=2)
-        axes.xaxis.set_major_locator(FixedLocator(samples))
+def stability(path: Path, measured: Stability) -> Path:
+    """Agreement of two disjoint sets of n samples, by n: of their rankings, and of what they would keep."""
+    panels = [("Spearman correlation", measured.correlation, 0.95)]
+    if measured.overlap:
+        panels.append(("kept by both", measured.overlap, None))
+    figure, row = pyplot.subplots(1, len(panels), figsize=(4.6 * len(panels), 3.4), squeeze=False, layout="constrained")
+    names = list(measured.correlation)
+    for axes, (label, curves, line) in zip(row[0], panels, strict=True):
+        for name, values in curves.items():
+            place = names.index(name)
+            colour, marker = LINES[place % len(LINES)], MARKERS[place % len(MARKERS)]
+            axes.plot(measured.samples, values, color=colour, marker=marker, markersize=5, label=plain(name))
+        if line:
+            axes.axhline(line, color=BASELINE, linestyle="--", linewidth=1, label=f"{line:g}")
+        else:
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        if max(measured.samples) >= 16 * min(measured.samples):
+            axes.set_xscale("log", base=2)
+            axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.xaxis.set_major_locator(FixedLocator(measured.samples[:: -(-len(measured.samples) // 8)]))
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(ScalarFormatter())
-    else:
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(xlabel="samples, n", ylabel="Spearman correlation")
-    axes.set_title("ranking by the first n samples against all the others", loc="left")
-    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1))
+        axes.set(xlabel="samples of each set, n", ylabel=label)
+    figure.suptitle("two disjoint sets of n samples each", x=0.01, ha="left", fontsize="large")
+    handles, labels = row[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=3)
     return write_png(figure, path)
 
 

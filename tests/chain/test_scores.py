@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from nemo_plugins.configs import Aggregate, AggregationConfig
-from nemo_plugins.pruning import score_file
+from nemo_plugins.models.architecture import Architecture
+from nemo_plugins.pruning import score_file, stability
 from nemo_plugins.pruning.scores import Scores
 
 pytestmark = pytest.mark.nemo
@@ -96,8 +97,10 @@ def test_the_subsets_add_up_and_are_those_of_the_first_samples(scores, seen):
     assert len(subsets) == 4 and torch.allclose(subsets.sum(0), scores.tensors["ffn.mean.squares"], rtol=1e-5)
     first = (numpy.abs(seen["ffn"][2][:4]).mean(1) ** 2).sum(0)
     assert subsets[0, 2].numpy() == pytest.approx(first, rel=1e-4)
-    counts, curves = scores.stability()
-    assert counts == [4, 8, 12] and all(len(curve) == 3 and -1 <= min(curve) <= max(curve) <= 1 for curve in curves.values())
+    found = stability.measure(scores, Architecture.from_hf(json.loads((REPOSITORY / "assets/tiny_pl/config.json").read_text())))
+    assert found.samples == [4, 8] and all(
+        len(curve) == 2 and -1 <= min(curve) <= max(curve) <= 1 for curve in found.correlation.values()
+    )
 
 
 def test_removing_a_layer_costs_what_it_costs_in_transformers(laptop, measured_prune):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from nemo_plugins.models.architecture import Architecture
+from nemo_plugins.pruning.stability import Stability
 from nemo_plugins.reporting import plots, prune_report, pruning_plots
 
 TEACHER = Architecture(
@@ -20,6 +21,13 @@ TEACHER = Architecture(
 )
 STUDENT = TEACHER.with_sizes(num_layers=4, ffn_hidden_size=96, hidden_size=48)
 KEPT = [0, 1, 2, 5]
+STABLE = Stability(
+    samples=[8, 16, 32],
+    total=64,
+    correlation={"layers": [0.9, 0.97, 0.99], "FFN neurons": [0.8, 0.9, 0.96]},
+    overlap={"FFN neurons": [0.9, 0.95, 0.975]},
+    chance={"FFN neurons": 0.75},
+)
 
 
 def top(scores, count):
@@ -46,7 +54,7 @@ def explained():
             "hidden channels": (hidden, top(hidden, 48)),
         },
         agreement=(["block influence", "loss increase"], np.array([[1.0, 0.94], [0.94, 1.0]])),
-        stability=([8, 16, 32], {"layers": [0.9, 0.97, 0.99], "FFN neurons": [0.8, 0.9, 0.96]}),
+        stability=STABLE,
         removals=(2.0, {(first, first + 1): 2.1 + 0.1 * (first - 3) ** 2 for first in range(5)}, (3, 4)),
         calibration={"samples": 64, "seq_length": 256, "precision": "fp32"},
         losses=(2.0, 2.3456),
@@ -62,7 +70,7 @@ def table_cells(html):
 def test_the_report_has_the_numbers_that_it_was_given(tmp_path, explained):
     outputs = prune_report.write(tmp_path, explained)
     html = outputs["report"].read_text()
-    rows = {cells[0]: cells[1:] for cells in table_cells(html)}
+    rows = {cells[0]: cells[1:] for cells in reversed(table_cells(html))}
     assert rows["num_layers"] == ["6", "4", "-33.3 %"] and rows["num_attention_heads"] == ["8", "8", ""]
     assert rows["parameters"][:2] == [f"{TEACHER.parameters():,}", f"{STUDENT.parameters():,}"]
     assert rows["held-out loss (nats a token)"] == ["2.0000", "2.3456", "+0.3456"]
@@ -73,6 +81,7 @@ def test_the_report_has_the_numbers_that_it_was_given(tmp_path, explained):
     wanted = [f"{share:.2f} %" for share in (shares[0], (shares[2] + shares[3]) / 2, shares[5])]
     assert rows["FFN neurons"] == ["96 of 128", *wanted]
     assert rows["attention heads"] == ["8 of 8", *["100.00 %"] * 3]
+    assert "of 32 and 32 samples" in html and ["FFN neurons", "0.960", "0.980", "97.5 %", "75.0 %"] in table_cells(html)
     assert rows["samples"] == ["64"] and rows["precision"] == ["fp32"]
     drawn = {path.stem for path in outputs["plots"].glob("*.png")}
     widths = {"ffn_neurons_distribution", "ffn_neurons_heatmap", "hidden_channels_distribution"}  # heads were not pruned
@@ -99,11 +108,12 @@ def test_what_was_not_measured_is_left_out(tmp_path, explained):
 
 
 def test_verdicts_follow_the_numbers():
-    curves = {"layers": [0.9, 0.97, 0.99], "FFN neurons": [0.8, 0.9, 0.96]}
-    assert "Enough samples" in prune_report.stability_verdict([8, 16, 32], curves, 64)
-    assert "FFN neurons by the first 16 samples correlates 0.900" in prune_report.stability_verdict([8, 16, 32], curves, 60)
-    assert "More samples" in prune_report.stability_verdict([8, 16, 32], curves, 60)
-    assert "undefined" in prune_report.stability_verdict([8], {"layers": [float("nan")]})
+    said = prune_report.stability_verdict(STABLE)
+    assert said == "Enough samples: even two halves of 32 samples rank the FFN neurons alike to 0.960."
+    fewer = replace(STABLE, samples=[8, 16], correlation={kind: curve[:2] for kind, curve in STABLE.correlation.items()})
+    said = prune_report.stability_verdict(fewer)
+    assert "More samples" in said and "two halves of 16 samples rank the FFN neurons alike to 0.900, less than 0.95" in said
+    assert "not known" in prune_report.stability_verdict(replace(STABLE, samples=[8], correlation={"layers": [float("nan")]}))
     names = ["a", "b", "c"]
     assert "agree: which" in prune_report.agreement_verdict(names, np.full((3, 3), 0.9))
     said = prune_report.agreement_verdict(names, np.array([[1, 0.9, 0.1], [0.9, 1, np.nan], [0.1, np.nan, 1]]))
