@@ -41,8 +41,12 @@ def read(cfg: Recipe) -> hf_folder.HfFolder:
 
 
 def name(cfg: Recipe) -> str:
-    """What the files are called before their format: `<name>-Q4_K_M.gguf`."""
-    return cfg.export.name or str(cfg.run.name).replace("/", "-")
+    """What the files are called before their format: `<name>-Q4_K_M.gguf`.
+
+    A stage of another name than the recipe's (`teacher-quantize`) adds its own, so that no two files of a run share a name.
+    """
+    whose = (cfg.run.stage or "").replace("quantize", "").strip("-")
+    return cfg.export.name or "-".join([str(cfg.run.name).replace("/", "-"), *([whose] if whose else [])])
 
 
 def stored_bytes(model: Architecture, target: Target) -> int:

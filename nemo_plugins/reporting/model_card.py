@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import yaml
+
 from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.evaluation import subjects
 from nemo_plugins.evaluation.subjects import ORDER
 from nemo_plugins.reporting import lineage, scores
 from nemo_plugins.reporting.lineage import Lineage
 from nemo_plugins.reporting.page import Table, markdown
+from nemo_plugins.runs import paths
 
 DONE = {  # what each recipe has done to the student, in the order of a chain
     "prune": "pruned",
@@ -21,6 +24,7 @@ DONE = {  # what each recipe has done to the student, in the order of a chain
     "dpo": "aligned by preference pairs",
     "grpo": "trained on rewards that can be checked (GRPO)",
 }
+DEFAULT = "pl"  # language of a run that names none: conf/recipe.yaml
 TAGS = {"prune": ("minitron", "pruned"), "distill": ("distilled",)}  # by recipe, as hubs are searched
 
 
@@ -42,9 +46,10 @@ class Front:
     library: str = "transformers"
     tags: tuple[str, ...] = ()
 
-    def lines(self, language: str) -> list[str]:
+    def lines(self, languages: Sequence[str]) -> list[str]:
         """The block at the card's beginning, in YAML."""
-        lines = ["---", f"language: {language}", f"library_name: {self.library}", "pipeline_tag: text-generation"]
+        spoken = [f"language: {languages[0]}"] if len(languages) == 1 else ["language:", *(f"  - {one}" for one in languages)]
+        lines = ["---", *spoken, f"library_name: {self.library}", "pipeline_tag: text-generation"]
         if self.base:
             lines += [f"base_model: {self.base}", f"base_model_relation: {self.relation}"]
         lines += [f"license: {self.licence}", *(["license_name: see-below"] if self.licence == "other" else [])]
@@ -58,6 +63,27 @@ def exported(root: Path) -> Path | None:
         if folder := subjects.export_of(root, stage.output("checkpoint")):
             return folder
     return None
+
+
+def languages(cfg: Recipe) -> list[str]:
+    """Codes of the languages that the model speaks: those that its teacher's own card declares, and the run's.
+
+    A run that names no language has Polish, which says nothing of a teacher that declares others.
+    """
+    folder = paths.local_weights(cfg.model.path) if cfg.model.path else None
+    declared = _declared(folder / "README.md") if folder else []
+    return list(dict.fromkeys([*declared, *([cfg.language.code] if cfg.language.code != DEFAULT or not declared else [])]))
+
+
+def _declared(card: Path) -> list[str]:
+    """`language` in the YAML block of a card; none where there is no such block."""
+    text = card.read_text("utf-8", "replace") if card.is_file() else ""
+    try:
+        front = yaml.safe_load(text.split("---", 2)[1]) if text.startswith("---") and text.count("---") > 1 else {}
+    except yaml.YAMLError:
+        front = {}
+    found = front.get("language") or [] if isinstance(front, dict) else []
+    return [str(code) for code in ([found] if isinstance(found, str) else found) if isinstance(code, str)]
 
 
 def ancestry(chain: Lineage, folder: Path) -> Lineage:
@@ -90,7 +116,7 @@ def text(
         f"A smaller model made of {cfg.model.name}: {', '.join(DONE[recipe] for recipe in done)}. " if "prune" in done else ""
     )
     lines = [
-        *front.lines(cfg.language.code),
+        *front.lines(languages(cfg)),
         f"# {front.title}",
         "",
         f"{made}Made with NVIDIA NeMo by the Bielik-Minitron recipes (arXiv 2603.11881)."

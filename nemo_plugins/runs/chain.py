@@ -16,7 +16,7 @@ from nemo_plugins.runs.command_line import line, override
 
 METRICS = (
     "loss_before", "loss_after", "kd_loss_first", "kd_loss_last", "loss_first", "loss_last", "margin", "accuracy", "val_loss",
-    "kl_q4_k_m", "tokens_per_second", "speed_up", "bound",
+    "kl_q4_k_m", "tokens_per_second", "speed_up", "decode_speed_up", "bound",
 )  # fmt: skip
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 

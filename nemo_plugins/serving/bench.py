@@ -33,7 +33,8 @@ def run(cfg: Recipe, run: runs.Run) -> None:
         metrics={
             "tokens_per_second": last["tokens_per_second"]["median"],
             "time_to_first_token": last["first"]["median"],
-            "speed_up": first["each"]["median"] / last["each"]["median"],
+            "speed_up": bench_report.speed_up(first, last),
+            "decode_speed_up": bench_report.decode_speed_up(first, last),
             "bound": first["bytes_moved"] / last["bytes_moved"] if first["bytes_moved"] else None,
         },
         tokens_per_second=last["tokens_per_second"]["median"],
@@ -244,7 +245,9 @@ def line(rows: list[dict], backend: str, target: Target | None) -> str:
     said = [f"{name} {row['tokens_per_second']['median']:,.4g} tokens/s" for name, row in seen.items()]
     if len(seen) == 2:
         first, last = seen.values()
-        said.append(f"x{first['each']['median'] / last['each']['median']:.3f} a token")
+        rate = last["tokens_per_second"]["median"] / first["tokens_per_second"]["median"]
+        said[-1] += f" (x{rate:.3f})"
+        said.append(f"a token x{first['each']['median'] / last['each']['median']:.3f}")
         if first["bytes_moved"]:
-            said.append(f"bound by bytes x{first['bytes_moved'] / last['bytes_moved']:.3f}")
+            said[-1] += f", by bytes x{first['bytes_moved'] / last['bytes_moved']:.3f}"
     return f"{backend} {target.value if target else ''}: {', '.join(said)}".replace(" :", ":")

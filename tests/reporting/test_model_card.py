@@ -1,14 +1,17 @@
 """A model card tells of one folder: the stages that it came from and its own scores, not those of the rest of its run."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from nemo_plugins.reporting import lineage, model_card, scores
 from nemo_plugins.reporting.model_card import Front
 from nemo_plugins.runs.prepare import compose
 
+BUNDLED = Path(__file__).resolve().parents[2] / "assets" / "tiny_pl"
 STAGES = {  # stage: its recipe, what it read, what it left
     "convert-import": ("convert", [], "checkpoint"),
     "prune": ("prune", ["convert-import/checkpoint"], "checkpoint"),
@@ -72,3 +75,23 @@ def test_a_folder_that_no_stage_made_has_no_lineage_scores_or_tags(run):
     made = card(run, run / "elsewhere", licence="mit", base="me/teacher")
     assert "Not evaluated." in made and "## Lineage" not in made and "pruned" not in made
     assert "license: mit\n" in made and "base_model: me/teacher\nbase_model_relation: finetune\n" in made
+
+
+@pytest.mark.parametrize(
+    ("declared", "overrides", "spoken"),
+    [
+        ("language: en", [], "en"),
+        ("language:\n  - en\n  - de", [], ["en", "de"]),
+        ("language: en", ["language=cs"], ["en", "cs"]),
+        ("license: mit", [], "pl"),
+        ("license: mit", ["language=hu"], "hu"),
+        ("language: [", [], "pl"),
+    ],
+)
+def test_a_card_names_the_languages_of_the_teacher_and_of_the_run(run, tmp_path, declared, overrides, spoken):
+    teacher = tmp_path / "a teacher"
+    shutil.copytree(BUNDLED, teacher)
+    (teacher / "README.md").write_text(f"---\n{declared}\n---\n\n# A teacher\n")
+    cfg = compose(["+model=from_hf", f"model.path='{teacher}'", *overrides])
+    made = model_card.text(cfg, lineage.read(run), scores.read(run), None, Front("mine"))
+    assert yaml.safe_load(made.split("---")[1])["language"] == spoken
