@@ -6,6 +6,7 @@ What NeMo lacks: it has no reinforcement learning.
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -161,13 +162,19 @@ def run(cfg: Recipe, run: runs.Run) -> None:
             "reward_first": tested[0].get("val_reward") if tested else None,
             "reward_last": last.get("val_reward"),
             "kl": done.last.get("kl"),
-            "rollout_tokens_per_second": rolled[-1]["rollout_tokens_per_second"] if rolled else None,
+            "rollout_tokens_per_second": rollout_speed(rolled),
             "mismatch": max((line["mismatch"] for line in rolled), default=None),
             "reward_failures": sum(scorer.failures.values()),
             **done.metrics(),
         },
         data={**done.data, "rows": reports["data"], "heldout_rows": reports["heldout"]},
     )
+
+
+def rollout_speed(lines: Sequence[Mapping[str, float]]) -> float | None:
+    """Tokens a second of all rollouts together; None of none."""
+    seconds = sum(line["rollout_seconds"] for line in lines)
+    return sum(line["rollout_tokens_per_second"] * line["rollout_seconds"] for line in lines) / seconds if seconds else None
 
 
 def _length(prompts, grpo: GrpoConfig) -> float:

@@ -40,14 +40,26 @@ def run(cfg: Recipe, run: runs.Run) -> None:
             "student": f"{small.parameters():,} parameters",
             "loss": f"{loss.kind}, temperature {loss.temperature:g}, top_k {loss.top_k or 'all'}, alpha {loss.alpha:g}",
         },
+        validate_first=True,
         paper=PAPER if cfg.model.name == "bielik11b" and loss == LossConfig() else None,
     )
     run.finish(
         outputs=done.outputs,
         next=runs.export_command(cfg, run.folder),
-        metrics={"kd_loss_first": done.first["kd_loss"], "kd_loss_last": done.last["kd_loss"], **done.metrics()},
+        metrics={
+            "kd_loss_first": done.first["kd_loss"],
+            "kd_loss_last": done.last["kd_loss"],
+            "teacher_val_loss": teacher_loss(run),
+            "val_loss_first": done.validated.get(0),
+            **done.metrics(),
+        },
         data=done.data,
     )
+
+
+def teacher_loss(run: runs.Run) -> float | None:
+    """The teacher's loss on the held-out windows of the run; None where it does not run on them."""
+    return next((line["teacher_val_loss"] for line in run.read_metrics() if "teacher_val_loss" in line), None)
 
 
 def _live(cfg: Recipe, run: runs.Run, teacher: Path, student: Path, tokenizer, watch) -> tuple[Callable, None]:

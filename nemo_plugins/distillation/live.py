@@ -79,7 +79,8 @@ class _Heldout(MaskedTokenLossReduction):
             student, teacher = _logits(self.module)
             group = vocabulary_group()
             # the forward KL at temperature 1, whatever is trained: what several losses can be compared by
-            self.watch.look(student, batch, agreement.best(teacher, group), kd_loss(student, teacher, group=group))
+            divergence = kd_loss(student, teacher, group=group)
+            self.watch.look(student, batch, agreement.best(teacher, group), divergence, teacher)
             for layers in self.module._layers_to_loss:
                 for layer in layers:
                     layer._intermediate_output = None

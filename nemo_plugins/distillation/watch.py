@@ -21,13 +21,21 @@ class Watch:
         due: whether anyone will read the step: looking costs a pass over the logits.
     """
 
-    heldout = {"kd": "val_kl", "agreement": "val_agreement"}  # its cross-entropy is the held-out loss itself
+    # the student's cross-entropy is the held-out loss itself
+    heldout = {"kd": "val_kl", "agreement": "val_agreement", "teacher_ce": "teacher_val_loss"}
 
     def __init__(self) -> None:
         self.due = True
         self.sums: Tensor | None = None
 
-    def look(self, logits: Tensor, batch: dict[str, Tensor], teacher_best: Tensor, divergence: Tensor | None = None) -> None:
+    def look(
+        self,
+        logits: Tensor,
+        batch: dict[str, Tensor],
+        teacher_best: Tensor,
+        divergence: Tensor | None = None,
+        teacher: Tensor | None = None,
+    ) -> None:
         """Add a micro-batch.
 
         Args:
@@ -35,11 +43,15 @@ class Watch:
             batch: `labels` and `loss_mask`, `[b, s]`.
             teacher_best: the teacher's most likely tokens, `[s, b]`.
             divergence: of each token, `[s, b]`; where the training computes it, `add_divergence` takes it from there.
+            teacher: its logits, `[s, b, v/tp]`, where its own cross-entropy is to be known; of every micro-batch or of none.
         """
         group, mask = vocabulary_group(), batch["loss_mask"].float()
-        ce = agreement.cross_entropy(logits.detach(), batch["labels"].transpose(0, 1), group)
+        labels = batch["labels"].transpose(0, 1)
+        ce = agreement.cross_entropy(logits.detach(), labels, group)
         agrees = (agreement.best(logits.detach(), group) == teacher_best).float()
         each = [ce.new_zeros(ce.shape) if divergence is None else divergence, ce, agrees, torch.ones_like(ce)]
+        if teacher is not None:
+            each.append(agreement.cross_entropy(teacher, labels, group))
         self._add(torch.stack([(value.transpose(0, 1) * mask).sum() for value in each]))
 
     def add_divergence(self, mean: Tensor, batch: dict[str, Tensor]) -> None:
@@ -48,21 +60,22 @@ class Watch:
         self._add(torch.stack([total, *(total.new_zeros(3).unbind())]))
 
     def take(self) -> Tensor:
-        """Sums of divergence, cross-entropy, agreement, tokens since the last call, `[4]` in fp32."""
+        """Sums of divergence, cross-entropy, agreement, tokens since the last call, `[4]` in fp32; the teacher's is a fifth."""
         sums, self.sums = self.sums, None
         return torch.zeros(4, device=torch.cuda.current_device()) if sums is None else sums.float()
 
     @staticmethod
     def means(sums: Tensor) -> dict[str, float]:
-        """Means a token over all processes, from each one's `[4]` of `take`; empty where nobody has looked.
+        """Means a token over all processes, from each one's `take`; empty where nobody has looked.
 
         Every process calls it and gets the same; of a pipeline only the last stage has looked.
         """
         sums = sums.clone()
         distributed.all_reduce(sums, group=parallel_state.get_data_parallel_group(with_context_parallel=True))
         _sync_from_last_pipeline_stage(sums, broadcast=True)
-        *totals, tokens = sums.tolist()
-        return dict(zip(("kd", "ce", "agreement"), (total / tokens for total in totals), strict=True)) if tokens else {}
+        kd, ce, agrees, tokens, *teacher = sums.tolist()
+        totals = {"kd": kd, "ce": ce, "agreement": agrees, **dict(zip(("teacher_ce",), teacher, strict=False))}
+        return {name: total / tokens for name, total in totals.items()} if tokens else {}
 
     def _add(self, sums: Tensor) -> None:
         self.sums = sums if self.sums is None else self.sums + sums

@@ -113,7 +113,10 @@ def curves(path: Path, lines: Lines, paper: tuple[float, float] | None = None) -
 
 
 def heldout(path: Path, lines: Lines) -> Path | None:
-    """Held-out loss by step, a line a set, its lowest ringed; beside it the divergence from the teacher there."""
+    """Held-out loss by step, a line a set, its lowest ringed; beside it the divergence from the teacher there.
+
+    In a distillation two level lines are what there was to win: the loss before step 1 and the teacher's.
+    """
     shown = {
         label: found
         for key, label in (
@@ -133,9 +136,30 @@ def heldout(path: Path, lines: Lines) -> Path | None:
             axes.plot(*_points(values), color=colour, marker=marker, markersize=4, label=plain(called))
             best = min(finite(values), key=values.get)
             axes.plot(best, values[best], "o", markersize=11, markerfacecolor="none", markeredgecolor=colour)
+        if label.startswith("held-out loss"):
+            _gap(axes, lines, styles)
         axes.plot([], [], "o", markersize=9, markerfacecolor="none", markeredgecolor=BASELINE, label="lowest")
         _finish(axes, label)
     return write_png(figure, path)
+
+
+def level(values: Mapping[int, float]) -> float | None:
+    """The last finite value of a series that does not change."""
+    return next(reversed(finite(values).values()), None)
+
+
+def _gap(axes, lines: Lines, styles: Mapping[str, tuple[str, str]]) -> None:
+    """Level lines of the sets whose teacher was measured: its loss, and the student's before step 1."""
+    starts = _known_sets(lines, "val_loss")
+    for name, teacher in _known_sets(lines, "teacher_val_loss").items():
+        of = f", {name}" if name else ""
+        colour = styles.get(name, (BASELINE, ""))[0]
+        value = level(teacher)
+        axes.axhline(value, color=colour, linestyle="--", linewidth=1, label=plain(f"teacher{of} ({value:.3f})"))
+        if (start := starts.get(name, {}).get(0)) is not None:
+            axes.axhline(
+                start, color=colour, linestyle=":", linewidth=1.2, label=plain(f"student before step 1{of} ({start:.3f})")
+            )
 
 
 def agreement(path: Path, lines: Lines) -> Path | None:

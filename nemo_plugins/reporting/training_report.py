@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nemo_plugins.reporting import training_plots
+from nemo_plugins.reporting import headline, training_plots
 from nemo_plugins.reporting.page import Cell, Picture, Section, Table, cell, page
 from nemo_plugins.reporting.training_plots import finite, sets, skipped, taken
 
@@ -52,6 +52,7 @@ def write(folder: Path, trained: Trained) -> dict[str, Path]:
     lead = [
         loss_verdict(lines),
         heldout_verdict(heldout.get(names[0], {}), names[0]),
+        won_back(lines),
         _others(heldout, names[1:]),
         _likeness(lines),
         skipped_verdict(lines),
@@ -122,6 +123,20 @@ def heldout_verdict(values: Mapping[int, float], name: str = "") -> str:
         below = cell(known[last] - known[best])
         said.append(f"The lowest was {cell(known[best])} at step {best:,}, {below} below that of step {last:,}.")
     return " ".join(said)
+
+
+def won_back(lines: training_plots.Lines) -> str:
+    """How much of the gap to the teacher a distillation closed, on the same held-out windows; "" where it is not known."""
+    teacher = training_plots.level(training_plots.series(lines, "teacher_val_loss"))
+    student = finite(training_plots.series(lines, "val_loss"))
+    if teacher is None or 0 not in student or len(student) < 2:
+        return ""
+    before, after = student[0], student[max(student)]
+    said = f"On the same held-out windows the teacher's loss is {cell(teacher)}, the student's was {cell(before)} before step 1"
+    share = headline.recovered(teacher, before, after)
+    if share is None:
+        return f"{said} and is {cell(after)} now: there was nothing to win back."
+    return f"{said} and is {cell(after)} now: {share:.1%} of the gap is won back."
 
 
 def skipped_verdict(lines: training_plots.Lines) -> str:

@@ -28,14 +28,15 @@ class Fit:
     validated: Mapping[int, float]  # step → held-out loss; the last is that of the weights that were written
     best: int | None  # step of the checkpoint with the lowest held-out loss
     data: dict[str, int]  # token counts
+    speed: dict[str, float]  # of the whole run: `tokens_per_second`, and `mfu` where the devices' peak is known
 
     def metrics(self) -> dict[str, float | None]:
         """What every training's summary has."""
         return {
             "val_loss": self.validated[max(self.validated)],
             "best_step": self.best,
-            "tokens_per_second": self.last["tokens_per_second"],
-            "mfu": self.last.get("mfu"),
+            "tokens_per_second": self.speed["tokens_per_second"],
+            "mfu": self.speed.get("mfu"),
         }
 
 
@@ -57,6 +58,7 @@ def fit(
     tokens_per_step: float | None = None,
     pictures: Callable | None = None,
     leave: str = "checkpoint",
+    validate_first: bool = False,
 ) -> Fit:
     """Train for `train.max_steps` steps and leave `<run>/checkpoint` with the weights.
 
@@ -72,6 +74,7 @@ def fit(
         callbacks: of the stage's own, before the common ones; `after`: those that come after them, checkpoints included.
         tokens_per_step: where a sequence is not always full.
         leave: another name than `checkpoint`, where the weights are not a whole model's.
+        validate_first: whether the held-out loss before step 1 is measured, as step 0.
         pictures: from the folder of plots and the lines of `metrics.jsonl` to further sections of the report.
 
     Raises:
@@ -87,7 +90,7 @@ def fit(
     if run.is_writer:
         checkpoints.clear(steps)
     resumed = checkpoints.newest(steps)
-    run.truncate_metrics(resumed[0] if resumed else 0)
+    run.truncate_metrics(resumed[0] if resumed else -1)
 
     if not load:
         for path in text.sources(cfg.data, list(train.data)):
@@ -95,7 +98,8 @@ def fit(
     data, counts = load() if load else _text(cfg, train, key, tokenizer)
     if wrap:
         wrap(data)
-    made = trainer.build(cfg.platform, here, train, data.heldout_batches, loggers.build(cfg, run.folder, key))
+    validate_first = validate_first and not resumed
+    made = trainer.build(cfg.platform, here, train, data.heldout_batches, loggers.build(cfg, run.folder, key), validate_first)
     heldout = HeldoutLoss(data.heldout_sets, watch)
     guard = Guard(train.bad_step, train.spike, train.global_batch_size, key)
     per_step = tokens_per_step or train.global_batch_size * train.seq_length
@@ -120,7 +124,18 @@ def fit(
         )
         outputs |= training_report.write(run.folder, told)
     lines = logged(run, metrics.last)
-    return Fit(outputs, lines[0], lines[-1], metrics.validated, checkpoints.best(steps, metrics.validated), counts)
+    best = checkpoints.best(steps, metrics.validated)
+    return Fit(outputs, lines[0], lines[-1], metrics.validated, best, counts, whole_speed(lines, per_step))
+
+
+def whole_speed(lines: Sequence[Mapping[str, float]], tokens_per_step: float) -> dict[str, float]:
+    """Tokens a second of all steps together, validations and rollouts left out, and the MFU at that rate."""
+    last = lines[-1]
+    if not last.get("train_seconds") or not last.get("step"):  # a process that logs nothing knows its last step alone
+        return {key: last[key] for key in ("tokens_per_second", "mfu") if key in last}
+    rate = tokens_per_step * last["step"] / last["train_seconds"]
+    share = {"mfu": last["mfu"] * rate / last["tokens_per_second"]} if last.get("mfu") else {}
+    return {"tokens_per_second": rate, **share}
 
 
 def logged(run: runs.Run, last: dict[str, float]) -> list[dict[str, float]]:

@@ -54,15 +54,23 @@ class Metrics(Callback):
             line["step"]: line["val_loss"] for line in run.read_metrics() if line.get("val_loss") is not None
         }
         self.aside = 0.0  # seconds since the last step that were no part of one: a validation, a rollout
+        self.train_seconds = 0.0  # of all steps of the run so far, what is aside left out
 
     def on_train_start(self, trainer, pl_module) -> None:
         self.started = self.spoke = self.ticked = time.monotonic()
+        self.aside = 0.0  # the validation before step 1
         self.start_step = trainer.global_step
+        self.train_seconds = self.seconds_before(trainer.global_step)
         if self.run.is_writer and self.console.is_terminal:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[state]}"))
             self.bar = Progress(*columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=self.console)
             self.bar.start()
             self.task = self.bar.add_task(self.title, total=trainer.max_steps, completed=trainer.global_step, state="")
+
+    def seconds_before(self, step: int) -> float:
+        """Seconds that the steps up to this one took in the attempts before; those behind the last logged one as on average."""
+        known = [line for line in self.run.read_metrics() if "train_seconds" in line]
+        return known[-1]["train_seconds"] * step / known[-1]["step"] if known else 0.0
 
     def is_logged(self, step: int) -> bool:
         """Whether a step, from 1, gets a line."""
@@ -77,9 +85,11 @@ class Metrics(Callback):
         now = time.monotonic()
         step, seconds = trainer.global_step, now - self.ticked - self.aside
         self.ticked, self.aside = now, 0.0
+        self.train_seconds += seconds
         values = {NAMES[k]: float(v) for k, v in trainer.callback_metrics.items() if k in NAMES}
         values["lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
         values["step_seconds"] = seconds
+        values["train_seconds"] = self.train_seconds
         values["tokens_per_second"] = self.tokens_per_step / seconds
         if self.peak_flops:
             values["mfu"] = values["tokens_per_second"] * self.flops_per_token / self.peak_flops

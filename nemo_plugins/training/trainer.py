@@ -43,10 +43,21 @@ def mixed_precision(name: Precision) -> nl.MegatronMixedPrecision:
     )
 
 
-def build(platform: PlatformConfig, here: Platform, train: TrainConfig, heldout_batches: int, loggers: list) -> nl.Trainer:
+def build(
+    platform: PlatformConfig,
+    here: Platform,
+    train: TrainConfig,
+    heldout_batches: int,
+    loggers: list,
+    validate_first: bool = False,
+) -> nl.Trainer:
     """A trainer for `train.max_steps` steps with validation on `heldout_batches` global batches.
 
     Callbacks are added to `trainer.callbacks` afterwards: what the constructor is given, NeMo writes into each checkpoint.
+
+    Args:
+        validate_first: whether to validate before step 1, too, as Lightning's sanity check, which leaves random numbers and
+            data as they were. NeMo leaves it out of a pipeline, and Lightning of a run that is resumed.
     """
     name = precision(platform, here)
     strategy = nl.MegatronStrategy(
@@ -74,7 +85,7 @@ def build(platform: PlatformConfig, here: Platform, train: TrainConfig, heldout_
         max_steps=train.max_steps,
         val_check_interval=min(train.validate_every, train.max_steps),
         limit_val_batches=heldout_batches,
-        num_sanity_val_steps=0,
+        num_sanity_val_steps=heldout_batches if validate_first else 0,
         log_every_n_steps=train.log_every,
         use_distributed_sampler=False,
         enable_checkpointing=False,  # ours is added as a callback

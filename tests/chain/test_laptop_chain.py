@@ -126,6 +126,8 @@ def test_heldout_losses_are_those_of_transformers(laptop, exported):
         ("teacher", 256, metrics["prune"]["loss_before"], 1e-5),
         ("pruned", 256, metrics["prune"]["loss_after"], 1e-5),
         ("distilled", 64, metrics["distill"]["val_loss"], 1e-5),
+        ("pruned", 64, metrics["distill"]["val_loss_first"], 1e-5),
+        ("teacher", 64, metrics["distill"]["teacher_val_loss"], 1e-5),
     ):
         windows = [Windows(str(prefix), seq_length, 32)[index] for index in range(32)]
         tokens, labels = (torch.stack([window[key] for window in windows]) for key in ("tokens", "labels"))

@@ -192,3 +192,30 @@ def test_odd_numbers_are_drawn(tmp_path):
     lines.append({"step": 2, "loss": None, "grad_norm": None, "skipped": 1, "mfu": None})
     for draw in (training_plots.curves, training_plots.heldout, training_plots.health, training_plots.speed):
         assert draw(tmp_path / "a.png", lines).stat().st_size > 3000
+
+
+def won(start: float | None, end: float, teacher: float | None = 2.0) -> list[dict]:
+    """Validations of a distillation of three steps."""
+    known = {} if teacher is None else {"teacher_val_loss": teacher}
+    lines = [{"step": step, "loss": 1.0} for step in (1, 2, 3)] + [{"step": 3, "val_loss": end, **known}]
+    return lines if start is None else [{"step": 0, "val_loss": start, **known}, *lines]
+
+
+def test_a_distillation_says_what_it_won_back(tmp_path):
+    said = training_report.won_back(won(4.0, 2.5))
+    assert "the teacher's loss is 2.0000, the student's was 4.0000 before step 1" in said
+    assert said.endswith("is 2.5000 now: 75.0% of the gap is won back.")
+    assert "75.0% of the gap" in training_report.write(tmp_path, Trained("distill", won(4.0, 2.5), {}))["report"].read_text()
+    assert "nothing to win back" in training_report.won_back(won(1.9, 1.8))
+    assert training_report.won_back(won(None, 2.5)) == training_report.won_back(won(4.0, 2.5, None)) == ""
+
+
+def test_the_held_out_picture_has_the_teachers_loss_and_the_start_as_lines(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(training_plots, "write_png", lambda figure, path: drawn.append(figure) or path)
+    lines = won(4.0, 2.5)
+    lines[0] |= {"val_loss_en": 5.0, "teacher_val_loss_en": 3.0}
+    training_plots.heldout(tmp_path / "heldout.png", lines)
+    level = {line.get_label(): set(line.get_ydata()) for line in drawn[0].axes[0].lines if len(set(line.get_ydata())) == 1}
+    assert level["teacher (2.000)"] == {2.0} and level["student before step 1 (4.000)"] == {4.0}
+    assert level["teacher, en (3.000)"] == {3.0} and level["student before step 1, en (5.000)"] == {5.0}
