@@ -14,6 +14,7 @@ from nemo_plugins.evaluation import cache, exports, harness, identity, subjects,
 from nemo_plugins.planning import eval_tasks
 from nemo_plugins.runs import output
 
+SERVED = "bf16"  # format in which weights that are not quantised are compared, however they lie on the disk
 LONGEST = 300  # characters of a library's complaint
 
 
@@ -212,14 +213,18 @@ def _usable(cfg: Recipe, path: Path) -> bool:
 
 
 def _described(cfg: Recipe, path: Path, name: str) -> dict[str, Any]:
-    given = cfg.eval.models[name]
+    size, quantised, stored = identity.size(path), identity.quantised(path), identity.stored_as(path)
+    parameters = identity.parameters(path) if path.is_dir() else None
+    served = (stored, size) if quantised or not parameters else (SERVED, 2 * parameters)
     return {
         "path": str(path),
-        "source": given,
+        "source": cfg.eval.models[name],
         "identity": runs.fingerprint(path),
-        "parameters": identity.parameters(path) if path.is_dir() else None,
-        "bytes": identity.size(path),
-        "quantised": identity.quantised(path),
+        "parameters": parameters,
+        "bytes": size,
+        "stored_as": stored,
+        "quantised": quantised,
+        "served": dict(zip(("format", "bytes"), served, strict=True)),
     }
 
 

@@ -13,6 +13,7 @@ from matplotlib import pyplot
 
 from nemo_plugins.reporting.plots import BASELINE, DROPPED, KEPT, plain, write_png
 
+LABEL = 0.2  # inches from one label of the scatter to the next
 Interval = tuple[float, float] | None
 
 
@@ -65,37 +66,79 @@ def intervals(path: Path, points: Sequence[Point], title: str, label: str, line:
 
 @dataclass(frozen=True)
 class Model:
-    """A model of the scatter: size in GB or MB, quality in percent, tokens a second where they were measured."""
+    """A model of the scatter: size in GB or MB, quality in percent, tokens a second where they were measured, and in what."""
 
     name: str
     size: float
     quality: float
     interval: Interval = None
     speed: float | None = None
+    timed_in: str = ""
 
 
 def scatter(path: Path, models: Sequence[Model], title: str, unit: str) -> Path:
     """Quality against the size of the weights; a mark is the larger the faster the model answers, where that is known."""
-    figure, axes = pyplot.subplots(figsize=(6, 3.8))
+    return write(draw_scatter(models, title, unit)[0], path)
+
+
+def draw_scatter(models: Sequence[Model], title: str, unit: str) -> tuple:
+    """The figure of `scatter`, and its labels: one below the other on the right, a thin line from each to its mark."""
+    height = max(3.8, LABEL * len(models) + 1.0)
+    figure, axes = pyplot.subplots(figsize=(7.5, height))
+    figure.subplots_adjust(left=0.09, right=0.62, top=1 - 0.35 / height, bottom=0.55 / height)
     fastest = max((model.speed for model in models if model.speed), default=None)
-    for number, model in enumerate(models):
+    for model in models:
         if model.interval:
             axes.plot([model.size, model.size], model.interval, color=KEPT, alpha=0.35, linewidth=2)
         area = 60 if not (fastest and model.speed) else 40 + 260 * model.speed / fastest
         axes.scatter([model.size], [model.quality], s=area, color=KEPT, alpha=0.8, zorder=3)
-        said = model.name if model.speed is None else f"{model.name}, {model.speed:,.0f} tokens/s"
-        axes.annotate(
-            plain(said),
-            (model.size, model.quality),
-            xytext=(9, 4 if number % 2 else -9),
-            textcoords="offset points",
-            fontsize=8,
+    axes.margins(0.08)
+    low, high = axes.get_ylim()
+    step = LABEL / (height - 0.9)  # of the axes' height
+    wanted = [(model.quality - low) / (high - low) for model in models]
+    labels = []
+    for model, at in zip(models, spread(wanted, step), strict=True):
+        said = model.name
+        if model.speed is not None:
+            said += f", {model.speed:,.0f} tokens/s" + (f" ({model.timed_in})" if model.timed_in else "")
+        labels.append(
+            axes.annotate(
+                plain(said),
+                (model.size, model.quality),
+                xytext=(1.05, at),
+                textcoords="axes fraction",
+                fontsize=8,
+                va="center",
+                arrowprops={"arrowstyle": "-", "color": BASELINE, "linewidth": 0.6, "relpos": (0, 0.5)},
+                annotation_clip=False,
+            )
         )
-    left, right = axes.get_xlim()
-    axes.set_xlim(left, right + 0.3 * (right - left))  # room for names
     axes.set(xlabel=f"weights ({unit}; in bf16 where not quantised)", ylabel="average (normalised, %)")
     axes.set_title(plain(title), loc="left")
     axes.grid(alpha=0.25)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    return write(figure, path)
+    return figure, labels
+
+
+def spread(places: Sequence[float], gap: float) -> list[float]:
+    """Places within 0 and 1 as near as may be to those given, in their order, at least `gap` apart (`gap` small enough)."""
+    order = sorted(range(len(places)), key=lambda number: places[number])
+    blocks: list[list[float]] = []  # [sum of wanted starts, members]: members stand `gap` apart from the start on
+    for number in order:
+        blocks.append([places[number], 1])
+        while len(blocks) > 1 and _start(blocks[-2], gap) + blocks[-2][1] * gap > _start(blocks[-1], gap):
+            wanted, count = blocks.pop()
+            before = blocks[-1]
+            blocks[-1] = [before[0] + wanted - count * before[1] * gap, before[1] + count]
+    found = [0.0] * len(places)
+    at = iter(order)
+    for block in blocks:
+        for member in range(int(block[1])):
+            found[next(at)] = _start(block, gap) + member * gap
+    return found
+
+
+def _start(block: list[float], gap: float) -> float:
+    wanted, count = block
+    return min(max(wanted / count, 0.0), 1.0 - (count - 1) * gap)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,12 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from nemo_plugins.evaluation.subjects import ORDER, RECIPE, Stage, stages
+from nemo_plugins.reporting import headline
 from nemo_plugins.reporting.chain import MODELS
-from nemo_plugins.reporting.page import Cell, Figure, Picture, Section, Table
+from nemo_plugins.reporting.page import Cell, Picture, Section, Sourced, Table
 from nemo_plugins.runs import command_line, output
 
+HALF = ("bf16", "f16", "fp16")  # formats of 16 bits a weight
 # recipe → its keys of the configuration that a reader asks for first
 SETTINGS = {
     "prune": ("prune.num_layers", "prune.ffn_hidden_size", "prune.hidden_size", "prune.criterion", "prune.calibration.samples"),
@@ -45,7 +47,7 @@ class Lineage:
             if value is None:
                 return None
         text = show(value) if show else f"{value:.4f}"
-        return Figure(text, f"{stage}/summary.json#/{'/'.join(keys)}")
+        return Sourced(text, f"{stage}/summary.json#/{'/'.join(keys)}")
 
 
 def read(run: Path) -> Lineage:
@@ -148,18 +150,46 @@ def _source(run: Path, path: str) -> str:
     return "/".join(Path(path).parts[-2:])
 
 
-def speeds(made: Lineage, models: Iterable[str], subject: str) -> dict[str, float]:
-    """Tokens a second of one stream, where a benchmark of the run measured them, by the names of an evaluation.
+@dataclass(frozen=True)
+class Rate:
+    """Tokens a second, and what ran in which format."""
+
+    tokens_per_second: float
+    how: str
+
+
+def speeds(made: Lineage, models: Mapping[str, Mapping[str, Any]], subject: str) -> dict[str, Rate]:
+    """What one stream comes to, where a benchmark of the run measured it in the format that a model is compared in.
 
     Args:
-        models: of the evaluation; a format that is one of them is that model.
-        subject: the student whose speed it is where the format is none of them.
+        models: of the evaluation, by name; `served.format` is a model's format.
+        subject: the student that was timed.
+    Returns: rates of one backend; of a format where both teacher and student were timed.
     """
-    names, found = set(models), {}
+    found: dict[str, Rate] = {}
     for stage in made.stages.values():
         rows = [row for row in stage.summary.get("rows", ()) if row.get("sequences") == 1 and not row.get("extrapolated")]
-        for row in rows if stage.recipe == "bench" else ():
-            if row.get("backend") == rows[0].get("backend"):
-                student = row["format"] if row["format"] in names else subject
-                found.setdefault("teacher" if row["model"] == "teacher" else student, row["tokens_per_second"]["median"])
+        rows = [row for row in rows if row.get("backend") == rows[0].get("backend")] if stage.recipe == "bench" else []
+        rates = {(row["format"], row["model"]): row for row in reversed(rows)}
+        for form in dict.fromkeys(row["format"] for row in rows):
+            if not {(form, "teacher"), (form, "student")} <= rates.keys():
+                continue
+            for role in ("teacher", "student"):
+                name = _timed(models, form, role, subject)
+                if name:
+                    how = f"{headline.BACKENDS.get(rows[0]['backend'], rows[0]['backend'])} {form.upper()}".strip()
+                    rate = rates[form, role]["tokens_per_second"]["median"]
+                    found.setdefault(name, Rate(rate, how))
     return found
+
+
+def _timed(models: Mapping[str, Mapping[str, Any]], form: str, role: str, subject: str) -> str | None:
+    """The model of an evaluation that was timed in a format as teacher or student; None where none is in that format.
+
+    Weights of 16 bits are one format here: llama.cpp has no other than F16 for what is compared in bf16.
+    """
+    name = ("teacher" if role == "teacher" else subject) if form in HALF else f"teacher-{form}" if role == "teacher" else form
+    if name not in models:
+        return None
+    its = (models[name].get("served") or {}).get("format")
+    return name if form in HALF and its in HALF or form not in HALF and its in (None, form) else None

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from numbers import Integral
 from pathlib import Path
 
+from nemo_plugins.reporting.headline import Figure
 from nemo_plugins.runs.folder import write
 
 
 @dataclass(frozen=True)
-class Figure:
+class Sourced:
     """A number of a table with where it is written: the page carries both, so that every figure can be looked up.
 
     Attributes:
@@ -27,7 +28,7 @@ class Figure:
     source: str
 
 
-Cell = str | int | float | Figure | None
+Cell = str | int | float | Sourced | None
 
 # text that reads as a number: 1,234, −3.5 %, 9,216 of 14,336, 4.2 to 14.3
 _NUMBER = re.compile(r"[+−-]?\d[\d,.]*( ?%| (of|to|±) [−-]?\d[\d,.]*)?")
@@ -51,8 +52,14 @@ th, td {{ padding: .25rem .8rem; text-align: left; vertical-align: top; border-b
   overflow-wrap: break-word; max-width: 40rem; }}
 th {{ background: var(--shade); }}
 .n {{ text-align: right; white-space: nowrap; }}
+.figures {{ display: grid; grid-template-columns: repeat(5, 1fr); gap: .6rem; margin: 1rem 0; }}
+.figures div {{ background: var(--shade); border-radius: 6px; padding: .6rem .8rem; }}
+.figures dt {{ font-size: .85rem; }}
+.figures dd {{ margin: 0; font-size: .78rem; line-height: 1.35; overflow-wrap: break-word; }}
+.figures dd.value {{ font-size: 1.5rem; line-height: 1.2; font-weight: 600; margin: .1rem 0 .3rem; }}
 pre {{ white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85rem; }}
 @media (max-width: 40rem) {{
+  .figures {{ grid-template-columns: repeat(2, 1fr); }}
   body {{ margin: 1rem auto; }} h1 {{ font-size: 1.3rem; }} th, td {{ padding: .2rem .5rem; max-width: 16rem; }}
 }}
 img {{ max-width: 100%; height: auto; background: #fff; border-radius: 4px; display: block; margin: 1rem 0; }}
@@ -91,23 +98,30 @@ class Drawing:
 
 
 @dataclass(frozen=True)
+class Large:
+    """Figures in large type, each with what it means below it."""
+
+    figures: Sequence[Figure]
+
+
+@dataclass(frozen=True)
 class Section:
     """A heading, and paragraphs, tables and pictures in their order."""
 
     heading: str
-    parts: Sequence[str | Table | Picture | Drawing] = field(default_factory=tuple)
+    parts: Sequence[str | Table | Picture | Drawing | Large] = field(default_factory=tuple)
 
 
-def page(path: Path, title: str, lead: str | Sequence[str], sections: Iterable[Section]) -> Path:
+def page(path: Path, title: str, lead: str | Sequence[str | Picture | Large], sections: Iterable[Section]) -> Path:
     """Write the report, whole or not at all.
 
     Args:
         path: the HTML file; its folder is made.
-        lead: paragraph or paragraphs under the title.
+        lead: paragraph, or paragraphs, pictures and figures, under the title.
     Returns: `path`.
     """
     lines = [_HEAD.format(title=_text(title)), f"<h1>{_text(title)}</h1>\n"]
-    lines += [_part(paragraph) for paragraph in ([lead] if isinstance(lead, str) else lead)]
+    lines += [_part(part) for part in ([lead] if isinstance(lead, str) else lead)]
     for section in sections:
         lines += [f"<h2>{_text(section.heading)}</h2>\n", *map(_part, section.parts)]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -121,7 +135,7 @@ def cell(value: Cell) -> str:
         return "–"
     if isinstance(value, str):
         return value
-    if isinstance(value, Figure):
+    if isinstance(value, Sourced):
         return value.text
     if isinstance(value, Integral):  # numpy's integers too
         return f"{value:,}"
@@ -143,15 +157,26 @@ def _text(text: str) -> str:
     return html.escape(text.encode("utf-8", "replace").decode("utf-8"))
 
 
-def _part(part: str | Table | Picture | Drawing) -> str:
+def _part(part: str | Table | Picture | Drawing | Large) -> str:
     if isinstance(part, str):
         return f"<p>{_text(part)}</p>\n"
     if isinstance(part, Drawing):
         return f"{part.svg}\n"
+    if isinstance(part, Large):
+        return f'<dl class="figures">\n{"".join(map(_large, part.figures))}</dl>\n'
     if isinstance(part, Picture):
         data = base64.b64encode(part.path.read_bytes()).decode("ascii")
         return f'<img alt="{_text(part.alt)}" src="data:image/png;base64,{data}">\n'
     return _table(part)
+
+
+def _large(figure: Figure) -> str:
+    sources = _text(" ".join(figure.sources))
+    return (
+        f"<div><dt>{_text(figure.name)}</dt>"
+        f'<dd class="value" data-sources="{sources}" title="{sources}">{_text(figure.value)}</dd>'
+        f"<dd>{_text(figure.meaning)}</dd></div>\n"
+    )
 
 
 def _table(table: Table) -> str:
@@ -174,11 +199,11 @@ def _table(table: Table) -> str:
 
 def _from(value: Cell) -> str:
     """Where a figure is written, as attributes of its cell."""
-    if not isinstance(value, Figure):
+    if not isinstance(value, Sourced):
         return ""
     return f' data-source="{_text(value.source)}" title="{_text(value.source)}"'
 
 
 def _is_number(value: Cell) -> bool:
-    value = value.text if isinstance(value, Figure) else value
+    value = value.text if isinstance(value, Sourced) else value
     return not isinstance(value, str) or value in ("", "–") or bool(_NUMBER.fullmatch(value))

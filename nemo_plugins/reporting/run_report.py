@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 from nemo_plugins import runs
 from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.evaluation.subjects import ORDER
 from nemo_plugins.planning import publish_plan
-from nemo_plugins.reporting import lineage, model_card, quoted, results, scores
+from nemo_plugins.reporting import headline, lineage, model_card, quoted, results, scores
 from nemo_plugins.reporting.lineage import Lineage
-from nemo_plugins.reporting.page import Section, Table, page
+from nemo_plugins.reporting.page import Large, Picture, Section, Table, page
 from nemo_plugins.runs.folder import write
 
 CARD = "README.md"
@@ -22,7 +23,6 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     chain, evaluations = lineage.read(root), scores.read(root)
     others = [one for path in cfg.report.results for one in results.read(runs.resolve(path), path)]
     plots, timed = run.folder / "plots", False
-    lead = [scores.verdict(made) for made in evaluations] or ["No evaluation of this run has been made yet."]
     sections: list[Section] = []
     for made in evaluations:
         speeds = lineage.speeds(chain, made.models, made.summary["subject"])
@@ -30,15 +30,19 @@ def run(cfg: Recipe, run: runs.Run) -> None:
         timed = timed or bool(speeds)
     for made in evaluations:
         sections += scores.generations(made, cfg.report.generations)
-    sections += quoted_sections()
     sections += result_sections(others)
     sections += lineage.sections(chain)
-    sections += [not_run(cfg, chain, evaluations, bool(others), timed), lineage.versions(chain), _commands(chain)]
+    sections += [
+        not_run(cfg, chain, evaluations, bool(others), timed),
+        lineage.versions(chain),
+        _commands(chain),
+        *quoted_sections(),
+    ]
     for stage in chain.stages.values():
         run.input(stage.folder / "summary.json")
     for path in cfg.report.results:
         run.input(runs.resolve(path))
-    html = page(run.folder / "report.html", f"{cfg.run.name}: report", lead, sections)
+    html = page(run.folder / "report.html", f"{cfg.run.name}: report", first_screen(root, evaluations, plots), sections)
     exported = model_card.exported(root)
     front = model_card.Front(str(cfg.run.name).replace("/", "-"), base=publish_plan.base_model(cfg))
     card = model_card.text(cfg, chain, evaluations, exported, front)
@@ -53,6 +57,14 @@ def run(cfg: Recipe, run: runs.Run) -> None:
         stages=list(chain.stages),
         evaluations=[made.folder.name for made in evaluations],
     )
+
+
+def first_screen(root: Path, evaluations: list[scores.Evaluation], plots: Path) -> list[str | Picture | Large]:
+    """What the page opens with: the figures of the run, what each stage keeps of the teacher, and that in words."""
+    figures = headline.of(root)
+    pictures = [scores.recovery_picture(made, plots) for made in evaluations]
+    verdicts = [scores.verdict(made) for made in evaluations] or ["No evaluation of this run has been made yet."]
+    return [*([Large(figures)] if figures else []), *filter(None, pictures), *verdicts]
 
 
 def quoted_sections() -> list[Section]:

@@ -11,7 +11,8 @@ from typing import Any
 from nemo_plugins.evaluation import cache, subjects
 from nemo_plugins.reporting import eval_plots
 from nemo_plugins.reporting.eval_plots import Model, Point
-from nemo_plugins.reporting.page import Cell, Figure, Picture, Section, Table
+from nemo_plugins.reporting.lineage import Rate
+from nemo_plugins.reporting.page import Cell, Picture, Section, Sourced, Table
 
 SHOWN = {"sft": "SFT", "dpo": "DPO-P", "grpo": "GRPO"}  # as the paper names its stages
 SIGNIFICANT = 0.05
@@ -45,7 +46,7 @@ class Evaluation:
             value = value.get(key) if isinstance(value, dict) else None
             if value is None:
                 return None
-        return Figure(show(value), f"{self.folder.name}/summary.json#/{'/'.join(map(pointer, keys))}")
+        return Sourced(show(value), f"{self.folder.name}/summary.json#/{'/'.join(map(pointer, keys))}")
 
 
 def pointer(key: str | int) -> str:
@@ -55,7 +56,19 @@ def pointer(key: str | int) -> str:
 
 def read(run: Path) -> list[Evaluation]:
     """The evaluations of a run."""
-    return [Evaluation(stage.folder, stage.summary) for stage in subjects.stages(run) if stage.recipe == "eval"]
+    return [Evaluation(stage.folder, _with_sizes(stage.summary)) for stage in subjects.stages(run) if stage.recipe == "eval"]
+
+
+def _with_sizes(summary: dict[str, Any]) -> dict[str, Any]:
+    """The size of each model as it would be served, also where an older evaluation did not write it down."""
+    models = {}
+    for key, block in summary.get("models", {}).items():
+        plain = block.get("parameters") and not block.get("quantised")
+        served = (
+            {"format": "bf16", "bytes": 2 * block["parameters"]} if plain else {"format": None, "bytes": block.get("bytes")}
+        )
+        models[key] = {"served": served, **block}
+    return {**summary, "models": models}
 
 
 def name(model: str) -> str:
@@ -102,12 +115,12 @@ def verdict(made: Evaluation) -> str:
     return f"{said} On these items the difference is not significant (p = {p(teacher['p'])})."
 
 
-def sections(made: Evaluation, plots: Path, speeds: dict[str, float]) -> list[Section]:
+def sections(made: Evaluation, plots: Path, speeds: dict[str, Rate]) -> list[Section]:
     """The parts of the report on one suite.
 
     Args:
         plots: folder of the pictures.
-        speeds: tokens a second by model, where they were measured.
+        speeds: tokens a second by model, where they were measured in the model's format.
     """
     suite = made.suite
     asked = [
@@ -119,14 +132,25 @@ def sections(made: Evaluation, plots: Path, speeds: dict[str, float]) -> list[Se
     ]
     heading = f"Scores: {suite['name']}"
     steps = step_table(made)
-    parts = [*filter(None, asked), stage_table(made), *([steps] if steps.rows else [])]
+    parts = [*filter(None, asked), stage_table(made), _format_note(made), *([steps] if steps.rows else [])]
     parts += [Picture(path, alt) for path, alt in pictures(made, plots, speeds)]
     found = [Section(heading, parts), Section(f"Tasks: {suite['name']}", [task_table(made), "± is the standard error."])]
     return found
 
 
+def _format_note(made: Evaluation) -> str:
+    """In what sizes are compared, and which models lie on the disk in another type."""
+    said = "MB are those of the format beside them: weights that are not quantised are compared in bf16."
+    others = [
+        f"{name(model)} is written in {block['stored_as']} ({megabytes(block['bytes'])} MB)"
+        for model, block in made.models.items()
+        if not block.get("quantised") and block.get("stored_as") not in (None, block["served"]["format"])
+    ]
+    return f"{said} {'; '.join(others)}." if others else said
+
+
 def stage_table(made: Evaluation) -> Table:
-    """A row for each model: size, average, recovery, bits a byte."""
+    """A row for each model: size in its format, average, recovery, bits a byte."""
     text = _text_task(made)
     rows = []
     for model in made.models:
@@ -135,7 +159,8 @@ def stage_table(made: Evaluation) -> Table:
         row: list[Cell] = [
             name(model),
             made.figure(*at, "parameters", show=lambda value: f"{value:,}"),
-            made.figure(*at, "bytes", show=megabytes),
+            made.models[model]["served"]["format"],
+            made.figure(*at, "served", "bytes", show=megabytes),
             made.figure(*at, "average", show=percent),
             made.figure(*at, "average_interval", show=interval),
             made.figure(*teacher, "recovery", show=percent),
@@ -143,7 +168,7 @@ def stage_table(made: Evaluation) -> Table:
             made.figure(*teacher, "p", show=p),
         ]
         rows.append([*row, made.figure(*at, "tasks", text, "score", show=lambda value: f"{value:.4f}")] if text else row)
-    header = ["model", "parameters", "MB", "average", "interval", "recovery %", "interval", "p"]
+    header = ["model", "parameters", "format", "MB", "average", "interval", "recovery %", "interval", "p"]
     return Table([*header, *(["bits a byte"] if text else [])], rows)
 
 
@@ -187,8 +212,23 @@ def raw(task: dict[str, Any]) -> str:
     return f"{task['score']:.4f}"
 
 
-def pictures(made: Evaluation, plots: Path, speeds: dict[str, float]) -> list[tuple[Path, str]]:
-    """Pictures of a suite, with what each shows: averages, recovery, size against quality."""
+def recovery_picture(made: Evaluation, plots: Path) -> Picture | None:
+    """What each student keeps of its teacher, with intervals; None where that is not known of any."""
+    kept = {model: block["against_teacher"] for model, block in made.models.items() if block.get("against_teacher")}
+    recovered = [
+        Point(name(model), 100 * block["recovery"], _percents(block["recovery_interval"]))
+        for model, block in kept.items()
+        if block["recovery_interval"]
+    ]
+    if not recovered:
+        return None
+    title = f"{made.suite['name']}: what each stage keeps of the teacher"
+    path = plots / f"{made.folder.name}-recovery.png"
+    return Picture(eval_plots.intervals(path, recovered, title, "student / teacher (%)", (100, "teacher")), title)
+
+
+def pictures(made: Evaluation, plots: Path, speeds: dict[str, Rate]) -> list[tuple[Path, str]]:
+    """Further pictures of a suite, with what each shows: averages, size against quality."""
     stem = made.folder.name
     have = {model: block for model, block in made.models.items() if "average" in block}
     if not have:
@@ -202,30 +242,22 @@ def pictures(made: Evaluation, plots: Path, speeds: dict[str, float]) -> list[tu
     found = [
         (eval_plots.intervals(plots / f"{stem}-average.png", shown, title, "normalised score (%)", (0, "guessing")), title)
     ]
-    kept = {model: block["against_teacher"] for model, block in have.items() if "against_teacher" in block}
-    recovered = [
-        Point(name(model), 100 * block["recovery"], _percents(block["recovery_interval"]))
-        for model, block in kept.items()
-        if block["recovery_interval"]
-    ]
-    if recovered:
-        title = f"{made.suite['name']}: what each stage keeps of the teacher"
-        path = plots / f"{stem}-recovery.png"
-        found.append((eval_plots.intervals(path, recovered, title, "student / teacher (%)", (100, "teacher")), title))
-    sizes = {key: served(block) for key, block in have.items()}
+    sizes = {key: block["served"]["bytes"] for key, block in have.items()}
     unit, scale = ("GB", 1e9) if max(sizes.values()) > 1e9 else ("MB", 1e6)
     models = [
-        Model(name(key), sizes[key] / scale, 100 * block["average"], _percents(block["average_interval"]), speeds.get(key))
+        Model(
+            name(key),
+            sizes[key] / scale,
+            100 * block["average"],
+            _percents(block["average_interval"]),
+            speeds[key].tokens_per_second if key in speeds else None,
+            speeds[key].how if key in speeds else "",
+        )
         for key, block in have.items()
     ]
     title = f"{made.suite['name']}: quality against size" + (" and speed" if speeds else "; speed was not measured")
     found.append((eval_plots.scatter(plots / f"{stem}-size.png", models, title, unit), title))
     return found
-
-
-def served(block: dict[str, Any]) -> int:
-    """Bytes of a model's weights as they would be served: in bf16 where not quantised, however they lie on the disk."""
-    return block["bytes"] if block.get("quantised") or not block.get("parameters") else 2 * block["parameters"]
 
 
 def generations(made: Evaluation, count: int) -> list[Section]:
