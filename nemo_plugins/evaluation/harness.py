@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +25,7 @@ from nemo_plugins.runs import paths
 SEED = 1234  # of lm-eval's few-shot examples, its own default
 SEEDS = (0, 1234, 1234)  # of random, numpy and torch, its own defaults
 LARGEST_BATCH = 64
+WITH_BARS = tuple(f"lm_eval.models.{name}" for name in ("huggingface", "vllm_causallms", "api_models"))
 MEMORY_SHARE = 8  # of the free memory, one part may go to logits on a CPU
 WITHOUT_PATHS = re.compile(r"/[^\s'\"]*/(?=[^/\s'\"]+)")
 
@@ -133,6 +136,31 @@ def run(cfg: Recipe, lm, loaded: Loaded) -> Scored:
         log_samples=True,
     )
     return scored(cfg, loaded, said)
+
+
+@contextmanager
+def answered(report: Callable[[float], None]) -> Iterator[None]:
+    """Within it, `report` is called with the share of a task's requests that is answered, as lm-eval's own bars count it."""
+    from tqdm import tqdm
+
+    class Counted(tqdm):
+        answers = 0
+
+        def update(self, n=1):
+            self.answers += n or 0
+            if self.total:
+                report(min(1.0, self.answers / self.total))
+            return super().update(n)
+
+    modules = [sys.modules[name] for name in WITH_BARS if name in sys.modules]
+    before = [(module, module.tqdm) for module in modules if hasattr(module, "tqdm")]
+    for module, _ in before:
+        module.tqdm = Counted
+    try:
+        yield
+    finally:
+        for module, bar in before:
+            module.tqdm = bar
 
 
 def scored(cfg: Recipe, loaded: Loaded, said: dict[str, Any]) -> Scored:

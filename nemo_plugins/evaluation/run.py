@@ -13,6 +13,7 @@ from nemo_plugins.configs.schema import Lacking, Recipe
 from nemo_plugins.evaluation import cache, exports, harness, identity, subjects, summary
 from nemo_plugins.planning import eval_tasks
 from nemo_plugins.runs import output
+from nemo_plugins.runs.progress import Progress
 
 SERVED = "bf16"  # format in which weights that are not quantised are compared, however they lie on the disk
 LONGEST = 300  # characters of a library's complaint
@@ -34,7 +35,7 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     loaded, lacking = _load(cfg)
     lacking |= dict.fromkeys(mute, "no chat template")
     results: dict[str, dict[str, cache.Result]] = {name: {} for name in folders}
-    with Progress(len(folders) * len(loaded)) as progress:
+    with Progress("eval", len(folders) * sum(task.items for task in loaded)) as progress:
         for name, path in folders.items():
             evaluate(cfg, run, (name, path, described[name]["identity"]), loaded, results[name], lacking, progress)
     if not any(results.values()) or (lacking and cfg.eval.missing is Lacking.stop):
@@ -67,10 +68,11 @@ def evaluate(
             try:
                 lm = lm or harness.model(cfg, path)
                 began = time.monotonic()
-                said = harness.run(cfg, lm, task)
+                with harness.answered(lambda share, items=task.items: progress.part(share * items)):
+                    said = harness.run(cfg, lm, task)
             except Exception as error:  # of whatever a task's own code may raise; it is told, and costs no other result
                 lacking[f"{name}: {task.name}"] = complaint(error)
-                progress.done()
+                progress.skip(task.items)
                 continue
             seconds = time.monotonic() - began
             count = len(said.samples)
@@ -78,10 +80,12 @@ def evaluate(
                 said.score, said.stderr, said.metrics, count, said.resampled, round(seconds, 3), task.settings
             )
             cache.keep(file, result, said.samples)
+            progress.advance(task.items)
+        else:
+            progress.skip(task.items)
         results[task.name] = result
         _copy(file, run.folder / "results" / name / f"{task.name}.json")
         _copy(cache.samples_of(file), run.folder / "samples" / name / f"{task.name}.jsonl.gz")
-        progress.done()
 
 
 def finish(cfg: Recipe, run: runs.Run, results: dict[str, dict], described: dict[str, dict], lacking: dict[str, str]) -> None:
@@ -150,38 +154,6 @@ def percent(value: float | None) -> str:
 def between(interval: tuple[float, float] | None) -> str:
     """An interval of shares, times 100."""
     return "–" if interval is None else f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}"
-
-
-class Progress:
-    """A bar on stderr; lines where it is not a terminal."""
-
-    def __init__(self, total: int):
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bar
-
-        console = runs.console(2)
-        self.bar = Bar(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-            console=console, disable=not console.is_terminal,
-        )  # fmt: skip
-        self.task, self.spoke = self.bar.add_task("evaluate", total=total), ""
-
-    def __enter__(self) -> Progress:
-        self.bar.__enter__()
-        return self
-
-    def __exit__(self, *error) -> None:
-        self.bar.__exit__(*error)
-
-    def now(self, what: str) -> None:
-        self.bar.update(self.task, description=what)
-        model = what.partition(":")[0]
-        if self.bar.disable and model != self.spoke:
-            self.spoke = model
-            output.error(f"eval: {model}")
-
-    def done(self) -> None:
-        self.bar.advance(self.task)
 
 
 def complaint(error: Exception) -> str:

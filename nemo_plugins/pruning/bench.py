@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from lightning.pytorch.callbacks import Callback
 
 from nemo_plugins import platforms, runs
 from nemo_plugins.configs.schema import Criterion, DataConfig, Precision, Recipe
@@ -23,6 +24,7 @@ from nemo_plugins.pruning.removal import Removals
 from nemo_plugins.pruning.score_file import Measured
 from nemo_plugins.pruning.scores import Scores
 from nemo_plugins.runs import locks
+from nemo_plugins.runs.progress import Progress
 from nemo_plugins.training import trainer as training
 from nemo_plugins.training.heldout import HeldoutLoss
 
@@ -35,9 +37,10 @@ class Bench:
         data: calibration text as NeMo's data module; `counts` its tokens.
         model, trainer: NeMo's, once `loaded`.
         scores, removals: once obtained; None where nothing asked for them.
+        progress: counts the batches that are measured.
     """
 
-    def __init__(self, cfg: Recipe, checkpoint: Path, is_writer: bool):
+    def __init__(self, cfg: Recipe, checkpoint: Path, is_writer: bool, title: str = "prune"):
         self.cfg, self.checkpoint, self.is_writer = cfg, checkpoint, is_writer
         self.teacher = runs.architecture(cfg.model)
         self.precision = training.precision(cfg.platform, platforms.prepare())
@@ -65,6 +68,7 @@ class Bench:
         self.scores: Scores | None = None
         self.removals: Removals | None = None
         self.measured_here = False
+        self.progress = Progress(title, unit="batches")
 
     def measured(self) -> Measured:
         """What scores measured by this process say of themselves."""
@@ -99,19 +103,22 @@ class Bench:
         self.model, self.trainer = model, trainer
         self.data.val_dataloader = self.data.train_dataloader  # as nemo/collections/llm/modelopt/prune/pruner.py:104
 
-    def heldout_loss(self) -> float:
-        """Held-out loss of the model as it stands, nats a token; the same on every rank."""
+    def heldout_loss(self, of: str) -> float:
+        """Held-out loss of the model as it stands, nats a token; the same on every rank. `of` names it."""
+        self.progress.now(f"held-out loss of the {of}", self.heldout.heldout_batches)
         return self._validate(self.heldout, self.heldout.heldout_batches)
 
     def _validate(self, data, batches: int) -> float:
         from nemo.collections.llm import api
 
         self.trainer.limit_val_batches = batches
-        self.trainer.callbacks.append(measured := HeldoutLoss())
+        measured, counted = HeldoutLoss(), Counted(self.progress)
+        self.trainer.callbacks.extend([measured, counted])
         try:
             api.validate(self.model, data=data, trainer=self.trainer, tokenizer="model")
         finally:
             self.trainer.callbacks.remove(measured)
+            self.trainer.callbacks.remove(counted)
         return measured.mean()
 
     @property
@@ -170,6 +177,7 @@ class Bench:
             torch.distributed.broadcast_object_list(here)  # rank 0 decides for all
             if here[0]:
                 return Scores.load(path)
+            self.progress.now("importance", self.batches)
             made = calibrate.measure(self.model, self.trainer, lambda: self._validate(self.data, self.batches), asked)
             self.measured_here = True
             if self.is_writer:
@@ -182,6 +190,9 @@ class Bench:
         samples = min(calibration.loss_samples or calibration.samples, calibration.samples)
         batches = max(1, samples // calibration.micro_batch_size)
         path = self.store(self.measured()).with_suffix(f".removals-{batches * calibration.micro_batch_size}.json")
+        known = removal.Removals.load(path) if self.is_writer else None
+        todo = [run for run in which if run not in known.losses] if known else [*which, None]
+        self.progress.now("loss without layers", len(todo) * batches)
         was_training = self.model.training
         self.model.eval()
         self.removals = removal.measure(self.dynamic, lambda: self._validate(self.data, batches), which, path, self.is_writer)
@@ -198,6 +209,16 @@ def inputs(cfg: Recipe) -> list[Path]:
 def without_more(data: DataConfig) -> DataConfig:
     """With one held-out text: the loss before and after is one number."""
     return replace(data, heldout_more={})
+
+
+class Counted(Callback):
+    """Counts validated batches."""
+
+    def __init__(self, progress: Progress):
+        self.progress = progress
+
+    def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
+        self.progress.advance()
 
 
 def subsets(batches: int, asked: int) -> int:

@@ -47,9 +47,9 @@ def scored(bench: Bench, student: Architecture) -> Iterator[Outcome]:
 
     def prune_watched(model, pruning_config, data, trainer):
         bench.loaded(model, trainer)
-        outcome.loss_before = bench.heldout_loss()
+        outcome.loss_before = bench.heldout_loss("teacher")
         prune(model, pruning_config, data, trainer)
-        outcome.loss_after = bench.heldout_loss()
+        outcome.loss_after = bench.heldout_loss("student")
         return model
 
     def hand_over(searcher) -> bool:
@@ -95,7 +95,8 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     unfinished = run.folder / "checkpoint.partial"
     if run.is_writer:
         shutil.rmtree(unfinished, ignore_errors=True)
-    with scored(bench, student) as outcome, benches.nemo_log(run.folder / "nemo"):
+    bench.progress.now("loading the teacher")
+    with bench.progress, scored(bench, student) as outcome, benches.nemo_log(run.folder / "nemo"):
         llm.prune(
             nemo_checkpoint=str(checkpoint),
             save_path=str(unfinished),

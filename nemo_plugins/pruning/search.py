@@ -69,11 +69,12 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     teacher = run.input(runs.teacher(cfg))
     for path in benches.inputs(cfg):
         run.input(path)
-    bench = Bench(cfg, teacher, run.is_writer)
+    bench = Bench(cfg, teacher, run.is_writer, "search")
     every = candidates.choose(cfg).candidates
     mine = candidates.mine(cfg, every)
     results = Results(runs.run_root(cfg), run.folder, identity(bench))
-    with benches.nemo_log(run.folder / "nemo"):
+    bench.progress.now("loading the teacher")
+    with bench.progress, benches.nemo_log(run.folder / "nemo"):
         failed = losses(bench, mine, results)
     if not run.is_writer:
         return
@@ -107,7 +108,7 @@ def losses(bench: Bench, mine: list[Candidate], results: Results) -> dict[str, s
         return {}
     benches.load(bench)
     if TEACHER not in known:
-        before = bench.heldout_loss()
+        before = bench.heldout_loss("teacher")
         if bench.is_writer:
             results.write(TEACHER, loss=before, parameters=bench.teacher.parameters())
     chosen = {candidate.name: bench.choose_layers(candidate.student) for candidate in todo}  # before anything is sorted
@@ -119,7 +120,7 @@ def losses(bench: Bench, mine: list[Candidate], results: Results) -> dict[str, s
     def measure(candidate: Candidate) -> None:
         start = time.monotonic()
         with subnet.cut(bench.dynamic, bench.teacher, candidate.student, chosen[candidate.name]):
-            loss = bench.heldout_loss()
+            loss = bench.heldout_loss(candidate.name)
         if bench.is_writer:
             sizes, seconds = candidate.sizes(bench.teacher), round(time.monotonic() - start, 3)
             results.write(candidate.name, loss=loss, sizes=sizes, kept_layers=chosen[candidate.name], seconds=seconds)

@@ -131,9 +131,10 @@ def _recovery(stages: list[Stage]) -> Figure | None:
         return None
     suite, (low, high) = evaluation.summary["suite"], against["recovery_interval"]
     tasks = len(suite.get("averaged", ()))
+    asked = f"{tasks} task{'' if tasks == 1 else 's'}"
     meaning = (
         f"of the teacher's score is kept, {suite['confidence']:.0%} interval {100 * low:.1f} to {100 * high:.1f} "
-        f"({names['student']} on {suite['name']}, {tasks} tasks)"
+        f"({names['student']} on {suite['name']}, {asked})"
     ).replace("% interval", " % interval")
     sources = tuple(_place(evaluation, "models", names["student"], "against_teacher", key) for key in
                     ("recovery", "recovery_interval"))  # fmt: skip
@@ -162,7 +163,7 @@ def _time(run_folder: Path) -> Figure | None:
     if not seconds:
         return None
     count = f"{len(seconds)} stages together" if len(seconds) > 1 else "one stage"
-    return Figure("time", output.duration(sum(seconds)), f"{count} took this long")
+    return Figure("time", output.duration(sum(seconds)), f"{count} took so long")
 
 
 def _evaluated(stages: list[Stage], usable: Callable[[dict[str, Any]], Any]) -> tuple[Stage, dict[str, str]] | None:

@@ -56,10 +56,12 @@ th {{ background: var(--shade); }}
 .figures div {{ background: var(--shade); border-radius: 6px; padding: .6rem .8rem; }}
 .figures dt {{ font-size: .85rem; }}
 .figures dd {{ margin: 0; font-size: .78rem; line-height: 1.35; overflow-wrap: break-word; }}
+.figures + img {{ max-width: min(100%, 40rem); }}
 .figures dd.value {{ font-size: 1.5rem; line-height: 1.2; font-weight: 600; margin: .1rem 0 .3rem; }}
 pre {{ white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85rem; }}
 @media (max-width: 40rem) {{
-  .figures {{ grid-template-columns: repeat(2, 1fr); }}
+  .figures {{ grid-template-columns: repeat(2, 1fr); }} .figures dd.value {{ font-size: 1.2rem; }}
+  .figures div:last-child:nth-child(odd) {{ grid-column: span 2; }}
   body {{ margin: 1rem auto; }} h1 {{ font-size: 1.3rem; }} th, td {{ padding: .2rem .5rem; max-width: 16rem; }}
 }}
 img {{ max-width: 100%; height: auto; background: #fff; border-radius: 4px; display: block; margin: 1rem 0; }}

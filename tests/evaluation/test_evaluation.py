@@ -217,3 +217,20 @@ def test_scores_of_one_servers_model_are_not_anothers(evaluate):
 def test_a_mistake_is_named_by_its_key(evaluate, override, says):
     with pytest.raises(UserError, match=says):
         evaluate(override)
+
+
+def test_the_share_of_a_tasks_requests_that_is_answered_is_reported_while_it_runs(evaluate, monkeypatch):
+    from nemo_plugins.evaluation import run
+
+    said, advance = [], run.Progress.advance
+
+    def look(progress, count=1):
+        said.append((progress.within, count))
+        advance(progress, count)
+        said.append(progress.line())
+
+    monkeypatch.setattr(run.Progress, "advance", look)
+    monkeypatch.setattr(run.cache, "load", lambda file: None)
+    evaluate(FEW, stage="watched")
+    assert all(within == count == LIMIT for within, count in said[::2]), said
+    assert "teacher: probe_pl_capitals" in said[1] and f"{LIMIT} of {2 * LIMIT} items" in said[1] and "left" in said[1]
