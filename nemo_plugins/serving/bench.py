@@ -16,6 +16,7 @@ from nemo_plugins.serving import random_gguf, timing
 from nemo_plugins.serving.timing import Process, Spread
 
 EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
+SHORT = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 FIELDS = ("first", "each", "tokens_per_second")
 
 
@@ -60,8 +61,9 @@ def _models(cfg: Recipe, run: runs.Run) -> list[dict]:
             run.input(path, kept=True)
         if not note.is_file():
             write(note, json.dumps(_case(cfg, run.folder, backend, target, where), indent=1) + "\n")
-        rows += json.loads(note.read_text())
-        runs.say(f"[{number}/{len(cases)}] {line(rows, backend.value, target)}")
+        mine = json.loads(note.read_text())
+        rows += mine
+        runs.say(f"[{number}/{len(cases)}] {line(rows, backend.value, mine[0]['format'])}")
     return rows
 
 
@@ -75,13 +77,17 @@ def _case(cfg: Recipe, folder: Path, backend: Backend, target: Target | None, wh
     bench = cfg.bench
     asked = {"backend": backend.value, "context": bench.prompt_tokens + bench.new_tokens, "sequences": max(bench.concurrency)}
     asked["threads"] = runs.threads(cfg)
+    form, dtype = target.value if target else "", None
+    if backend is Backend.transformers:  # one type for both, however their folders are written
+        dtype = compute_dtype(where["teacher"])
+        asked["dtype"], form = dtype, SHORT.get(dtype, dtype)
     models: dict[str, Process] = {}
     try:
         for role, path in where.items():
             named = {"model": getattr(bench, f"{role}_server").model} if backend is Backend.endpoint else {}
             models[role] = Process({**asked, "path": path, **named}, folder / "log.txt")
-        sizes = {role: _bytes(backend, path) for role, path in where.items()}
-        return _rows(cfg, models, {"backend": backend.value, "format": target.value if target else ""}, where, sizes)
+        sizes = {role: _bytes(backend, path, dtype) for role, path in where.items()}
+        return _rows(cfg, models, {"backend": backend.value, "format": form}, where, sizes)
     finally:
         for model in models.values():
             model.close()
@@ -128,8 +134,17 @@ def _rows(
     return found
 
 
-def _bytes(backend: Backend, path: str) -> tuple[int, int, Architecture | None]:
-    """Bytes of weights that a token reads, of a key or value, and the sizes; 0 of a server, which does not say."""
+def compute_dtype(path: str) -> str:
+    """Type in which transformers computes with a folder: its own on a GPU, fp32 on a CPU."""
+    return runs.hf_dtype(path) if checks.has_gpu() else "float32"
+
+
+def _bytes(backend: Backend, path: str, dtype: str | None = None) -> tuple[int, int, Architecture | None]:
+    """Bytes of weights that a token reads, of a key or value, and the sizes; 0 of a server, which does not say.
+
+    Args:
+        dtype: in which transformers computes, where it is not the folder's own.
+    """
     if backend is Backend.endpoint:
         return 0, 0, None
     if backend is Backend.llama_cpp:
@@ -141,7 +156,7 @@ def _bytes(backend: Backend, path: str) -> tuple[int, int, Architecture | None]:
         return weights, decode.CACHE_BYTES, gguf_architecture(reader)
     architecture = Architecture.from_hf(json.loads((Path(path) / "config.json").read_text()))
     skipped = 0 if architecture.tied_embeddings else architecture.embedding_parameters
-    width = 2 if checks.has_gpu() and runs.hf_dtype(path) != "float32" else 4  # transformers computes in fp32 on a CPU
+    width = 4 if (dtype or compute_dtype(path)) == "float32" else 2
     return width * (architecture.parameters() - skipped), width, architecture
 
 
@@ -182,7 +197,7 @@ def _shapes(cfg: Recipe, run: runs.Run) -> list[dict]:
             for large, small in zip(measured["built"], measured["half"], strict=True)
         ]
         rows += [*measured["built"], *measured["half"]]
-        runs.say(f"[{number}/{len(cfg.bench.formats)}] {line(rows, Backend.llama_cpp.value, target)}")
+        runs.say(f"[{number}/{len(cfg.bench.formats)}] {line(rows, Backend.llama_cpp.value, target.value)}")
     return rows
 
 
@@ -234,9 +249,9 @@ def extrapolated(shape: Shape, target: Target, large: dict, small: dict, context
     return row
 
 
-def line(rows: list[dict], backend: str, target: Target | None) -> str:
+def line(rows: list[dict], backend: str, form: str) -> str:
     """What a case came to, one sequence."""
-    mine = [row for row in rows if row["backend"] == backend and row["format"] == (target.value if target else "")]
+    mine = [row for row in rows if row["backend"] == backend and row["format"] == form]
     least = min(row["sequences"] for row in mine)
     seen: dict[str, dict] = {}
     for row in mine:
@@ -250,4 +265,4 @@ def line(rows: list[dict], backend: str, target: Target | None) -> str:
         said.append(f"a token x{first['each']['median'] / last['each']['median']:.3f}")
         if first["bytes_moved"]:
             said[-1] += f", by bytes x{first['bytes_moved'] / last['bytes_moved']:.3f}"
-    return f"{backend} {target.value if target else ''}: {', '.join(said)}".replace(" :", ":")
+    return f"{backend} {form}: {', '.join(said)}".replace(" :", ":")

@@ -51,18 +51,19 @@ class LlamaCppTimed:
 
 
 class TransformersTimed:
-    """transformers, eager, with a cache of keys and values, in the folder's own type on a GPU and in fp32 on a CPU."""
+    """transformers, eager, with a cache of keys and values, in the type that is asked for."""
 
-    def __init__(self, path: str, context: int, sequences: int, threads: int):
+    def __init__(self, path: str, context: int, sequences: int, threads: int, dtype: str):
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         torch.set_num_threads(threads)
         self.torch, self.device = torch, "cuda" if torch.cuda.is_available() else "cpu"
-        dtype = "auto" if self.device == "cuda" else torch.float32
         known = {"local_files_only": True, "trust_remote_code": False}
         self.model = (
-            AutoModelForCausalLM.from_pretrained(path, dtype=dtype, use_safetensors=True, **known).to(self.device).eval()
+            AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype), use_safetensors=True, **known)
+            .to(self.device)
+            .eval()
         )
         self.tokens = AutoTokenizer.from_pretrained(path, **known)(WORDS * (1 + context // 8))["input_ids"]
 

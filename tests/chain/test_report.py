@@ -9,6 +9,8 @@ import browser
 import pytest
 from laptop import ok
 
+from nemo_plugins.reporting import headline
+
 pytestmark = pytest.mark.nemo
 
 MODELS = ["teacher", "pruned", "distilled", "sft", "dpo"]
@@ -17,7 +19,8 @@ EXPRESSIONS = {
     "wide": "document.documentElement.scrollWidth",
     "pictures": "[...document.images].map(image => image.complete ? image.naturalWidth : 0)",
     "text": "document.body.innerText",
-    "cut_off": "[...document.querySelectorAll('h1, h2, p')].filter(one => one.scrollWidth > one.clientWidth + 1).length",
+    "cut_off": "[...document.querySelectorAll('h1, h2, p, dt, dd')]"
+    ".filter(one => one.scrollWidth > one.clientWidth + 1).length",
 }
 
 
@@ -43,7 +46,7 @@ def written(run, source: str):
     file, _, place = source.partition("#/")
     value = json.loads((run / file).read_text())
     for key in place.split("/"):
-        value = value[key.replace("~1", "/").replace("~0", "~")]
+        value = value[int(key) if isinstance(value, list) else key.replace("~1", "/").replace("~0", "~")]
     return value
 
 
@@ -97,8 +100,17 @@ def test_every_figure_of_the_page_is_in_the_summary_that_it_names(laptop, page):
             values = [value["score"], *([value["stderr"]] if "±" in text else [])]
         assert shown_as(text, values), (text, source, value)
     shown = {number for text, _ in cells for number in NUMBER.findall(text)}
-    lead = html.unescape(page.partition("</h1>")[2].partition("<h2>")[0])
+    lead = html.unescape(re.sub(r"<dl.*?</dl>", "", page.partition("</h1>")[2].partition("<h2>")[0], flags=re.S))
     assert lead and set(re.findall(r"-?\d+\.\d+", lead)) <= shown
+
+
+def test_the_page_opens_with_the_figures_of_the_run_and_names_their_places(laptop, page):
+    opening = html.unescape(page.partition("<h2>")[0])
+    figures = headline.of(laptop.run)
+    assert [figure.name for figure in figures][:2] == ["size", "speed"] and figures[-1].name == "time"
+    for figure in figures:
+        assert f">{figure.value}<" in opening and figure.meaning in opening
+        assert all(isinstance(written(laptop.run, source), (int, float, list)) for source in figure.sources)
 
 
 def test_the_page_says_what_was_not_run_and_quotes_the_paper_as_quoted(page):

@@ -2,7 +2,6 @@
 
 import pytest
 
-from nemo_plugins.configs.schema import Target
 from nemo_plugins.planning import devices
 from nemo_plugins.planning.bench_plan import ROLES
 from nemo_plugins.reporting import bench_report
@@ -44,7 +43,7 @@ def test_each_ratio_stands_behind_the_number_that_it_is_of():
     names = bench_report.COLUMNS
     assert student["x tokens/s"] == "x1.430" and names.index("x tokens/s") - names.index("tokens/s") == 2  # quartiles between
     assert student["x a token"] == "x1.340" and names.index("x a token") == names.index("ms a token") + 1
-    said = bench.line(rows, "llama_cpp", Target.q8_0)
+    said = bench.line(rows, "llama_cpp", "q8_0")
     assert "student 1,430 tokens/s (x1.430)" in said and "a token x1.340" in said
 
 

@@ -20,3 +20,4 @@ def test_transformers_moves_the_folders_own_type_on_a_gpu_and_fp32_on_a_cpu(tmp_
     weights, value, sizes = bench._bytes(Backend.transformers, str(folder))
     read = sizes.parameters() - 4096 * 192  # a token reads one row of the input embedding
     assert (weights, value) == (width * read, width)
+    assert bench._bytes(Backend.transformers, str(folder), "bfloat16")[1] == 2  # timed in its teacher's type
