@@ -19,7 +19,8 @@ def main(cfg: Recipe, run: runs.Run) -> None:
     from nemo_plugins.runs import chain
 
     folder = Path(__file__).parent
-    chain.run(run.folder, [(link.name, folder / f"{link.recipe}.py", link.overrides) for link in chain_plan.links(cfg)])
+    stages = [(link.name, folder / f"{link.recipe}.py", link.overrides) for link in chain_plan.links(cfg)]
+    chain.run(run.folder, stages, cfg.platform)
 
     from nemo_plugins.reporting import chain as report  # plots: slow to import
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -9,9 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from nemo_plugins.configs.schema import Recipe
+from nemo_plugins.configs.schema import Kind, PlatformConfig, Recipe
 from nemo_plugins.configs.store import REPOSITORY
-from nemo_plugins.runs import children, locks, output, paths
+from nemo_plugins.platforms import gpus
+from nemo_plugins.runs import children, locks, output, paths, warm, workers
 from nemo_plugins.runs.command_line import line, override
 
 METRICS = (
@@ -19,21 +21,38 @@ METRICS = (
     "kl_q4_k_m", "tokens_per_second", "speed_up", "decode_speed_up", "bound",
 )  # fmt: skip
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+NEMO = ("convert", "prune", "distill", "pretrain", "sft", "dpo", "grpo", "search")  # recipes that import it themselves
 
 
-def run(folder: Path, stages: list[tuple[str, Path, list[str]]]) -> None:
+def run(folder: Path, stages: list[tuple[str, Path, list[str]]], platform: PlatformConfig | None = None) -> None:
     """Run stages as (name below `folder`, recipe file, overrides), then print what each took and came to.
+
+    Args:
+        platform: of the chain; on a CPU NeMo is imported once for all stages. None: each is a fresh process.
 
     Raises:
         SystemExit: with the exit code of the first stage that fails; the stages after it are not started.
     """
-    for number, (name, recipe, overrides) in enumerate(stages, 1):
-        output.say(f"[{number}/{len(stages)}] {name}")
-        code = process([sys.executable, str(recipe), *overrides])
-        if code:
-            output.error(f"{name} ended with exit code {code}; the same command goes on from there")
-            raise SystemExit(code)
+    server = warm.Server() if platform and can_start_warm(platform) else None
+    try:
+        for number, (name, recipe, overrides) in enumerate(stages, 1):
+            output.say(f"[{number}/{len(stages)}] {name}")
+            if server and recipe.stem in NEMO and not (folder / name / "summary.json").is_file():
+                server.start()
+            code = process([sys.executable, str(recipe), *overrides])
+            if code:
+                output.error(f"{name} ended with exit code {code}; the same command goes on from there")
+                raise SystemExit(code)
+    finally:
+        if server:
+            server.stop()
     table(folder, [name for name, _, _ in stages])
+
+
+def can_start_warm(platform: PlatformConfig) -> bool:
+    """Whether stages may be forked from a process that has imported NeMo: one process on a CPU, in no job, no GPU in sight."""
+    one = platform.devices == platform.nodes == 1 and workers.world() is None and "SLURM_JOB_ID" not in os.environ
+    return one and platform.kind is not Kind.gpu and not gpus.device_files() and warm.ADDRESS not in os.environ
 
 
 def import_teacher(cfg: Recipe) -> None:
@@ -72,22 +91,30 @@ def process(command: list[str], aside: bool = False) -> int:
     Args:
         aside: a part of this process's own work: it ends with it, and what it prints goes to the log.
     """
-    # a session of its own: Ctrl-C reaches it once, through us
-    streams = {} if aside else {"stdout": output.stream(1), "stderr": output.stream(2)}
-    env = {**os.environ, children.WORKER: "1"} if aside else None
-    stage = subprocess.Popen(command, start_new_session=True, env=env, **streams)
-
-    def forward(number: int, _frame) -> None:
-        if stage.poll() is None:
-            stage.send_signal(number)
-
-    before = {number: signal.signal(number, forward) for number in SIGNALS}
     try:
-        code = stage.wait()
+        code = _wait(_start(command, aside))
+    except warm.Lost:
+        code = _wait(_start(command, aside, fresh=True))  # it goes on, or says that it is done
+    return 128 - code if code < 0 else code
+
+
+def _start(command: list[str], aside: bool, fresh: bool = False) -> subprocess.Popen | warm.Process:
+    """A session of its own, in which Ctrl-C reaches it once, through us; forked from the server that there may be."""
+    streams = {} if aside else {"stdout": output.stream(1), "stderr": output.stream(2)}
+    env = {**os.environ, children.WORKER: "1"} if aside else dict(os.environ)
+    if not fresh and (aside or Path(command[1]).stem in NEMO):
+        with contextlib.suppress(warm.Unavailable):
+            return warm.start(command, env=env, **streams)
+    return subprocess.Popen(command, start_new_session=True, env=env, **streams)
+
+
+def _wait(stage: subprocess.Popen | warm.Process) -> int:
+    before = {number: signal.signal(number, lambda number, _frame: stage.send_signal(number)) for number in SIGNALS}
+    try:
+        return stage.wait()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    return 128 - code if code < 0 else code
 
 
 def table(folder: Path, names: list[str]) -> None:
