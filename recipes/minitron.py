@@ -16,15 +16,19 @@ from nemo_plugins.planning import chain_plan
 
 @runs.recipe("minitron", plan=chain_plan.plan, resumable=True, chain=True)
 def main(cfg: Recipe, run: runs.Run) -> None:
+    from nemo_plugins.reporting import first_result
     from nemo_plugins.runs import chain
 
-    folder = Path(__file__).parent
-    stages = [(link.name, folder / f"{link.recipe}.py", link.overrides) for link in chain_plan.links(cfg)]
-    chain.run(run.folder, stages, cfg.platform)
+    folder, links = Path(__file__).parent, chain_plan.links(cfg)
+    stages = [(link.name, folder / f"{link.recipe}.py", link.overrides) for link in links]
+    export = next((link.overrides for link in links if link.name == "convert-export"), [])
+    chain.run(run.folder, stages, cfg.platform, after=lambda line: first_result.show(cfg, export, line))
 
     from nemo_plugins.reporting import chain as report  # plots: slow to import
+    from nemo_plugins.reporting import ending
 
     report.write(run.folder)
+    ending.show(cfg)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Serve a GGUF file by llama.cpp's own server: an OpenAI-compatible address on this machine.
+"""Serve a GGUF file by llama.cpp's own server: a page to talk to it in a browser, and an OpenAI-compatible address.
 
 Run on a laptop    python recipes/serve.py +model=tiny_pl experiment=laptop
 Any file           python recipes/serve.py +model=tiny_pl chat.model=my-Q4_K_M.gguf chat.port=9000

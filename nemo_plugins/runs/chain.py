@@ -8,41 +8,56 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 from nemo_plugins.configs.schema import Kind, PlatformConfig, Recipe
 from nemo_plugins.configs.store import REPOSITORY
 from nemo_plugins.platforms import gpus
 from nemo_plugins.runs import children, locks, output, paths, warm, workers
 from nemo_plugins.runs.command_line import line, override
+from nemo_plugins.runs.progress_line import ProgressLine
 
 METRICS = (
     "loss_before", "loss_after", "kd_loss_first", "kd_loss_last", "loss_first", "loss_last", "margin", "accuracy", "val_loss",
     "kl_q4_k_m", "tokens_per_second", "speed_up", "decode_speed_up", "bound",
 )  # fmt: skip
+TICK = 1.0  # seconds between two looks at a stage
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 NEMO = ("convert", "prune", "distill", "pretrain", "sft", "dpo", "grpo", "search")  # recipes that import it themselves
 
 
-def run(folder: Path, stages: list[tuple[str, Path, list[str]]], platform: PlatformConfig | None = None) -> None:
+def run(
+    folder: Path,
+    stages: list[tuple[str, Path, list[str]]],
+    platform: PlatformConfig | None = None,
+    after: Callable[[ProgressLine], None] | None = None,
+) -> None:
     """Run stages as (name below `folder`, recipe file, overrides), then print what each took and came to.
 
     Args:
         platform: of the chain; on a CPU NeMo is imported once for all stages. None: each is a fresh process.
+        after: called when a stage has ended well, with the line that shows progress.
 
     Raises:
         SystemExit: with the exit code of the first stage that fails; the stages after it are not started.
     """
     server = warm.Server() if platform and can_start_warm(platform) else None
     try:
-        for number, (name, recipe, overrides) in enumerate(stages, 1):
-            output.say(f"[{number}/{len(stages)}] {name}")
-            if server and recipe.stem in NEMO and not (folder / name / "summary.json").is_file():
-                server.start()
-            code = process([sys.executable, str(recipe), *overrides])
-            if code:
-                output.error(f"{name} ended with exit code {code}; the same command goes on from there")
-                raise SystemExit(code)
+        with ProgressLine(folder, [(name, recipe.stem) for name, recipe, _ in stages]) as progress:
+            for name, recipe, overrides in stages:
+                progress.begin(name)
+                if server and recipe.stem in NEMO and not (folder / name / "summary.json").is_file():
+                    server.start()
+                code = process([sys.executable, str(recipe), *overrides], progress=progress)
+                if code:
+                    progress.fail(name)
+                    output.error(f"{name} ended with exit code {code}; the same command goes on from there")
+                    raise SystemExit(code)
+                progress.end()
+                if after:
+                    after(progress)
     finally:
         if server:
             server.stop()
@@ -85,33 +100,47 @@ def import_teacher(cfg: Recipe) -> None:
         raise SystemExit(code)
 
 
-def process(command: list[str], aside: bool = False) -> int:
+def process(command: list[str], aside: bool = False, progress: ProgressLine | None = None, log: Path | None = None) -> int:
     """Run a stage with this process's terminal; a signal to this process goes to the stage. Returns its exit code.
 
     Args:
         aside: a part of this process's own work: it ends with it, and what it prints goes to the log.
+        progress: shows how far it is, and says where it prints.
+        log: where it prints instead.
     """
-    try:
-        code = _wait(_start(command, aside))
-    except warm.Lost:
-        code = _wait(_start(command, aside, fresh=True))  # it goes on, or says that it is done
+    streams = {} if aside else progress.streams if progress else {"stdout": output.stream(1), "stderr": output.stream(2)}
+    env = {**os.environ, children.WORKER: "1"} if aside else dict(os.environ)
+    with log.open("a") if log else contextlib.nullcontext() as file:
+        if file:
+            streams = {"stdout": file, "stderr": file}
+        try:
+            code = _wait(_start(command, env, streams), progress)
+        except warm.Lost:
+            code = _wait(_fresh(command, env, streams), progress)  # it goes on, or says that it is done
     return 128 - code if code < 0 else code
 
 
-def _start(command: list[str], aside: bool, fresh: bool = False) -> subprocess.Popen | warm.Process:
-    """A session of its own, in which Ctrl-C reaches it once, through us; forked from the server that there may be."""
-    streams = {} if aside else {"stdout": output.stream(1), "stderr": output.stream(2)}
-    env = {**os.environ, children.WORKER: "1"} if aside else dict(os.environ)
-    if not fresh and (aside or Path(command[1]).stem in NEMO):
+def _start(command: list[str], env: dict[str, str], streams: dict[str, IO]) -> subprocess.Popen | warm.Process:
+    """Fork it from the server that there may be, where it uses NeMo; else start it."""
+    if command[1] == "-m" or Path(command[1]).stem in NEMO:
         with contextlib.suppress(warm.Unavailable):
             return warm.start(command, env=env, **streams)
+    return _fresh(command, env, streams)
+
+
+def _fresh(command: list[str], env: dict[str, str], streams: dict[str, IO]) -> subprocess.Popen:
+    """A session of its own, here and where it is forked: Ctrl-C reaches it once, through us."""
     return subprocess.Popen(command, start_new_session=True, env=env, **streams)
 
 
-def _wait(stage: subprocess.Popen | warm.Process) -> int:
+def _wait(stage: subprocess.Popen | warm.Process, progress: ProgressLine | None) -> int:
     before = {number: signal.signal(number, lambda number, _frame: stage.send_signal(number)) for number in SIGNALS}
     try:
-        return stage.wait()
+        while True:
+            try:
+                return stage.wait(TICK if progress else None)
+            except subprocess.TimeoutExpired:
+                progress.tick()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -39,7 +39,9 @@ def run(file: Path, *, host: str, port: int, context: int | None, parallel: int,
         raise Failed(
             f"llama.cpp's server does not start on {file}: {error}", f"is port {port} free, and the file whole?"
         ) from None
-    output.say(f"{file.name} at {server.listening_address}/v1, {parallel} dialogues of {context} tokens; Ctrl-C ends it")
+    address = server.listening_address
+    output.say(f"{file.name} at {address}/v1, {parallel} dialogues of {context} tokens; Ctrl-C ends it")
+    output.say(f"To talk to it in a browser: {address}")
     try:
         threading.Event().wait()
     except KeyboardInterrupt:
