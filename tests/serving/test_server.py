@@ -1,5 +1,6 @@
 """llama.cpp's own server, started as the documentation says: it answers as our own reading of the file does."""
 
+import gzip
 import json
 import socket
 import subprocess
@@ -29,6 +30,7 @@ def server(tiny_gguf):
     command += [f"chat.port={port}", "chat.context=256", "platform.threads=1"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert f"http://127.0.0.1:{port}/v1" in process.stdout.readline()
+    assert process.stdout.readline() == f"To talk to it in a browser: http://127.0.0.1:{port}\n"
     for _ in range(200):
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=1)
@@ -38,6 +40,15 @@ def server(tiny_gguf):
     yield f"http://127.0.0.1:{port}/v1", file
     process.terminate()
     assert process.wait(timeout=30) == 0
+
+
+def test_its_page_for_a_browser_is_where_it_says(server):
+    url, _ = server
+    asked = urllib.request.Request(
+        url.removesuffix("/v1"), headers={"Accept-Encoding": "gzip"}
+    )  # it comes packed or not at all
+    page = urllib.request.urlopen(asked)
+    assert page.headers.get_content_type() == "text/html" and b"<html" in gzip.decompress(page.read()).lower()
 
 
 def test_it_answers_as_the_file_does(server):
