@@ -13,6 +13,7 @@ NEMO = re.compile(r"^pytestmark = .*\bpytest\.mark\.nemo\b", re.MULTILINE)  # of
 # two processes of tests with as many OpenMP threads each as there are cores would wait for each other all the time
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # before a server of warm starts has imported anything
 
 
 def pytest_addoption(parser):

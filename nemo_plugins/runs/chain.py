@@ -122,10 +122,15 @@ def process(command: list[str], aside: bool = False, progress: ProgressLine | No
 
 def _start(command: list[str], env: dict[str, str], streams: dict[str, IO]) -> subprocess.Popen | warm.Process:
     """Fork it from the server that there may be, where it uses NeMo; else start it."""
-    if command[1] == "-m" or Path(command[1]).stem in NEMO:
+    if uses_nemo(command):
         with contextlib.suppress(warm.Unavailable):
             return warm.start(command, env=env, **streams)
     return _fresh(command, env, streams)
+
+
+def uses_nemo(command: list[str]) -> bool:
+    """Whether it imports NeMo itself; what the platform puts right for NeMo on a CPU slows others, such as an evaluation."""
+    return command[1] == "-m" or Path(command[1]).stem in NEMO
 
 
 def _fresh(command: list[str], env: dict[str, str], streams: dict[str, IO]) -> subprocess.Popen:

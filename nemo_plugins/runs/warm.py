@@ -209,14 +209,16 @@ def start(
 
 def main(listener: int, owner: int, preload: str, free: Collection[str]) -> None:
     """The server. In a process that it forked it returns from `_serve` with what is to be run, and runs it."""
-    environment = dict(os.environ)
+    environment, waiting = dict(os.environ), socket.socket(fileno=listener)
     importlib.import_module(preload)
     with warnings.catch_warnings():
         # libraries have threads that come back after a fork (OpenBLAS, jemalloc); of OpenMP's or torch's there are none yet
         warnings.simplefilter("ignore", DeprecationWarning)
-        request = _serve(socket.socket(fileno=listener), socket.socket(fileno=owner), environment, free)
+        request = _serve(waiting, socket.socket(fileno=owner), environment, free)
     if request:
         _run(request["arguments"])
+    else:  # whoever started it may have been killed
+        shutil.rmtree(os.path.dirname(waiting.getsockname()), ignore_errors=True)
 
 
 def _serve(listener: socket.socket, owner: socket.socket, environment: dict[str, str], free: Collection[str]) -> dict | None:

@@ -20,7 +20,6 @@ def one_at_a_time(root: Path) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def laptop(tmp_path_factory) -> Laptop:
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     base = tmp_path_factory.getbasetemp()
     made = Laptop((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "laptop")
     with one_at_a_time(made.root):

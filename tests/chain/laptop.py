@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import warm_start
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 # fp32 on any CPU, a handful of steps: what is tested is exact, not good
 SHORT = (
@@ -91,8 +93,8 @@ class Laptop:
         return path
 
     def recipe(self, name: str, *overrides: str, **popen) -> subprocess.CompletedProcess:
-        """Run a recipe of the same experiment and run root as a user would."""
-        return subprocess.run(self.command(name, *overrides), capture_output=True, text=True, **popen)
+        """Run a recipe of the same experiment and run root as a user would, without importing NeMo each time."""
+        return warm_start.run(self.command(name, *overrides), **popen)
 
     def command(self, name: str, *overrides: str) -> list[str]:
         start = [sys.executable, str(REPOSITORY / "recipes" / f"{name}.py"), "+model=tiny_pl", "experiment=laptop"]

@@ -182,14 +182,16 @@ def test_a_chain_that_is_killed_leaves_neither_server_nor_stage(folder):
             "-c",
             "import sys; from pathlib import Path; from nemo_plugins.runs import warm\n"
             "warm.PRELOAD = 'json'; server = warm.Server(); server.start()\n"
-            "stage = warm.start([sys.executable, 'wait.py']); Path('server').write_text(str(server.pid)); stage.wait()",
+            "stage = warm.start([sys.executable, 'wait.py'])\n"
+            "Path('server').write_text(f'{server.pid} {server._folder}'); stage.wait()",
         ],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )
-    stage, server = int(until(folder / "pid")), int(until(folder / "server"))
+    stage = int(until(folder / "pid"))
+    server, address = until(folder / "server").split()
     owner.kill()
     owner.wait()
-    assert gone(stage) and gone(server)
+    assert gone(stage) and gone(int(server)) and not Path(address).exists()
     assert (folder / "signal").read_text() == "SIGTERM"  # it could save what it had
 
 

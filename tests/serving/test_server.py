@@ -44,9 +44,7 @@ def server(tiny_gguf):
 
 def test_its_page_for_a_browser_is_where_it_says(server):
     url, _ = server
-    asked = urllib.request.Request(
-        url.removesuffix("/v1"), headers={"Accept-Encoding": "gzip"}
-    )  # it comes packed or not at all
+    asked = urllib.request.Request(url.removesuffix("/v1"), headers={"Accept-Encoding": "gzip"})
     page = urllib.request.urlopen(asked)
     assert page.headers.get_content_type() == "text/html" and b"<html" in gzip.decompress(page.read()).lower()
 
