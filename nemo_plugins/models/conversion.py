@@ -100,13 +100,13 @@ def export_hf(checkpoint: Path, to: Path, dtype: torch.dtype | None = None) -> t
     exporter = Exporter(str(checkpoint))
     exporter.dtype, exporter.nemo_config = dtype, module.config
     target = exporter.convert_state(module, exporter.init(dtype), module.config)
+    target.tie_weights()  # where the configuration says so: the converter has put a new matrix in one place only
     for name, weight in target.named_parameters():
         if not weight.isfinite().all():
             raise runs.Failed(
                 f"{name} of {checkpoint} is not finite in {str(dtype).removeprefix('torch.')}",
                 "the training that left it failed, or, in fp16, a weight is beyond 65,504: convert.dtype=bf16 holds it",
             )
-    target.tie_weights()  # where the configuration says so: the converter has put a new matrix in one place only
     target.save_pretrained(partial, safe_serialization=True)
     description = nemo.description_of(checkpoint)
     nemo.copy_description(description, partial)
