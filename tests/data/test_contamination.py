@@ -134,7 +134,7 @@ def test_items_are_loaded_by_field_or_wherever_text_is(tmp_path):
         file.write("\n\n".join(json.dumps(record) for record in records))
     assert load_items([path]) == ["Kto to napisał?", "nie to", "Samo „text”", "pierwszy", "drugi", "sam napis"]
     path = tmp_path / "items.jsonl"
-    path.write_text(json.dumps(records[0]) + "\n")
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(records[0]).encode() + b"\r\n \t\n")
     assert load_items([path], fields=["text", "answer"]) == ["nie to", "Prus"]
 
 

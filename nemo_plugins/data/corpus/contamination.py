@@ -10,7 +10,6 @@ A paraphrase or a translation of an item is not found.
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
 from collections import Counter
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nemo_plugins.data import lines
 from nemo_plugins.data.corpus.words import extend, word_hashes, words
 from nemo_plugins.runs.errors import UserError
 
@@ -143,7 +143,7 @@ def _runs(hashes: np.ndarray, lengths: Iterable[int]) -> Iterator[tuple[int, np.
 
 
 def load_items(paths: Iterable[str | Path], fields: Sequence[str] = ()) -> list[str]:
-    """Evaluation items from JSONL files, `.gz` or not, one object or string a line.
+    """Evaluation items from JSONL files, plain, gzip or zstd, one object or string a line.
 
     Args:
         fields: names of the fields to take. Without them: those that by their names ask or are asked about (`FIELDS`),
@@ -154,13 +154,12 @@ def load_items(paths: Iterable[str | Path], fields: Sequence[str] = ()) -> list[
     for path in map(Path, paths):
         if not path.is_file():
             raise UserError(f"{path}: no such file", "expected: a JSONL file of evaluation items", "check the path")
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as lines:
-            try:
-                for number, line in enumerate(lines, start=1):
-                    if line.strip():
-                        items += _texts(line, f"{path}:{number}", fields)
-            except (UnicodeDecodeError, EOFError, OSError) as error:
-                raise UserError(f"{path}: not readable: {error}", "expected: JSONL in UTF-8", "export it again") from error
+        try:
+            with lines.opened(path) as file:
+                for line in lines.read(file):
+                    items += _texts(line.content.decode("utf-8"), f"{path}:{line.number}", fields)
+        except (UnicodeDecodeError, *lines.damages(path)) as error:
+            raise UserError(f"{path}: not readable: {error}", "expected: JSONL in UTF-8", "export it again") from error
     return items
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from nemo_plugins.data import documents
+from nemo_plugins.data import documents, lines
 from nemo_plugins.data.corpus.reading import Part
 from nemo_plugins.runs import paths
 from nemo_plugins.runs.errors import UserError
@@ -182,4 +182,4 @@ def save_items(source: str, folder: Path, number: int, fetched: Path) -> None:
     path = paths.resolve(source)
     if not path.is_file():
         raise UserError(f"corpus.decontamination.items: no file {source}", "expected JSONL, an evaluation item a line")
-    write(folder / f"{number:03d}.jsonl{'.gz' if path.suffix == '.gz' else ''}", path.read_bytes())
+    write(folder / f"{number:03d}.jsonl{path.suffix if path.suffix in lines.COMPRESSED else ''}", path.read_bytes())
