@@ -99,8 +99,10 @@ class ProgressLine:
             self.done, self.spent = self.done + self.weights.pop(name), self.spent + took
         self.stage = ""
         said = f"[{self.numbers[name]}/{len(self.numbers)}] {name}: {output.duration(took)}"
-        left = f", about {output.duration(self.seconds_left())} left" if self.weights else ""
-        self.say(f"{said}; {self.share():.0%} done{left}".replace("% done", " % done"))
+        left = f"about {output.duration(self.seconds_left())} left" if self.weights else ""
+        self.say(f"{said}; {self.share():.0%} done{f', {left}' if left else ''}".replace("% done", " % done"))
+        if self._bar:
+            self._bar.update(self._task, completed=self.share(), left=left)
 
     def fail(self, name: str) -> None:
         """Show on stderr what a stage has said that did not end well."""

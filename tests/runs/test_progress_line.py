@@ -74,6 +74,18 @@ def test_what_was_finished_before_counts_neither_as_work_nor_as_pace(tmp_path, c
     assert capsys.readouterr().out.splitlines()[-1] == "[3/3] eval: 30 s; 100 % done"
 
 
+def test_on_a_terminal_the_line_of_a_finished_chain_is_full(tmp_path, clock, monkeypatch):
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=100, color_system=None)
+    monkeypatch.setattr(output, "console", lambda: console)
+    with ProgressLine(tmp_path, STAGES[:1]) as line:
+        line.begin("convert-import")
+        clock[0] += 3
+        line.end()
+    last = [text for text in re.split(r"[\r\n]", screen.getvalue()) if "━" in text][-1]
+    assert "100%" in last and "left" not in last
+
+
 def test_on_a_terminal_it_is_one_line_and_a_stage_is_heard_where_it_fails(tmp_path, clock, monkeypatch, capsys):
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=100, color_system=None)
