@@ -18,7 +18,8 @@ from nemo_plugins.models.architecture import Architecture
 
 # Measured on Linux (VmHWM): a process with torch, NeMo and a model of 10 M parameters, less that model
 CONVERSION_PROCESS = 800 * 2**20
-PRUNING_PROCESS = 1100 * 2**20  # ModelOpt and Lightning's validation besides
+PRUNING_PROCESS = 1050 * 2**20  # ModelOpt and Lightning's validation besides
+PRUNING_LOGITS = 4  # copies at the peak of the held-out loss on a CPU
 TRAINING_PROCESS = 1100 * 2**20
 LOGIT_COPIES = 3  # bf16 logits, their fp32 copy and its gradient count as this many fp32 copies, of each model
 
@@ -115,10 +116,9 @@ def pruning(teacher: Architecture, tokens: int, platform: PlatformConfig, bytes_
 
 
 def pruning_on_cpu(teacher: Architecture, tokens: int, platform: PlatformConfig, bytes_per_value: int) -> Memory:
-    """The same of a process on a CPU, where what is loaded and what is written count as well: the checkpoint that is read or
-    written stands beside the model, and the loss keeps a second copy of the logits."""
+    """The same of a process on a CPU, where NeMo itself counts and the loss keeps copies of the logits."""
     need = pruning(teacher, tokens, platform, bytes_per_value)
-    return replace(need, weights=2 * need.weights, logits=2 * need.logits, process=PRUNING_PROCESS)
+    return replace(need, logits=PRUNING_LOGITS * need.logits, process=PRUNING_PROCESS)
 
 
 def conversion(model: Architecture, bytes_per_value: int) -> int:
