@@ -1,22 +1,26 @@
-"""The dense, unsharded loss of losses.py as one Triton kernel: a program a token, the logits straight from memory.
+"""The dense, unsharded loss of losses.py as one Triton kernel: few programs, each a row of the logits after another.
 
-Held against losses.py on an H200 (torch 2.11, Triton 3.6; tests/gpu/test_kd_triton.py, 14 passed) and under Triton's
-interpreter (tests/distillation/test_kd_triton_interpreted.py). 4,096 tokens there, bf16, loss and gradient: forward KL 0.354 ms
-at v = 32,128 and 1.43 ms at 131,072, which is 0.52 and 0.53 of what the card copies (4,250 GB/s) with two rows read and one
-written; Jensen–Shannon 0.86 and 3.41 ms (0.22). In fp32 forward KL reaches 0.57: it waits for the arithmetic, not for memory.
+Held against losses.py under Triton's interpreter, and compiled for Hopper without a spilled register
+(tests/distillation/test_kd_triton_interpreted.py). Not run on a GPU: its predecessor, a program a token, was
+(tests/gpu/README.md), and reached 0.52 of the copy bandwidth, two rows read and one written. It read both rows twice with
+some thousand rows in flight, more than the L2 cache holds, so that 0.60 was its ceiling. What differs here:
 
-A token needs the maxima and sums of both softmaxes first, then Σw, then the gradient (names as in losses.py):
+    rows in flight     one or two programs a multiprocessor, as many as have their rows in the L2 cache: 34 MB at v = 32,128 in bf16
+    later passes       go the other way, so that they begin with what was read last: where the rows do not fit (69 MB at
+                       v = 131,072) a part of them is still there; the last pass says that its lines may go
+    reductions         each thread keeps the maximum and sum of its own columns: the threads of a program wait for each other
+                       once a pass, not once a block
 
-    forward_kl           Σw = −1                                     2 reads of both rows, 1 write of the gradient
-    reverse_kl           Σw summed beside the softmaxes, rescaled    2 reads, 1 write
+A row needs the maxima and sums of both softmaxes first, then Σw, then the gradient (names as in losses.py; d = log s − log t):
+
+    forward_kl           Σw = −1                                     2 passes
+    reverse_kl           Σw summed with the softmaxes, rescaled      2 passes
                          whenever a maximum moves
-    jsd, skewed_kl       Σw needs both softmaxes' sums: a pass of    3 reads (the third mostly out of the L2 cache), 1 write
+    jsd, skewed_kl       Σw needs both softmaxes' sums: a pass of    3 passes
                          its own
 """
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import Tensor
@@ -27,13 +31,23 @@ try:
 except ImportError:  # a CPU install has none
     triton = None
 
-BLOCK, WARPS = 2048, 4  # of seven pairs the quickest in bf16 at v = 131,072 on an H200; at 32,128 they hardly differ
 NUMBERS = {"forward_kl": 0, "reverse_kl": 1, "jsd": 2, "skewed_kl": 3}
+BLOCK = 8192  # columns at a time
+LANES_BYTES = 16  # what a thread loads at once
+WARPS = 32  # on a multiprocessor, in one program or shared by two
+L2_SHARE = 0.75  # of the L2 cache, for the rows that are read again
+LEAST_SKEW = 2.0**-64  # below it skew·t is no fp32 number where it matters
+ON_A_CPU = (2, 32 * 2**20)  # multiprocessors and bytes of L2 cache that the interpreter plays
 
 
-def available(logits: Tensor) -> bool:
-    """Whether `loss` can run on these logits: a CUDA tensor, and Triton is installed."""
-    return triton is not None and logits.is_cuda
+def available(logits: Tensor, kind: str, skew: float = 0.1) -> bool:
+    """Whether `loss` can run: CUDA logits, Triton installed, and a kind and a skew that the kernel has."""
+    return triton is not None and logits.is_cuda and covers(kind, skew)
+
+
+def covers(kind: str, skew: float) -> bool:
+    """Whether the kernel has this loss. A skew of 0 is forward KL; one of 1 is no loss at all and left to losses.py."""
+    return kind in NUMBERS and (kind != "skewed_kl" or skew == 0 or LEAST_SKEW <= skew < 1)
 
 
 def loss(
@@ -43,9 +57,11 @@ def loss(
 
     Args:
         student_logits, teacher_logits: `[s, b, v]` in fp32, bf16 or fp16; copied where a row is not contiguous.
-        kind, temperature, skew: as for `losses.kd_loss`.
+        kind, temperature, skew: as for `losses.kd_loss`, and such that `covers` has them.
         gradient: `[s, b, v]`, filled with each token's gradient with respect to its student logits; None: not computed.
     """
+    if not covers(kind, skew):
+        raise ValueError(f"the kernel has no {kind} with skew {skew}: see kd_triton.covers")
     student, teacher = (x if x.stride(-1) == 1 else x.contiguous() for x in (student_logits, teacher_logits))
     s, b, v = student.shape
     result = torch.empty((s, b), dtype=torch.float32, device=student.device)
@@ -53,11 +69,15 @@ def loss(
         raise ValueError(f"the gradient's rows must be contiguous, got strides {gradient.stride()}")
     written = student if gradient is None else gradient  # something with strides; not written without NEED_GRADIENT
     if result.numel():
-        _rows[(s * b,)](
+        programs, warps = grid(s * b, v * (student.element_size() + teacher.element_size()), student.device)
+        lanes = LANES_BYTES // max(student.element_size(), teacher.element_size())
+        _rows[(programs,)](
             student,
             teacher,
             written,
             result,
+            s * b,
+            programs,
             b,
             v,
             *student.stride()[:2],
@@ -65,20 +85,30 @@ def loss(
             *written.stride()[:2],
             1.0 / temperature,
             float(temperature),
-            math.log(skew) if skew else float("-inf"),
-            math.log(1 - skew) if skew < 1 else float("-inf"),
-            KIND=NUMBERS[kind],
+            float(skew),
+            KIND=NUMBERS["forward_kl" if kind == "skewed_kl" and skew == 0 else kind],
             NEED_GRADIENT=gradient is not None,
-            BLOCK=min(BLOCK, triton.next_power_of_2(v)),
-            num_warps=WARPS,
+            GROUPS=max(1, min(BLOCK, triton.next_power_of_2(v)) // lanes),
+            LANES=lanes,
+            num_warps=warps,
         )
     return result
+
+
+def grid(rows: int, pair_bytes: int, device: torch.device) -> tuple[int, int]:
+    """Programs and warps of each: two a multiprocessor where the pairs of rows that they hold stay in the L2 cache, else one."""
+    multiprocessors, cache = ON_A_CPU
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        multiprocessors, cache = properties.multi_processor_count, properties.L2_cache_size
+    share = 2 if 2 * multiprocessors * pair_bytes <= L2_SHARE * cache else 1
+    return min(rows, share * multiprocessors), WARPS // share
 
 
 if triton is not None:
     # What the kernels read of the module must be constexpr.
     FORWARD, REVERSE, JSD = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
-    LOG2 = tl.constexpr(math.log(2))
+    LOG2 = tl.constexpr(0.6931471805599453)
 
     @triton.jit
     def _finite_or_0(x):
@@ -86,16 +116,34 @@ if triton is not None:
         return tl.where(x == float("-inf"), 0.0, x)
 
     @triton.jit
-    def _log_add_exp(x, y):
-        top = tl.maximum(x, y)
-        shift = _finite_or_0(top)
-        return shift + tl.log(tl.exp(x - shift) + tl.exp(y - shift))
+    def _block(row, columns, v, scale, LAST: tl.constexpr):
+        """Logits over T of some columns, −inf past v; LAST: nobody reads them again."""
+        if LAST:
+            x = tl.load(row + columns, mask=columns < v, other=float("-inf"), eviction_policy="evict_first")
+        else:
+            x = tl.load(row + columns, mask=columns < v, other=float("-inf"), eviction_policy="evict_last")
+        return x.to(tl.float32) * scale
 
     @triton.jit
-    def _log_m(log_t, log_s, log_skew, log_rest, KIND: tl.constexpr):
-        if KIND == JSD:
-            return _log_add_exp(log_t, log_s) - LOG2
-        return _log_add_exp(log_t + log_skew, log_s + log_rest)
+    def _terms(log_s, log_t, skew, KIND: tl.constexpr):
+        """s, and what sums to the loss / T² and to Σw (the table in losses.py), by d = log s − log t; 0 where it counts as 0."""
+        s, t, d = tl.exp(log_s), tl.exp(log_t), log_s - log_t
+        if KIND == FORWARD:
+            return s, tl.where(t == 0, 0.0, -t * d), -t
+        elif KIND == REVERSE:
+            w = tl.where(s == 0, 0.0, s * d)
+            return s, w, w
+        else:
+            x = tl.exp(-tl.abs(d))
+            if KIND == JSD:  # m/t = ½ (1 + e^d), m/s = ½ (1 + e^−d)
+                log_half = tl.log(1 + x) - LOG2
+                w = tl.where(s == 0, 0.0, 0.5 * s * (tl.minimum(d, 0.0) - log_half))
+                return s, w - tl.where(t == 0, 0.0, 0.5 * t * (tl.maximum(d, 0.0) + log_half)), w
+            else:  # m/t = skew + (1 − skew) e^d, with e^d taken out where it is large
+                more = d > 0
+                mixed = tl.where(more, 1 - skew + skew * x, skew + (1 - skew) * x)
+                w = tl.where(t == 0, 0.0, (skew - 1) * s * (tl.where(more, x, 1.0) / mixed))
+                return s, tl.where(t == 0, 0.0, -t * (tl.maximum(d, 0.0) + tl.log(mixed))), w
 
     @triton.jit
     def _rows(
@@ -103,6 +151,8 @@ if triton is not None:
         teacher,
         gradient,
         result,
+        rows,
+        programs,
         b,
         v,
         student_s,
@@ -113,84 +163,80 @@ if triton is not None:
         gradient_b,
         scale,
         temperature,
-        log_skew,
-        log_rest,
+        skew,
         KIND: tl.constexpr,
         NEED_GRADIENT: tl.constexpr,
-        BLOCK: tl.constexpr,
+        GROUPS: tl.constexpr,
+        LANES: tl.constexpr,
     ):
-        """One token. Pointers, sizes, strides in elements, 1/T, T, log skew and log (1 − skew); columns past v read as −inf."""
-        row = tl.program_id(0).to(tl.int64)  # 64 bits: s·b·v passes 2³¹ at 16,384 tokens of 131,072
-        position, sample = row // b, row % b
-        student += position * student_s + sample * student_b
-        teacher += position * teacher_s + sample * teacher_b
-        gradient += position * gradient_s + sample * gradient_b
+        """Every `programs`-th token. Pointers, sizes, strides in elements, 1/T, T; a thread has whole groups of LANES columns."""
         lowest = float("-inf")
+        block = tl.arange(0, GROUPS)[:, None] * LANES + tl.arange(0, LANES)[None, :]
+        blocks = tl.cdiv(v, GROUPS * LANES)
+        for token in range(tl.program_id(0), rows, programs):
+            row = tl.full((), 0, tl.int64) + token  # 64 bits: s·b·v passes 2³¹ at 16,384 tokens of 131,072
+            position, sample = row // b, row % b
+            z_row = student + position * student_s + sample * student_b
+            y_row = teacher + position * teacher_s + sample * teacher_b
+            g_row = gradient + position * gradient_s + sample * gradient_b
 
-        # Maxima and sums of both softmaxes; for the reverse KL also Σ e^(z − max z)·((z − max z) − (y − max y)).
-        top_s, sum_s, top_t, sum_t, cross = lowest, 0.0, lowest, 0.0, 0.0
-        for start in range(0, v, BLOCK):
-            columns = start + tl.arange(0, BLOCK)
-            inside = columns < v
-            z = tl.load(student + columns, mask=inside, other=lowest).to(tl.float32) * scale
-            y = tl.load(teacher + columns, mask=inside, other=lowest).to(tl.float32) * scale
-            new_s, new_t = tl.maximum(top_s, tl.max(z, 0)), tl.maximum(top_t, tl.max(y, 0))
-            z, y = z - _finite_or_0(new_s), y - _finite_or_0(new_t)
-            e = tl.exp(z)
-            kept = tl.exp(top_s - _finite_or_0(new_s))  # e^−∞ = 0 in the first block
-            if KIND == REVERSE:
-                # A finite sum before the maxima moved, with the moved distance added to each of its logarithms.
-                moved = (_finite_or_0(top_s) - _finite_or_0(new_s)) - (_finite_or_0(top_t) - _finite_or_0(new_t))
-                before = tl.where(sum_s * kept == 0, 0.0, kept * (cross + sum_s * moved))
-                cross = before + tl.sum(tl.where(e == 0, 0.0, e * (z - y)), 0)
-            sum_s = sum_s * kept + tl.sum(e, 0)
-            sum_t = sum_t * tl.exp(top_t - _finite_or_0(new_t)) + tl.sum(tl.exp(y), 0)
-            top_s, top_t = new_s, new_t
-        log_sum_s, log_sum_t = tl.log(sum_s), tl.log(sum_t)
+            # Maxima and sums of both softmaxes; for the reverse KL also Σ e^(z − max z)·((z − max z) − (y − max y)). By group.
+            top_s, top_t = tl.full([GROUPS], lowest, tl.float32), tl.full([GROUPS], lowest, tl.float32)
+            sum_s, sum_t = tl.zeros([GROUPS], tl.float32), tl.zeros([GROUPS], tl.float32)
+            cross = tl.zeros([GROUPS], tl.float32)
+            for i in range(blocks):
+                columns = i * (GROUPS * LANES) + block
+                z = _block(z_row, columns, v, scale, False)
+                y = _block(y_row, columns, v, scale, False)
+                new_s, new_t = tl.maximum(top_s, tl.max(z, 1)), tl.maximum(top_t, tl.max(y, 1))
+                shift_s, shift_t = _finite_or_0(new_s), _finite_or_0(new_t)
+                z, y = z - shift_s[:, None], y - shift_t[:, None]
+                e = tl.exp(z)
+                if KIND == REVERSE:
+                    cross = _moved(cross, sum_s, top_s, shift_s, top_t, shift_t)
+                    cross += tl.sum(tl.where(e == 0, 0.0, e * (z - y)), 1)
+                sum_s = sum_s * tl.exp(top_s - shift_s) + tl.sum(e, 1)  # e^−∞ = 0 in the first block
+                sum_t = sum_t * tl.exp(top_t - shift_t) + tl.sum(tl.exp(y), 1)
+                top_s, top_t = new_s, new_t
+            shift_s, shift_t = _finite_or_0(tl.max(top_s, 0)), _finite_or_0(tl.max(top_t, 0))
+            total_s = tl.sum(sum_s * tl.exp(top_s - shift_s), 0)
+            log_sum_s = tl.log(total_s)
+            log_sum_t = tl.log(tl.sum(sum_t * tl.exp(top_t - shift_t), 0))
 
-        divergence, sum_w = 0.0, 0.0
-        if KIND == FORWARD:
-            sum_w = -1.0
-        elif KIND == REVERSE:
-            divergence = cross / sum_s - log_sum_s + log_sum_t
-            sum_w = divergence
-        else:
-            for start in range(0, v, BLOCK):
-                columns = start + tl.arange(0, BLOCK)
-                inside = columns < v
-                z = tl.load(student + columns, mask=inside, other=lowest).to(tl.float32) * scale
-                y = tl.load(teacher + columns, mask=inside, other=lowest).to(tl.float32) * scale
-                log_s, log_t = (z - top_s) - log_sum_s, (y - top_t) - log_sum_t
-                log_m = _log_m(log_t, log_s, log_skew, log_rest, KIND)
-                s, t = tl.exp(log_s), tl.exp(log_t)
-                from_t = tl.where(t == 0, 0.0, t * (log_t - log_m))
-                if KIND == JSD:
-                    w = tl.where(s == 0, 0.0, 0.5 * s * (log_s - log_m))
-                    divergence += tl.sum(0.5 * from_t + w, 0)
-                else:
-                    w = tl.where(t == 0, 0.0, -tl.exp((log_t - log_m) + log_s + log_rest))
-                    divergence += tl.sum(from_t, 0)
-                sum_w += tl.sum(w, 0)
+            terms, sum_w = tl.zeros([GROUPS], tl.float32), 0.0
+            if KIND == FORWARD:
+                sum_w = -1.0
+            elif KIND == REVERSE:
+                cross = tl.sum(_moved(cross, sum_s, top_s, shift_s, top_t, shift_t), 0)
+                sum_w = cross / total_s - log_sum_s + log_sum_t
+            else:
+                of_w = tl.zeros([GROUPS], tl.float32)
+                for i in range(blocks):
+                    columns = (blocks - 1 - i) * (GROUPS * LANES) + block
+                    log_s = (_block(z_row, columns, v, scale, False) - shift_s) - log_sum_s
+                    log_t = (_block(y_row, columns, v, scale, False) - shift_t) - log_sum_t
+                    s, term, w = _terms(log_s, log_t, skew, KIND)
+                    terms += tl.sum(term, 1)
+                    of_w += tl.sum(w, 1)
+                sum_w = tl.sum(of_w, 0)
 
-        if NEED_GRADIENT or KIND == FORWARD:
-            for start in range(0, v, BLOCK):
-                columns = start + tl.arange(0, BLOCK)
-                inside = columns < v
-                z = tl.load(student + columns, mask=inside, other=lowest).to(tl.float32) * scale
-                y = tl.load(teacher + columns, mask=inside, other=lowest).to(tl.float32) * scale
-                log_s, log_t = (z - top_s) - log_sum_s, (y - top_t) - log_sum_t
-                s, t = tl.exp(log_s), tl.exp(log_t)
-                if KIND == FORWARD:
-                    divergence += tl.sum(tl.where(t == 0, 0.0, t * (log_t - log_s)), 0)
-                    w = -t
-                elif KIND == REVERSE:
-                    w = tl.where(s == 0, 0.0, s * (log_s - log_t))
-                elif KIND == JSD:
-                    log_m = _log_m(log_t, log_s, log_skew, log_rest, KIND)
-                    w = tl.where(s == 0, 0.0, 0.5 * s * (log_s - log_m))
-                else:
-                    log_m = _log_m(log_t, log_s, log_skew, log_rest, KIND)
-                    w = tl.where(t == 0, 0.0, -tl.exp((log_t - log_m) + log_s + log_rest))
-                if NEED_GRADIENT:
-                    tl.store(gradient + columns, (temperature * (w - s * sum_w)).to(gradient.dtype.element_ty), mask=inside)
-        tl.store(result + row, divergence * temperature * temperature)
+            if NEED_GRADIENT or KIND == FORWARD:
+                for i in range(blocks):
+                    columns = (i if KIND > REVERSE else blocks - 1 - i) * (GROUPS * LANES) + block
+                    log_s = (_block(z_row, columns, v, scale, True) - shift_s) - log_sum_s
+                    log_t = (_block(y_row, columns, v, scale, True) - shift_t) - log_sum_t
+                    s, term, w = _terms(log_s, log_t, skew, KIND)
+                    if KIND == FORWARD:
+                        terms += tl.sum(term, 1)
+                    if NEED_GRADIENT:
+                        g = (temperature * (w - s * sum_w)).to(gradient.dtype.element_ty)
+                        tl.store(g_row + columns, g, mask=columns < v, eviction_policy="evict_first")
+            divergence = sum_w if KIND == REVERSE else tl.sum(terms, 0)
+            tl.store(result + row, divergence * temperature * temperature)
+
+    @triton.jit
+    def _moved(cross, sum_s, top_s, new_s, top_t, new_t):
+        """Σ e^(z − max z)·((z − max z) − (y − max y)) for new maxima: each of its logarithms moves by as much."""
+        kept = tl.exp(top_s - new_s)
+        moved = (_finite_or_0(top_s) - new_s) - (_finite_or_0(top_t) - new_t)
+        return tl.where(sum_s * kept == 0, 0.0, kept * (cross + sum_s * moved))

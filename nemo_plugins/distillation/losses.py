@@ -76,7 +76,7 @@ def kd_loss(
     group = group if _ranks(group) > 1 else None
     dtype = _dtype(student, teacher)
     gradient = _gradient_buffer(student_logits)
-    if group is None and dtype is torch.float32 and kd_triton.available(student):
+    if group is None and dtype is torch.float32 and kd_triton.available(student, kind, skew):
         loss = kd_triton.loss(student, teacher, kind=kind, temperature=temperature, skew=skew, gradient=gradient)
         return loss if gradient is None else _WithGradient.apply(student_logits, loss, gradient)
     loss = student.new_empty(student.shape[:2], dtype=dtype)

@@ -17,7 +17,7 @@ AGAINST_LOSSES = """
 import itertools, torch
 from nemo_plugins.distillation import kd_triton, losses
 
-kd_triton.BLOCK = 64  # three blocks, the last one cut short
+kd_triton.BLOCK = 64  # three blocks, the last one cut short; more tokens than programs
 draw = torch.Generator().manual_seed(5)
 dtypes = torch.float32, torch.bfloat16
 for kind, temperature, dtype, size in itertools.product(kd_triton.NUMBERS, (0.5, 2.0), dtypes, (2, 1e4)):
