@@ -145,7 +145,9 @@ def checker():
     return prompts.checker(MIX)
 
 
-def completions(checkpoint: Path, hf: Path, repeats: int) -> dict[str, list[float]]:
+def completions(
+    checkpoint: Path, hf: Path, repeats: int, device: str = "cpu", dtype: str = "float32"
+) -> dict[str, list[float]]:
     """Tokens a second of each repeat."""
     from nemo_plugins import platforms
 
@@ -168,11 +170,11 @@ def completions(checkpoint: Path, hf: Path, repeats: int) -> dict[str, list[floa
     )
     prompts = prompts[:PROMPTS]
     ends = [template.end, tokenizer.eos_token_id]
-    module, _trainer = conversion.load(checkpoint, torch.float32)
-    engine = MegatronEngine(unwrap_model(module).eval(), ends, PROMPTS * GROUP)
-    model = AutoModelForCausalLM.from_pretrained(hf, torch_dtype=torch.float32).eval()
+    module, _trainer = conversion.load(checkpoint, getattr(torch, dtype))
+    engine = MegatronEngine(unwrap_model(module).to(device).eval(), ends, PROMPTS * GROUP)
+    model = AutoModelForCausalLM.from_pretrained(hf, torch_dtype=getattr(torch, dtype)).to(device).eval()
     rows = [prompt.ids for prompt in prompts for _ in range(GROUP)]
-    batch = tokenizer.pad({"input_ids": [list(row) for row in rows]}, return_tensors="pt")
+    batch = tokenizer.pad({"input_ids": [list(row) for row in rows]}, return_tensors="pt").to(device)
     found: dict[str, list[float]] = {"transformers": [], "ours": []}
     for repeat in range(-1, repeats):
         requests = [Request(ids, uniforms(repeat + 1, 0, at, LONGEST)) for at, ids in enumerate(rows)]
@@ -186,9 +188,9 @@ def completions(checkpoint: Path, hf: Path, repeats: int) -> dict[str, list[floa
                 **batch, max_new_tokens=LONGEST, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, eos_token_id=ends,
                 pad_token_id=template.pad,
             )[:, batch["input_ids"].shape[1] :]  # fmt: skip
+        ended = torch.isin(made, torch.tensor(ends, device=device)).int()
+        tokens = int((ended.cumsum(-1) - ended == 0).sum())  # waits for a GPU
         seconds = time.monotonic() - start
-        ended = torch.isin(made, torch.tensor(ends)).int()
-        tokens = int((ended.cumsum(-1) - ended == 0).sum())
         if repeat >= 0:  # the first is a warm-up
             found["ours"].append(ours)
             found["transformers"].append(tokens / seconds)

@@ -1,6 +1,7 @@
-"""The Triton kernel under Triton's interpreter, on the CPU, against losses.py.
+"""The Triton kernel on a machine without a GPU: its numbers under Triton's interpreter, and the registers that it takes on Hopper.
 
-In a process of its own: the interpreter is chosen when the kernel is imported, for good.
+In processes of their own: the interpreter is chosen when the kernel is imported, for good. Triton is looked for in
+TRITON_FOLDER too, so that a machine without a GPU needs none in its environment.
 """
 
 import importlib.util
@@ -11,13 +12,21 @@ from pathlib import Path
 
 import pytest
 
+from nemo_plugins.distillation import kd_triton, losses
+
 REPOSITORY = Path(__file__).resolve().parents[2]
+FOLDER = os.environ.get("TRITON_FOLDER", "")
+needs_triton = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None and not Path(FOLDER, "triton").is_dir(),
+    reason="Triton is not installed, and TRITON_FOLDER names no folder that has it",
+)
 
 AGAINST_LOSSES = """
 import itertools, torch
 from nemo_plugins.distillation import kd_triton, losses
 
-kd_triton.BLOCK = 64  # three blocks, the last one cut short; more tokens than programs
+kd_triton.SHAPES = {1: (32, 64), 2: (16, 64)}  # three blocks, the last one cut short
+kd_triton.ON_A_CPU = 2, 2**20  # four programs for six tokens
 draw = torch.Generator().manual_seed(5)
 dtypes = torch.float32, torch.bfloat16
 for kind, temperature, dtype, size in itertools.product(kd_triton.NUMBERS, (0.5, 2.0), dtypes, (2, 1e4)):
@@ -39,15 +48,104 @@ for kind, temperature, dtype, size in itertools.product(kd_triton.NUMBERS, (0.5,
     if size == 1e4 and kind != "forward_kl":
         precision["atol"] = 2e-2  # s·(log(s/t) − Σ…) of numbers of 1e4, good to 7 digits
     torch.testing.assert_close(gradient.detach(), want_gradient, **precision)
+for skew in (0.0, kd_triton.LEAST_SKEW, 0.5, 1 - 2**-20):  # 0 is forward KL; teacher and student far apart
+    student, teacher = (30 * torch.randn(2, 1, 40, generator=draw) for _ in range(2))
+    student.requires_grad_()
+    want = losses.kd_loss(student.double(), teacher.double(), kind="skewed_kl", skew=skew)
+    (want_gradient,) = torch.autograd.grad(want.sum(), student)
+    gradient = torch.empty_like(student)
+    loss = kd_triton.loss(student.detach(), teacher, kind="skewed_kl", temperature=1.0, skew=skew, gradient=gradient)
+    torch.testing.assert_close(loss.double(), want.detach(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(gradient.detach(), want_gradient, rtol=1e-4, atol=1e-6)
 empty = torch.empty(0, 2, 150)
 assert kd_triton.loss(empty, empty, kind="jsd", temperature=1.0, skew=0.1, gradient=None).shape == (0, 2)
 print("agrees")
 """
 
+FOR_HOPPER = """
+import re, subprocess, tempfile
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from nemo_plugins.distillation import kd_triton
 
-@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+POINTERS = {"student": "*bf16", "teacher": "*bf16", "gradient": "*bf16", "result": "*fp32"}
+FLOATS = {"bits", "temperature", "skew"}
+for kind, (programs, (warps, block)) in ((k, s) for k in kd_triton.NUMBERS for s in kd_triton.SHAPES.items()):
+    constants = dict(KIND=kd_triton.NUMBERS[kind], NEED_GRADIENT=True, GROUPS=block // 8, LANES=8)
+    names = kd_triton._rows.arg_names
+    signature = {n: "constexpr" if n in constants else POINTERS.get(n, "fp32" if n in FLOATS else "i32") for n in names}
+    by_16 = [n for n in names if n in POINTERS or n == "v" or n.endswith(("_s", "_b"))]
+    source = ASTSource(
+        fn=kd_triton._rows,
+        signature=signature,
+        constexprs=constants,
+        attrs={(names.index(n),): [["tt.divisibility", 16]] for n in by_16},
+    )
+    compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": warps})
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(compiled.asm["cubin"])
+        file.flush()
+        command = [triton.knobs.nvidia.cuobjdump.path, "-res-usage", file.name]
+        used = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    registers, stack = map(int, re.search(r"REG:(\\d+) STACK:(\\d+)", used).groups())
+    assert registers * 32 * warps * programs <= 2**16, (kind, programs, registers)  # all of a multiprocessor's programs at once
+    assert stack <= 8, (kind, programs, stack)
+    ptx = compiled.asm["ptx"]
+    assert ".v4.b32" in ptx and "L2::evict_last" in ptx and "L2::evict_first" in ptx, kind  # 16 bytes a load; hints reach L2
+print("compiles")
+"""
+
+
+def run(script: str, **variables: str) -> str:
+    path = os.pathsep.join(filter(None, (FOLDER, os.environ.get("PYTHONPATH"))))
+    environment = os.environ | variables | {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": path}
+    done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@needs_triton
 def test_the_kernel_agrees_with_losses():
-    environment = os.environ | {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-c", AGAINST_LOSSES]
-    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0 and "agrees" in done.stdout, done.stderr[-3000:]
+    assert "agrees" in run(AGAINST_LOSSES, TRITON_INTERPRET="1")
+
+
+@needs_triton
+def test_the_kernel_compiles_for_hopper_within_its_registers(tmp_path):
+    assert "compiles" in run(FOR_HOPPER, TRITON_CACHE_DIR=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("kind", "skew", "has"),
+    [("forward_kl", 0.1, True), ("jsd", 0.0, True), ("skewed_kl", 0.0, True), ("skewed_kl", 1e-30, False)]
+    + [("skewed_kl", 1.0, False), ("a_later_kind", 0.1, False)],
+)
+def test_the_kernel_says_which_losses_it_has(kind, skew, has):
+    assert kd_triton.covers(kind, skew) is has
+
+
+def test_a_loss_without_a_kernel_is_computed_by_torch(monkeypatch):
+    import torch
+
+    class OnAGpu(torch.Tensor):
+        is_cuda = True
+
+    monkeypatch.setattr(kd_triton, "triton", object())
+    logits = torch.randn(2, 1, 8).as_subclass(OnAGpu)
+    assert kd_triton.available(logits, "skewed_kl", 0.1)
+    assert not kd_triton.available(logits, "skewed_kl", 1.0) and not kd_triton.available(logits, "a_later_kind", 0.1)
+    assert losses.kd_loss(logits, logits, kind="skewed_kl", skew=1.0).abs().max() == 0
+
+
+@pytest.mark.parametrize(("v", "itemsize", "a_multiprocessor"), [(32128, 2, 2), (32128, 4, 1), (131072, 2, 1)])
+def test_rows_in_flight_stay_in_the_cache_of_an_h100(monkeypatch, v, itemsize, a_multiprocessor):
+    from types import SimpleNamespace
+
+    import torch
+
+    h100 = SimpleNamespace(multi_processor_count=132, L2_cache_size=50 * 2**20)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: h100)
+    programs, warps, block = kd_triton.grid(4096, 2 * v * itemsize, torch.device("cuda"))
+    assert (programs, warps * programs) == (132 * a_multiprocessor, 132 * 32)
+    assert block == 8 * 32 * warps  # eight columns a thread
+    assert kd_triton.grid(5, 2 * v * itemsize, torch.device("cuda"))[0] == 5
