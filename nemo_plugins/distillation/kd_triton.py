@@ -5,7 +5,7 @@ Held against losses.py under Triton's interpreter, and compiled for Hopper witho
 (tests/gpu/README.md), and reached 0.52 of the copy bandwidth, two rows read and one written. It read both rows twice with
 some thousand rows in flight, more than the L2 cache holds, so that 0.60 was its ceiling. What differs here:
 
-    rows in flight     one or two programs a multiprocessor, as many as have their rows in the L2 cache (bf16, v = 32,128: 34 MB)
+    rows in flight     one or two programs a multiprocessor, as many as have their rows in the L2 cache: 34 MB at v = 32,128
     later passes       go the other way, so that they begin with what was read last: where the rows do not fit (69 MB at
                        v = 131,072) a part of them is still there; the last pass says that its lines may go
     reductions         each thread keeps the maximum and sum of its own columns: the threads of a program wait for each other

@@ -1,4 +1,4 @@
-"""The Triton kernel on a machine without a GPU: its numbers under Triton's interpreter, and the registers that it takes on Hopper.
+"""The Triton kernel on a machine without a GPU: its numbers under Triton's interpreter, and its registers on Hopper.
 
 In processes of their own: the interpreter is chosen when the kernel is imported, for good. Triton is looked for in
 TRITON_FOLDER too, so that a machine without a GPU needs none in its environment.

@@ -60,7 +60,7 @@ PARTS = (
     Part("kd", 50, "the loss's kernel: share of the copy bandwidth; against torch, NeMo's LogitsKLLoss and Liger's"),
     Part("decode", 40, "tokens a second of the 11B's and the 7B's shapes"),
     Part("distill-peer", 70, "the same distillation by NeMo's own llm.distill", ("wide-distill",)),
-    Part("rollouts", 50, "GRPO completions against transformers' generate", ("chain-plain",), plain=True),
+    Part("rollouts", 50, "GRPO completions against transformers' generate"),
 )
 
 
@@ -152,7 +152,8 @@ class Session:
         """Exit code."""
         if not self.given.parts:
             chosen = [part for part in chosen if self.status(part.name) != "passed"]
-        for group in groups(chosen):
+        one_by_one = [[part] for part in chosen]  # in a rehearsal: a laptop's memory
+        for group in one_by_one if self.given.rehearsal else groups(chosen):
             running = [(part, *self.start(part)) for part in group if self.may_start(part)]
             while running:
                 time.sleep(0.2)

@@ -160,7 +160,13 @@ def chain(name: str, packing: str) -> None:
             "dpo.validate_every": 2,
             "grpo.max_steps": 1,
         }
-        aligned |= {"sft.global_batch_size": 4, "dpo.global_batch_size": 4, "dpo.micro_batch_size": 2, "grpo.prompts": 2}
+        aligned |= {
+            "sft.global_batch_size": 4,
+            "sft.micro_batch_size": 2,
+            "dpo.global_batch_size": 4,
+            "dpo.micro_batch_size": 2,
+            "grpo.prompts": 2,
+        }
         aligned |= {"grpo.global_batch_size": 16, "grpo.micro_batch_size": 16, "grpo.refill": 0}
         aligned |= {"dpo.data": "[assets/chat_samples/preferences_heldout.jsonl.gz]"}
     aligned |= {"sft.warmup_steps": 1, "dpo.warmup_steps": 1, "grpo.warmup_steps": 0, "grpo.validate_every": 4}
@@ -186,7 +192,9 @@ def chain_te() -> None:
 
 
 def chain_plain() -> None:
-    chain("chain-plain", "none")
+    if importlib.util.find_spec("transformer_engine"):
+        absent("an environment without Transformer Engine")
+    chain("chain-plain", "mask")
 
 
 def random_teacher(name: str, layers: int | None) -> str:
@@ -291,26 +299,17 @@ def exports() -> None:
     if importlib.util.find_spec("lm_eval") is None:
         print("lm-eval is not installed: no evaluation")
         return
-    recipe("eval", *name, "eval.models={teacher: assets/tiny_pl}", "eval.limit=4", "eval.resamples=100")
+    recipe("eval", *name, "+eval.models={teacher: assets/tiny_pl}", "eval.limit=4", "eval.resamples=100")
     for task, score in sorted(summary("exports/eval")["tasks"].items())[:3]:
         figure(task, score["score"])
 
 
 def rollouts() -> None:
-    """Completions a second of the policy's own engine and of transformers, both of tiny_pl."""
-    grpo = load("benchmarks/grpo.py")
-    checkpoint, hf = ROOT / "chain-plain" / "dpo" / "checkpoint", ROOT / "rollouts" / "export" / "hf"
-    if not hf.is_dir():
-        recipe(
-            "convert",
-            "+model=tiny_pl",
-            "convert.to=hf",
-            f"convert.source={checkpoint}",
-            "run.name=rollouts",
-            "run.stage=export",
-        )
-    device = "cpu" if REHEARSAL else "cuda"
-    drawn = grpo.completions(checkpoint, hf, 1 if REHEARSAL else 5, device, "float32" if REHEARSAL else "bfloat16")
+    """Tokens a second of the completions of GRPO's own engine and of transformers, both of tiny_pl."""
+    recipe("convert", "+model=tiny_pl", "convert.to=nemo", "run.name=rollouts")
+    checkpoint, hf = ROOT / "rollouts" / "convert-import" / "checkpoint", REPOSITORY / "assets" / "tiny_pl"
+    repeats, device, dtype = (1, "cpu", "float32") if REHEARSAL else (5, "cuda", "bfloat16")
+    drawn = load("benchmarks/grpo.py").completions(checkpoint, hf, repeats, device, dtype)
     ours, theirs = (statistics.median(drawn[name]) for name in ("ours", "transformers"))
     figure("completions", ours, "tokens/s", "transformers' generate", theirs)
 
