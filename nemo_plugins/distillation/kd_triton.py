@@ -1,6 +1,6 @@
 """The dense, unsharded loss of losses.py as one Triton kernel: few programs, each a row of the logits after another.
 
-Held against losses.py under Triton's interpreter, and compiled for Hopper without a spilled register
+Held against losses.py under Triton's interpreter, and compiled for Hopper within the registers of its multiprocessors
 (tests/distillation/test_kd_triton_interpreted.py). Not run on a GPU: its predecessor, a program a token, was
 (tests/gpu/README.md), and reached 0.52 of the copy bandwidth, two rows read and one written. It read both rows twice with
 some thousand rows in flight, more than the L2 cache holds, so that 0.60 was its ceiling. What differs here:

@@ -73,6 +73,7 @@ POINTERS = {"student": "*bf16", "teacher": "*bf16", "gradient": "*bf16", "result
 FLOATS = {"bits", "temperature", "skew"}
 for kind, (programs, (warps, block)) in ((k, s) for k in kd_triton.NUMBERS for s in kd_triton.SHAPES.items()):
     constants = dict(KIND=kd_triton.NUMBERS[kind], NEED_GRADIENT=True, GROUPS=block // 8, LANES=8)
+    constants |= {"b": 1} if programs == 2 else {}  # Triton makes a constant of an argument that is 1
     names = kd_triton._rows.arg_names
     signature = {n: "constexpr" if n in constants else POINTERS.get(n, "fp32" if n in FLOATS else "i32") for n in names}
     by_16 = [n for n in names if n in POINTERS or n == "v" or n.endswith(("_s", "_b"))]

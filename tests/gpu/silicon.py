@@ -2,7 +2,7 @@
 
     python tests/gpu/silicon.py --plan                             the parts and their seconds; starts nothing
     python tests/gpu/silicon.py --results silicon.json             all of them, from the repository's root
-    python tests/gpu/silicon.py --results silicon.json kd decode   some, by name; what passed before is kept
+    python tests/gpu/silicon.py kd decode                          some, by name; what passed before is kept
     python tests/gpu/silicon.py --rehearsal --results try.json     the same on a CPU at tiny sizes
     python tests/gpu/silicon.py --table silicon.json               the table of tests/gpu/README.md
 
@@ -17,6 +17,7 @@ others alone. Exit code 0: every part passed or is not for this machine; 1: one 
 from __future__ import annotations
 
 import argparse
+import compileall
 import contextlib
 import datetime
 import json
@@ -57,8 +58,8 @@ PARTS = (
     Part("full-prune", 215, "the whole 11B of random weights pruned to 40 layers and FFN 11,264", together=True),
     Part("exports", 120, "tiny_pl as GGUF and FP8, and its evaluation", together=True),
     Part("wide-distill", 90, "distillation at those widths: tokens/s, MFU, memory against the plan", ("wide-prune",)),
-    Part("kd", 50, "the loss's kernel: share of the copy bandwidth; against torch, NeMo's LogitsKLLoss and Liger's"),
-    Part("decode", 40, "tokens a second of the 11B's and the 7B's shapes"),
+    Part("kd", 60, "the loss's kernel: share of the copy bandwidth; against torch, NeMo's LogitsKLLoss and Liger's"),
+    Part("decode", 30, "tokens a second of the 11B's and the 7B's shapes"),
     Part("distill-peer", 70, "the same distillation by NeMo's own llm.distill", ("wide-distill",)),
     Part("rollouts", 50, "GRPO completions against transformers' generate"),
 )
@@ -69,7 +70,7 @@ def main() -> int:
     parser.add_argument("parts", nargs="*", metavar="PART", help="which, default all that did not pass yet")
     parser.add_argument("--plan", action="store_true")
     parser.add_argument("--table", type=Path, metavar="RESULTS")
-    parser.add_argument("--results", type=Path, default=Path("silicon.json"))
+    parser.add_argument("--results", type=Path, default=Path("runs/silicon.json"))
     parser.add_argument("--root", type=Path, help="folder of the runs and logs, kept between calls")
     parser.add_argument("--packages", type=Path, default=os.environ.get("PACKAGES") and Path(os.environ["PACKAGES"]))
     parser.add_argument("--limit", type=int, default=LIMIT, help="seconds after which no part goes on")
@@ -89,6 +90,7 @@ def main() -> int:
     if given.plan:
         print(plan(chosen))
         return 0
+    given.results.parent.mkdir(parents=True, exist_ok=True)
     return Session(given).run(chosen)
 
 
@@ -144,13 +146,17 @@ class Session:
                 shutil.rmtree(partial, ignore_errors=True)
                 with tarfile.open(archive) as file:
                     file.extractall(partial, filter="data")
+                compileall.compile_dir(partial, quiet=2, workers=0)  # else each of the parts that start at once does it
                 partial.rename(folder)
             folders[folder.name] = folder
         return folders
 
     def run(self, chosen: list[Part]) -> int:
         """Exit code."""
-        if not self.given.parts:
+        if self.given.parts:
+            first = [part for part in PARTS if part.name == "machine" and self.status("machine") != "passed"]
+            chosen = [*first, *(part for part in chosen if part not in first)]
+        else:
             chosen = [part for part in chosen if self.status(part.name) != "passed"]
         one_by_one = [[part] for part in chosen]  # in a rehearsal: a laptop's memory
         for group in one_by_one if self.given.rehearsal else groups(chosen):
@@ -168,7 +174,9 @@ class Session:
 
     def may_start(self, part: Part) -> bool:
         lacking = [name for name in part.needs if self.status(name) != "passed"]
-        if lacking:
+        if self.status("machine") == "not for this machine" and part.name != "machine":
+            self.save(part, "not for this machine", 0, why="it has no GPU that torch sees")
+        elif lacking:
             missing = all(self.status(name) == "not for this machine" for name in lacking)
             self.save(part, "not for this machine" if missing else "not run", 0, why=f"{', '.join(lacking)} did not pass")
         elif self.left() < LEAST:
@@ -190,6 +198,8 @@ class Session:
             "TOKENIZERS_PARALLELISM": "false",
             "PYTORCH_ALLOC_CONF": "expandable_segments:True",
         }
+        if Path("/usr/local/cuda").is_dir():
+            environment.setdefault("CUDA_HOME", "/usr/local/cuda")
         if self.given.rehearsal:
             environment["CUDA_VISIBLE_DEVICES"] = ""
         with open(self.logs / f"{part.name}.log", "w", encoding="utf-8") as log:

@@ -245,6 +245,7 @@ def wide_distill() -> None:
     from nemo_plugins.planning import checks, distill_plan, memory
     from nemo_plugins.runs.prepare import compose
 
+    shutil.rmtree(ROOT / "full", ignore_errors=True)  # of a full-prune that was ended: the disk is for checkpoints now
     recipe("distill", *distillation(), random_teacher("wide", LAYERS[0]))
     cfg = compose([*distillation(), *platform()])
     planned = memory.training(

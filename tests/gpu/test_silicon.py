@@ -125,6 +125,17 @@ def test_what_passed_is_not_run_again(session):
     assert second["parts"]["good"] == first["parts"]["good"] and "bad" in second["parts"]
 
 
+def test_without_a_gpu_no_part_is_begun(session, monkeypatch):
+    script, run = session
+    Part = script.Part
+    (script.HERE / "silicon_parts.py").write_text(
+        "import sys; sys.exit(5 if sys.argv[1] == 'machine' else 0)", encoding="utf-8"
+    )
+    monkeypatch.setattr(script, "PARTS", (Part("machine", 30, ""), Part("kd", 30, "")))
+    code, results = run("kd")
+    assert code == 0 and {entry["status"] for entry in results["parts"].values()} == {"not for this machine"}
+
+
 def test_when_the_seconds_are_over_the_rest_is_not_begun(session):
     _, run = session
     code, results = run("--limit", "5")
