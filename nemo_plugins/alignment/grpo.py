@@ -15,7 +15,7 @@ from torch import Tensor
 from nemo_plugins import runs
 from nemo_plugins.alignment import policy
 from nemo_plugins.alignment.grpo_batch import Rows, Told
-from nemo_plugins.alignment.losses import grpo_loss, kl_estimate
+from nemo_plugins.alignment.losses import bounded_log_ratio, grpo_loss, kl_estimate
 from nemo_plugins.alignment.objective import Batch, Measure
 from nemo_plugins.alignment.rewards.scoring import Scorer
 from nemo_plugins.alignment.samples import SampleModule
@@ -48,6 +48,7 @@ def measure(grpo: GrpoConfig) -> Measure:
         total = rows * grpo_loss(
             logp, old, reference, batch["advantages"], mask, kind=grpo.kind.value, clip_low=grpo.clip_low,
             clip_high=grpo.clip_high, kl_coef=grpo.kl_coef, max_tokens=grpo.max_tokens, correction=batch["correction"],
+            max_log_ratio=grpo.max_log_ratio,
         )  # fmt: skip
         with torch.no_grad():
             answer = batch["answer_mask"] > 0
@@ -56,12 +57,15 @@ def measure(grpo: GrpoConfig) -> Measure:
             def mean(values: Tensor) -> Tensor:
                 return (values.masked_fill(~answer, 0).sum(-1) / tokens).sum()
 
-            ratio, sign = (logp - old).exp(), batch["advantages"].sign().unsqueeze(-1)
+            ratio = bounded_log_ratio(logp - old, grpo.max_log_ratio).exp()
+            sign = batch["advantages"].sign().unsqueeze(-1)
             held = ((ratio < 1 - grpo.clip_low) & (sign < 0)) | ((ratio > 1 + grpo.clip_high) & (sign > 0))
             watched = {
                 "loss": total,
                 "learned_reward": rewards.sum(),
-                "kl": mean(kl_estimate(logp, reference)) if grpo.kl_coef else torch.zeros_like(total),
+                "kl": mean(kl_estimate(logp, reference, max_log_ratio=grpo.max_log_ratio))
+                if grpo.kl_coef
+                else torch.zeros_like(total),
                 "clip_fraction": mean(held.float()),
                 "ratio": mean(ratio),
                 "ratio_max": ratio.masked_fill(~answer, 0).amax(-1).sum(),

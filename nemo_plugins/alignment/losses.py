@@ -16,6 +16,7 @@ PreferenceKind = Literal["dpop", "dpo", "ipo", "simpo"]
 GroupKind = Literal["grpo", "dr_grpo"]
 
 STEADY = 1e-6  # added to a group's standard deviation
+MAX_LOG_RATIO = 20.0  # e^20 = 4.9e8; above 88 exp() overflows in fp32
 
 
 def sft_loss(logp: Tensor, mask: Tensor, weights: Tensor | None = None, *, tokens: Tensor | float | None = None) -> Tensor:
@@ -139,12 +140,20 @@ def groups_with_signal(rewards: Tensor, group_size: int) -> Tensor:
     return _varies(_groups(rewards, group_size)).squeeze(-1)
 
 
-def kl_estimate(logp: Tensor, ref_logp: Tensor) -> Tensor:
+def bounded_log_ratio(log_ratio: Tensor, largest: float = MAX_LOG_RATIO) -> Tensor:
+    """`log_ratio`, at most `largest`, so that its exp() is finite. Beyond the bound the gradient stays that at the bound: a
+    token that has gone too far is still pulled back, only no more strongly."""
+    beyond = (log_ratio - log_ratio.detach()).nan_to_num(0.0)  # 0, with the gradient of what is clamped; ∞ − ∞ is no number
+    return log_ratio.detach().clamp(max=largest) + beyond
+
+
+def kl_estimate(logp: Tensor, ref_logp: Tensor, *, max_log_ratio: float = MAX_LOG_RATIO) -> Tensor:
     """KL(πθ‖πref) token by token, from tokens that πθ sampled: exp(d) − d − 1 with d = log πref − log πθ.
 
-    Never negative, unbiased, and of low variance: "k3" of http://joschu.net/blog/kl-approx.html.
+    Never negative, unbiased, and of low variance: "k3" of http://joschu.net/blog/kl-approx.html. d is at most
+    `max_log_ratio` (`bounded_log_ratio`), so that a token which the policy makes all but impossible gives a large finite number.
     """
-    d = ref_logp - logp
+    d = bounded_log_ratio(ref_logp - logp, max_log_ratio)
     return torch.expm1(d) - d
 
 
@@ -161,6 +170,7 @@ def grpo_loss(
     kl_coef: float = 0.001,
     max_tokens: int | None = None,
     correction: Tensor | None = None,
+    max_log_ratio: float = MAX_LOG_RATIO,
 ) -> Tensor:
     """Clipped policy loss with a KL term, GRPO (arXiv 2402.03300) or Dr. GRPO (arXiv 2503.20783), clips apart (2503.14476):
 
@@ -175,9 +185,12 @@ def grpo_loss(
         max_tokens: of dr_grpo, a constant of the run; None: t.
         correction: c, `[b, t]`: bounded importance weights where the tokens come from an engine whose log-probabilities
             are not `old_logp`. None: 1.
+        max_log_ratio: logp − old_logp and log πref − log π count as at most this (`bounded_log_ratio`), so that neither loss nor
+            gradient overflows: a clipped token has gradient 0 however far it is, another one the gradient at the bound.
     Returns: a scalar.
 
-    Raises ValueError for an unknown kind, shapes that do not fit, negative clips or kl_coef, clip_low ≥ 1, max_tokens < 1.
+    Raises ValueError for an unknown kind, shapes that do not fit, negative clips or kl_coef, clip_low ≥ 1, max_tokens < 1,
+    max_log_ratio outside 0 to 80.
     """
     _group_kind(kind)
     if kl_coef and ref_logp is None:
@@ -191,16 +204,19 @@ def grpo_loss(
         raise ValueError(f"{wanted}, got clip_low={clip_low}, clip_high={clip_high}, kl_coef={kl_coef}")
     if max_tokens is not None and max_tokens < 1:
         raise ValueError(f"max_tokens must be 1 or more, got {max_tokens}")
+    if not 0 < max_log_ratio <= 80:
+        raise ValueError(f"max_log_ratio must be above 0 and at most 80, got {max_log_ratio}")
     b, t = logp.shape
     counted = mask.bool()
     logp = logp.masked_fill(~counted, 0)
-    ratio = (logp - old_logp.detach().masked_fill(~counted, 0)).exp()
+    ratio = bounded_log_ratio(logp - old_logp.detach().masked_fill(~counted, 0), max_log_ratio).exp()
     gain = advantages.detach().unsqueeze(-1)
     loss = -torch.min(ratio * gain, ratio.clamp(1 - clip_low, 1 + clip_high) * gain)
     if correction is not None:
         loss = loss * correction.detach()
     if kl_coef:
-        loss = loss + kl_coef * kl_estimate(logp, ref_logp.detach().masked_fill(~counted, 0))
+        reference = ref_logp.detach().masked_fill(~counted, 0)
+        loss = loss + kl_coef * kl_estimate(logp, reference, max_log_ratio=max_log_ratio)
     loss = loss.masked_fill(~counted, 0)
     if kind == "dr_grpo":
         return loss.sum() / max(1, b * (max_tokens or t))

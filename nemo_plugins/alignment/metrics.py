@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nemo_plugins.alignment.losses import kl_estimate
+from nemo_plugins.alignment.losses import bounded_log_ratio, kl_estimate
 
 
 @torch.no_grad()
@@ -66,7 +66,7 @@ def policy_metrics(
     def mean(values: Tensor) -> Tensor:
         return values.double().masked_fill(~counted, 0).sum() / number
 
-    ratio = (logp - old_logp).masked_fill(~counted, 0).exp()
+    ratio = bounded_log_ratio((logp - old_logp).masked_fill(~counted, 0)).exp()
     sign = advantages.unsqueeze(-1).sign()
     low, high = (ratio < 1 - clip_low) & (sign < 0), (ratio > 1 + clip_high) & (sign > 0)
     found = {

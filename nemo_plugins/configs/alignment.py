@@ -133,6 +133,7 @@ class GrpoConfig(TrainConfig):
     clip_low: float = 0.2
     clip_high: float = 0.2
     kl_coef: float = 0.001
+    max_log_ratio: float = 20.0  # of the ratio and the KL term, above which a token counts as this: e^20 is finite
     rewards: dict[str, dict[str, float]] = field(default_factory=dict)  # kind of prompt → reward → weight
     own_rewards: dict[str, str] = field(default_factory=dict)  # reward → path/to/file.py:function, a user's
     options: dict[str, dict[str, Any]] = field(default_factory=dict)  # reward → its arguments

@@ -66,6 +66,7 @@ def _ranges(cfg: Recipe) -> None:
         "clip_low": (0 <= grpo.clip_low < 1, "from 0 to below 1"),
         "clip_high": (grpo.clip_high >= 0, "0 or more"),
         "kl_coef": (grpo.kl_coef >= 0, "0 or more"),
+        "max_log_ratio": (0 < grpo.max_log_ratio <= 80, "above 0 and at most 80, where exp() overflows in fp32"),
         "refill": (grpo.refill >= 0, "0 or more"),
         "max_mismatch": (grpo.max_mismatch > 0, "a number above 0"),
         "top_p": (grpo.top_p == 1, "1: what top-p cuts off has probability 0 where it is drawn and not where it is learned"),

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nemo_plugins.alignment.losses import (
+    bounded_log_ratio,
     dpop_loss,
     group_advantages,
     groups_with_signal,
@@ -260,6 +261,8 @@ def test_grpo_refusals():
         ({"kl_coef": -1}, "kl_coef"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"correction": torch.ones(2, 2)}, "correction"),
+        ({"max_log_ratio": 0}, "max_log_ratio"),
+        ({"max_log_ratio": 89}, "max_log_ratio"),
     ):
         with pytest.raises(ValueError, match=message):
             grpo_loss(lp, old, ref, advantages, mask, **options)
@@ -267,6 +270,32 @@ def test_grpo_refusals():
         grpo_loss(lp, old, None, advantages, mask)
     with pytest.raises(ValueError, match="advantages"):
         grpo_loss(lp, old, ref, advantages.unsqueeze(1), mask)
+
+
+@pytest.mark.parametrize("kind", ["grpo", "dr_grpo"])
+@pytest.mark.parametrize("far", [30.0, 89.0, 700.0, 3e38])
+def test_a_log_ratio_beyond_exp_has_a_finite_loss_and_gradient(kind, far):
+    """In fp32: a clipped token has gradient 0 however far it is; one that is not clipped is still pushed back."""
+    for advantage, slope in ((1.0, 0.0), (-1.0, math.exp(20))):
+        lp = torch.zeros(1, 1, requires_grad=True)
+        loss = grpo_loss(lp, torch.full((1, 1), -far), None, torch.tensor([advantage]), torch.ones(1, 1), kind=kind, kl_coef=0)
+        loss.backward()
+        assert loss.item() == pytest.approx(-1.2 if advantage > 0 else math.exp(20))
+        assert lp.grad.item() == pytest.approx(slope)
+    lp = torch.full((1, 1), -far, requires_grad=True)  # the reference has it at 1, the policy has all but lost it
+    loss = grpo_loss(lp, lp.detach(), torch.zeros(1, 1), torch.zeros(1), torch.ones(1, 1), kind=kind, kl_coef=1.0)
+    loss.backward()
+    assert loss.item() == pytest.approx(math.exp(20) - 21) and lp.grad.item() == pytest.approx(1 - math.exp(20))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.floats(-1e4, 1e4, width=32), st.floats(1, 80))
+def test_the_bound_changes_nothing_below_it(log_ratio, bound):
+    x = torch.tensor(log_ratio, dtype=torch.float64, requires_grad=True)
+    bounded = bounded_log_ratio(x, bound)
+    bounded.backward()
+    assert bounded.item() == min(log_ratio, bound) and x.grad.item() == 1
+    assert kl_estimate(torch.tensor(float("-inf")), torch.tensor(-1.0)).isfinite()
 
 
 def test_kl_estimate_is_unbiased_and_never_negative():

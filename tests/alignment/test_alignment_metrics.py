@@ -59,3 +59,9 @@ def test_policy_metrics_of_no_tokens_are_0():
     lp = torch.full((2, 3), float("-inf"))
     found = numbers(policy_metrics(lp, lp, None, torch.ones(2), torch.zeros(2, 3), clip_low=0.2, clip_high=0.2))
     assert found["tokens"] == 0 and found["empty_rows"] == 2 and all(math.isfinite(x) for x in found.values())
+
+
+def test_a_ratio_beyond_exp_leaves_the_means_finite():
+    old = torch.tensor([[-100.0, 0.0]])
+    found = policy_metrics(torch.zeros(1, 2), old, old, torch.ones(1), torch.ones(1, 2), clip_low=0.2, clip_high=0.2)
+    assert all(math.isfinite(value) for value in numbers(found).values()) and found["clipped_high"] == 0.5
