@@ -82,6 +82,7 @@ def config(model: ModelConfig, architecture: Architecture, dtype: torch.dtype, g
         bf16=dtype is torch.bfloat16,
         fp16=dtype is torch.float16,
         params_dtype=dtype,
+        cross_entropy_loss_fusion=dtype is torch.bfloat16,  # the fused one casts the logits' gradient to bf16
         generation_config=generation_config,
     )
     if model.family is Family.mistral:

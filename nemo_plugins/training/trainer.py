@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from megatron.core.distributed import DistributedDataParallelConfig
 from megatron.core.optimizer import OptimizerConfig
 from nemo import lightning as nl
+from nemo.lightning.pytorch.plugins.mixed_precision import DtypeConfig
 
 from nemo_plugins.configs.schema import PlatformConfig, Precision, Recompute, TrainConfig
 from nemo_plugins.platforms import Platform, arithmetic
@@ -31,16 +33,25 @@ def sharded_optimizer(here: Platform) -> bool:
     return here.accelerator == "gpu" and here.has_transformer_engine
 
 
+@dataclass
+class _Kinds(DtypeConfig):
+    """What NeMo's strategy writes into the model's configuration, whatever its checkpoint says."""
+
+    cross_entropy_loss_fusion: bool = False  # the fused one casts the logits' gradient to bf16: fused_cross_entropy.py:79
+
+
 def mixed_precision(name: Precision) -> nl.MegatronMixedPrecision:
     """NeMo's precision plugin: fp32, or bf16 weights with fp32 master weights and fp32 gradient reduction."""
     kind = dtype(name)
-    return nl.MegatronMixedPrecision(
+    plugin = nl.MegatronMixedPrecision(
         precision="bf16-mixed" if name is Precision.bf16 else "32",
         params_dtype=kind,
         pipeline_dtype=kind,
         autocast_enabled=False,
         grad_reduce_in_fp32=True,
     )
+    plugin.dtype_config = _Kinds(**vars(plugin.dtype_config), cross_entropy_loss_fusion=kind is torch.bfloat16)
+    return plugin
 
 
 def build(
