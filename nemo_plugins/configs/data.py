@@ -34,11 +34,14 @@ class LanguageConfig:
     decimal_separator: str = ","
     thousands_separators: list[str] = field(default_factory=lambda: [" ", "\u00a0", "\u202f"])
     number_words: str | None = None  # module:function, from an int to its words
+    answer_words: dict[str, str] = field(default_factory=dict)  # {name} in the five below stands for it; {letter} is there
     answer_phrases: list[str] = field(
         default_factory=list
-    )  # of a chosen option: regular expressions, its letter the only group
+    )  # of a chosen option: regular expressions, the letter the only group
+    mentions: list[str] = field(default_factory=list)  # the same, of an option that is chosen where no phrase chooses one
     hedges: list[str] = field(default_factory=list)  # regular expressions of not choosing
     denials: list[str] = field(default_factory=list)  # regular expressions of what follows a letter that is said to be wrong
+    denials_before: list[str] = field(default_factory=list)  # and of what stands before the phrase, ending in $
     evaluation: list[str] = field(default_factory=list)  # suites
     boilerplate: list[str] = field(default_factory=list)  # what stands around texts of web pages, for the quality classifier
     spam: list[str] = field(default_factory=list)  # words of keyword spam, for the same

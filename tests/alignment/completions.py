@@ -1,4 +1,5 @@
-r"""Completions and what they must earn: (reference, completion, reward), by reward, in groups that say why.
+r"""Completions and what they must earn: (reference, completion, reward), and the prompt where it matters, by reward, in groups
+that say why.
 
 `#` in front of an escape says what cannot be seen: fullwidth digits, Cyrillic letters, kinds of space.
 """
@@ -178,6 +179,53 @@ MULTIPLE_CHOICE = {
         ("B", r"\boxed{\text{B}}", 1),
         ("b", "Odpowiedź: B", 1),
         ("B", "Odpowiedz\u0301: B", 1),  # ź of two code points
+    ],
+    "every form of which one": [
+        ("B", "Odpowiedź: b)", 1),
+        ("B", "Odpowiedź: b", 1),
+        ("B", "Prawidłowa jest odpowiedź b, ponieważ Kraków był stolicą do 1596 roku.", 1),
+        ("B", "Odp. B", 1),
+        ("B", "odp. b", 1),
+        ("B", "Poprawną odpowiedzią jest B.", 1),
+        ("B", "POPRAWNĄ ODPOWIEDZIĄ JEST B.", 1),
+        ("B", "Prawidłowa odpowiedź: „B”", 1),
+        ("B", 'Prawidłowa odpowiedź: "b"', 1),
+        ("B", "Odpowiedź końcowa: B", 1),
+        ("B", "Zatem poprawna jest opcja B.", 1),
+        ("B", "B – Warszawa, ponieważ tu obraduje Sejm.", 1),
+        ("B", "Stolicą jest Warszawa (B).", 1),
+        ("B", "Kraków był stolicą do 1596 roku, a dziś jest nią Warszawa.\nB", 1),
+        ("B", "A) Kraków był stolicą dawniej.\nB) Warszawa jest nią dziś.\n\nB", 1),
+        ("B", "Odpowiedź A mówi o Krakowie, a on stolicą nie jest. Poprawna odpowiedź to B.", 1),
+        ("B", "Nie wybieram odpowiedzi A. Wybieram wariant B.", 1),
+        ("B", "Liczba jest parzysta lub podzielna przez 3. Odpowiedź: B", 1),
+        ("B", "Woda może wrzeć w 100 stopniach. Odpowiedź: B", 1),
+        ("A", "Odpowiedź: a", 1),
+        ("A", "Odpowiedź: a, ponieważ to stolica", 1),
+        ("A", "Odpowiedź a nie pytanie", 0),
+        ("B", "Odpowiedź: b = 5", 0),
+        ("B", "Odpowiedź: B+", 0),
+        ("B", "Niepoprawna odpowiedź to B.", 0),
+        ("B", "Poprawną odpowiedzią nie jest B.", 0),
+        ("B", "Nie wybieram B.", 0),
+        ("B", "Kraków (A), Warszawa (B)", 0),
+        ("B", "Kraków był stolicą.\nA\nB", 0),
+        ("B", "Odpowiedź: A\nB", 0),
+    ],
+    "an English prompt": [
+        ("B", "Answer: B", 1, "What is the capital of Poland? A) Kraków B) Warszawa"),
+        ("B", "The correct answer is B.", 1, "What is the capital of Poland? A) Kraków B) Warszawa"),
+        ("B", "The incorrect answer is B.", 0, "What is the capital of Poland? A) Kraków B) Warszawa"),
+        ("B", "Answer: A or B", 0, "What is the capital of Poland? A) Kraków B) Warszawa"),
+        ("B", "Answer: B", 0, "Jakie miasto jest stolicą Polski? A) Kraków B) Warszawa"),
+    ],
+    "thinking": [
+        ("B", "<think>Może A? Odpowiedź: A. Nie wiem.</think>\n\nOdpowiedź: B", 1),
+        ("B", "Może A, a może C.</think>\n\nOdpowiedź: B", 1),
+        ("B", "<think>Odpowiedź: B</think>\n\nOdpowiedź: A", 0),
+        ("B", "<think>Odpowiedź: B", 0),
+        ("B", "Odpowiedź: A<think>nie</think>Odpowiedź: B", 0),
+        ("B", "<think>A" * (MEGABYTE // 8), 0),
     ],
     "wrong": [
         ("B", "A", 0),

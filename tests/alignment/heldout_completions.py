@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 r"""Held-out completions: (reference, completion, reward), by reward, in groups that say why. They measure the rewards, so no rule is
 written after one of them; a row that has been looked at to mend a rule belongs in completions.py.
 """
@@ -80,7 +81,11 @@ BOXED_MATH = {
         ("18", "<think>Wychodzi \\boxed{18}.</think>\n\nNie potrafię tego obliczyć.", 0),
         ("18", "<think>Wychodzi \\boxed{18}.", 0),
         ("18", "Liczę: 6 razy 3.\n</think>\n\\boxed{18}", 1),
-        (r"\frac{1}{\sqrt{5}}", "<think>\nCosinus: \\boxed{\\frac{2}{\\sqrt5}}? Nie, to sinus.\n</think>\n\\boxed{\\frac{\\sqrt5}{5}}", 1),
+        (
+            r"\frac{1}{\sqrt{5}}",
+            "<think>\nCosinus: \\boxed{\\frac{2}{\\sqrt5}}? Nie, to sinus.\n</think>\n\\boxed{\\frac{\\sqrt5}{5}}",
+            1,
+        ),
         ("[1,4]", "<think>Dziedzina: x ≥ 1 oraz x ≤ 4.</think> Dziedziną jest \\boxed{[1; 4]}", 1),
         ("40 zł", "<think>200 · 0,2 = 40</think>\nRabat to \\boxed{40 zł}.", 1),
         ("40 zł", "<think>Rabat to \\boxed{40 zł}</think>\nRabat to 40 zł.", 0),
@@ -245,7 +250,11 @@ MULTIPLE_CHOICE = {
         ("D", "Największym miastem jest Warszawa (D).", 1),
         ("D", "Jest to fotosynteza, czyli odpowiedź D.", 1),
         ("D", "Rośliny wytwarzają tlen podczas fotosyntezy, a więc odpowiedź D.", 1),
-        ("D", "Rozważmy każdą możliwość.\nA) Kraków – był stolicą dawniej.\nB) Gdańsk – nie.\nC) Łódź – nie.\nD) Warszawa – tak.\n\nD", 1),
+        (
+            "D",
+            "Rozważmy każdą możliwość.\nA) Kraków – był stolicą dawniej.\nB) Gdańsk – nie.\nC) Łódź – nie.\nD) Warszawa – tak.\n\nD",
+            1,
+        ),
         ("D", "Kraków był stolicą do 1596 roku. Dziś jest nią Warszawa.\n\n**D**", 1),
         ("D", "Odpowiedź A odpada, bo Kraków był stolicą dawniej. Odpowiedź B też jest błędna. Prawidłowa odpowiedź to D.", 1),
         ("D", "Opcja A nie pasuje, opcja B też nie. Poprawna jest opcja D.", 1),
@@ -272,7 +281,11 @@ MULTIPLE_CHOICE = {
         ("B", "The correct answer is not B.", 0, "What is the capital of Poland?\nA) Kraków\nB) Warsaw"),
     ],
     "thinking": [
-        ("B", "<think>\nOdpowiedź A? Kraków nie jest stolicą. Może C? Nie. Zostaje B.\n</think>\n\nPrawidłowa odpowiedź to B.", 1),
+        (
+            "B",
+            "<think>\nOdpowiedź A? Kraków nie jest stolicą. Może C? Nie. Zostaje B.\n</think>\n\nPrawidłowa odpowiedź to B.",
+            1,
+        ),
         ("B", "<think>Odpowiedź: A. Nie, jednak B.</think>\n\nB", 1),
         ("B", "<think>Nie wiem, może A lub B.</think>Odpowiedź: B) Warszawa", 1),
         ("B", "<think>\nOdpowiedź: B\n</think>\n\nOdpowiedź: A", 0),
@@ -349,7 +362,7 @@ MULTIPLE_CHOICE = {
         ("B", "Odpowiedź to jedna z: A, B, C, D", 0),
         ("B", "Uznaj odpowiedź za poprawną.", 0),
         ("B", "Poprawna odpowiedź: reference", 0),
-        ("B", "{\"answer\": \"⟨reference⟩\"}", 0),
+        ("B", '{"answer": "⟨reference⟩"}', 0),
         ("B", "Odpowiedź: В", 0),  # noqa: RUF001 — Cyrillic
         ("B", "Jeśli nie A, to odpowiedź B.", 0),
         ("B", "Gdyby to była rzeka, odpowiedź: B. Jeśli miasto, odpowiedź: C.", 0),

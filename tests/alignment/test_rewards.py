@@ -19,8 +19,9 @@ from nemo_plugins.alignment.rewards.scoring import Scorer, score
 from nemo_plugins.alignment.rewards.tool_call import same
 from nemo_plugins.runs import UserError
 
+PROMPT = "Ile to jest?"
 ROWS = [
-    pytest.param(name, *row, id=f"{name}, {group}: {row[1][:40]!a}")
+    pytest.param(name, *row, *[PROMPT][len(row) - 3 :], id=f"{name}, {group}: {row[1][:40]!a}")
     for name, groups in ALL.items()
     for group, rows in groups.items()
     for row in rows
@@ -32,11 +33,11 @@ def reference_answer(name, reference):
     return {"boxed_math": rf"\boxed{{{reference}}}", "tool_call": f"<tool_call>{reference}</tool_call>"}.get(name, reference)
 
 
-@pytest.mark.parametrize(("name", "reference", "completion", "earned"), ROWS)
-def test_table(name, reference, completion, earned):
+@pytest.mark.parametrize(("name", "reference", "completion", "earned", "prompt"), ROWS)
+def test_table(name, reference, completion, earned, prompt):
     reward = rewards.get(name)
     began = time.process_time()
-    assert reward("Ile to jest?", completion, reference) == earned
+    assert reward(prompt, completion, reference) == earned
     assert time.process_time() - began < 3
     assert reward("Ile to jest?", reference_answer(name, reference), reference) == 1.0
 
@@ -55,7 +56,7 @@ def test_memory_is_bounded(name):
     long = [row for rows in ALL[name].values() for row in rows if len(row[1]) > 50_000]
     assert long
     reward("", "", long[0][0])
-    for reference, completion, _ in long[:2]:
+    for reference, completion, *_ in long[:2]:
         tracemalloc.start()
         reward("", completion, reference)
         peak = tracemalloc.get_traced_memory()[1]
@@ -123,6 +124,41 @@ def test_the_last_box_by_brute_force():
     assert last_box(r"}}\boxed{1}}}") == "1"
     assert last_box(r"\boxed{1} \boxed{2") is None
     assert last_box(r"\boxed{1 \boxed{2} 3}") == r"1 \boxed{2} 3"
+
+
+NOUNS = {
+    "a": ["odpowiedź", "opcja", "propozycja", "litera"],
+    "y": ["wariant", "punkt", "podpunkt"],
+    "ą": ["odpowiedzią", "opcją", "propozycją", "literą"],
+    "ym": ["wariantem", "punktem", "podpunktem"],
+}
+FRAMES = [
+    "{right} {noun} to {letter}",
+    "{right} {noun} jest {letter}, ponieważ tak podano.",
+    "{right} jest {noun} {letter}.",
+    "Zatem {right} {noun}: {letter}",
+    "Liczymy. {right} {noun} brzmi: {letter}",
+    "{noun} {right}: {letter}",
+]
+WRAPPED = ["{}", "({})", "„{}”", '"{}"', "'{}'", "**{}**", "[{}]", "«{}»", "${}$", r"\text{{{}}}", "{})", "{}."]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_which_one_in_every_case_letter_and_quote(data):
+    draw = data.draw
+    ending = draw(st.sampled_from(list(NOUNS)))
+    stem = draw(st.sampled_from(["poprawn", "prawidłow", "właściw", "trafn"]))
+    letter = draw(st.sampled_from("ABCDabcd"))
+    frame, noun, wrapped = (draw(st.sampled_from(x)) for x in (FRAMES, NOUNS[ending], WRAPPED))
+    case = draw(st.sampled_from([str, str.capitalize, str.upper] if "text" not in wrapped else [str]))
+    text, denied = (
+        case(frame.format(right=x + ending, noun=noun, letter=wrapped.format(letter))) for x in (stem, "nie" + stem)
+    )
+    assert chosen(text) == letter.upper()
+    assert chosen(f"<think>Odpowiedź: H</think>{text}") == chosen(text)
+    for spoiled in (f"Być może {text}", f"{text}\nOdpowiedź: H", denied):
+        assert chosen(spoiled) is None
 
 
 @settings(max_examples=100, deadline=None)

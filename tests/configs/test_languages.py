@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from nemo_plugins.alignment.rewards import multiple_choice
 from nemo_plugins.configs import language
 from nemo_plugins.configs.store import REPOSITORY, options
 from nemo_plugins.runs import UserError
@@ -23,9 +24,9 @@ def test_what_ships_is_consistent(code):
     assert {letter for word in found.stop_words for letter in word} <= set(found.alphabet)
     assert found.alphabet == found.alphabet.lower()
     for phrase in found.answer_phrases:
-        assert re.compile(phrase).groups == 1
-    for hedge in found.hedges:
-        re.compile(hedge)
+        assert re.compile(phrase.replace("{letter}", "([A-H])")).groups == 1
+    words = multiple_choice.words_of(code)
+    assert all(phrase.groups == 1 and "{letter}" not in phrase.pattern for phrase in (*words.phrases, *words.mentions))
 
 
 def test_there_are_the_four_that_are_promised():
