@@ -151,7 +151,7 @@ def kl_estimate(logp: Tensor, ref_logp: Tensor, *, max_log_ratio: float = MAX_LO
     """KL(πθ‖πref) token by token, from tokens that πθ sampled: exp(d) − d − 1 with d = log πref − log πθ.
 
     Never negative, unbiased, and of low variance: "k3" of http://joschu.net/blog/kl-approx.html. d is at most
-    `max_log_ratio` (`bounded_log_ratio`), so that a token which the policy makes all but impossible gives a large finite number.
+    `max_log_ratio` (`bounded_log_ratio`): a token that the policy makes all but impossible gives a large finite number.
     """
     d = bounded_log_ratio(ref_logp - logp, max_log_ratio)
     return torch.expm1(d) - d
@@ -185,8 +185,8 @@ def grpo_loss(
         max_tokens: of dr_grpo, a constant of the run; None: t.
         correction: c, `[b, t]`: bounded importance weights where the tokens come from an engine whose log-probabilities
             are not `old_logp`. None: 1.
-        max_log_ratio: logp − old_logp and log πref − log π count as at most this (`bounded_log_ratio`), so that neither loss nor
-            gradient overflows: a clipped token has gradient 0 however far it is, another one the gradient at the bound.
+        max_log_ratio: logp − old_logp and log πref − log π count as at most this (`bounded_log_ratio`), so that nothing
+            overflows: a clipped token has gradient 0 however far it is, another one the gradient at the bound.
     Returns: a scalar.
 
     Raises ValueError for an unknown kind, shapes that do not fit, negative clips or kl_coef, clip_low ≥ 1, max_tokens < 1,

@@ -48,8 +48,8 @@ class Words:
 def multiple_choice(prompt: str, completion: str, reference: str, *, language: str = "pl") -> float:
     r"""1.0 where the completion chooses the reference's letter, one of A … H, and no other; else 0.0.
 
-    A choice is one of the language's `answer_phrases`, a letter in a `\boxed{}`, a letter alone or alone in the last line; where
-    there is none, the one option of its `mentions`, at the beginning ("B) Warszawa") or at the end ("… Warszawa (B)."). Small
+    A choice is one of the language's `answer_phrases`, a letter in a `\boxed{}`, a letter alone or alone in the last line;
+    where none is, the one option of its `mentions`, at the beginning ("B) Warszawa") or at the end ("… Warszawa (B)."). Small
     letters, quotation marks and brackets choose alike, and so do English phrases where the prompt is English. What is thought
     between <think> and </think> is not read.
 

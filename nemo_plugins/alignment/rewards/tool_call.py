@@ -7,6 +7,8 @@ import json
 import math
 import re
 
+from nemo_plugins.alignment.rewards import thinking
+
 LONGEST = 100_000  # characters of a call
 DEEPEST = 64  # json's own limit is Python's recursion limit, which other libraries raise
 
@@ -21,8 +23,9 @@ class NoCall(ValueError):
 def tool_call(prompt: str, completion: str, reference: str) -> float:
     """1.0 where the completion makes exactly the reference's call, `<tool_call>{"name": …, "arguments": {…}}</tool_call>`.
 
-    The order of keys does not matter, that of lists does. Types are strict: 1, 1.0, "1" and true are four values. A key that
-    comes twice, a key beside name and arguments, a second call or half of one, and JSON that is none make it 0.0.
+    What is thought between <think> and </think> is not read. The order of keys does not matter, that of lists does. Types are
+    strict: 1, 1.0, "1" and true are four values. A key that comes twice, a key beside name and arguments, a second call or half
+    of one, and JSON that is none make it 0.0.
 
     Raises:
         ValueError: the reference is no JSON text of a name and arguments.
@@ -32,7 +35,7 @@ def tool_call(prompt: str, completion: str, reference: str) -> float:
     except NoCall as error:
         raise ValueError(f"the reference of tool_call must be JSON of name and arguments: {error}") from None
     try:
-        return 1.0 if same(only_call(completion), wanted) else 0.0
+        return 1.0 if same(only_call(thinking.answer(completion)), wanted) else 0.0
     except NoCall:
         return 0.0
 
