@@ -123,8 +123,11 @@ def process(command: list[str], aside: bool = False, progress: ProgressLine | No
 def _start(command: list[str], env: dict[str, str], streams: dict[str, IO]) -> subprocess.Popen | warm.Process:
     """Fork it from the server that there may be, where it uses NeMo; else start it."""
     if uses_nemo(command):
-        with contextlib.suppress(warm.Unavailable):
+        try:
             return warm.start(command, env=env, **streams)
+        except warm.Unavailable as why:
+            if warm.ADDRESS in os.environ:
+                print(f"note: imports NeMo by itself, {why}", file=streams.get("stderr", sys.stderr), flush=True)
     return _fresh(command, env, streams)
 
 

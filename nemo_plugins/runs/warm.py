@@ -39,6 +39,7 @@ PRELOAD = "nemo_plugins.runs.preload"  # module that a server imports
 # variables that say nothing to a library that is being imported; any other that differs from the server's wants a fresh process
 FREE = {"PWD", "OLDPWD", "SHLVL", "_", "COLUMNS", "LINES", "TERM", "PYTEST_CURRENT_TEST"}
 OURS = "MINITRON_"
+LOG = "log.txt"  # beside the socket: what the imports say
 LENGTH = struct.Struct("!I")
 ANSWER = struct.Struct("!cq")  # what it is and a number
 REFUSED, STARTED, ENDED = b"r", b"s", b"e"
@@ -83,7 +84,8 @@ class Server:
         self._folder = tempfile.mkdtemp(prefix="minitron-")  # of this user alone, as whoever connects runs code
         address = os.path.join(self._folder, "socket")
         self._owner, owned = socket.socketpair()
-        with owned, socket.socket(socket.AF_UNIX) as listener:
+        log = open(os.path.join(self._folder, LOG), "wb")
+        with owned, log, socket.socket(socket.AF_UNIX) as listener:
             listener.bind(address)
             listener.listen()
             handed = (listener.fileno(), owned.fileno())
@@ -95,7 +97,7 @@ class Server:
                 cwd=REPOSITORY,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
+                stderr=log,
                 start_new_session=True,
             )
         self.pid = self._process.pid
@@ -194,12 +196,11 @@ def start(
         socket.send_fds(connection, [LENGTH.pack(len(request))], streams)
         connection.sendall(request)
         answer = _read(connection, ANSWER.size)
-    except OSError as error:
-        connection.close()
-        raise Unavailable(f"{address}: {error}") from None
+    except OSError:
+        answer = b""
     if not answer:
         connection.close()
-        raise Unavailable(f"{address}: the server ended")
+        raise Unavailable(f"the server has ended: {_last_words(Path(address).with_name(LOG))}")
     kind, number = ANSWER.unpack(answer)
     if kind == REFUSED:
         connection.close()
@@ -356,6 +357,11 @@ def _read(connection: socket.socket, count: int) -> bytes:
 def _answer(connection: socket.socket, kind: bytes, number: int) -> None:
     with contextlib.suppress(OSError):  # nobody is left to hear it
         connection.sendall(ANSWER.pack(kind, number))
+
+
+def _last_words(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
+    return next(filter(None, reversed(lines)), "it said nothing")
 
 
 def _close(descriptors) -> None:

@@ -149,7 +149,7 @@ def test_what_is_no_file_of_this_python_wants_a_fresh_process(server, command):
         warm.start(command)
 
 
-def test_without_a_server_or_with_one_that_cannot_import_a_fresh_process_is_started(folder, monkeypatch):
+def test_without_a_server_or_with_one_that_cannot_import_a_fresh_process_is_started(folder, monkeypatch, capfd):
     monkeypatch.delenv(warm.ADDRESS, raising=False)
     (folder / "convert.py").write_text("import sys; sys.exit(2)")
     command = [sys.executable, str(folder / "convert.py")]
@@ -157,6 +157,7 @@ def test_without_a_server_or_with_one_that_cannot_import_a_fresh_process_is_star
     monkeypatch.setattr(warm, "PRELOAD", "no_such_module")
     with warm.Server():
         assert chain.process(command) == 2
+    assert "note: imports NeMo by itself, the server has ended: ModuleNotFoundError" in capfd.readouterr().err
 
 
 def test_a_stage_whose_server_dies_is_stopped_and_goes_on_in_a_fresh_process(folder, monkeypatch):
