@@ -95,6 +95,7 @@ class Server:
                 command,
                 pass_fds=handed,
                 cwd=REPOSITORY,
+                env=dict(os.environ),  # not what C libraries have set besides: requests do not have it either
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,

@@ -1,5 +1,6 @@
 """Processes that are forked from a server begin as fresh ones do. The server here imports nothing of NeMo."""
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -141,6 +142,19 @@ def test_another_environment_wants_a_fresh_process(server, folder, key, value):
     env = {k: v for k, v in {**os.environ, key: value}.items() if v is not None}
     with pytest.raises(warm.Unavailable, match="environment"):
         warm.start([sys.executable, "ask.py"], env=env)
+
+
+def test_what_a_c_library_has_set_in_the_environment_does_not_keep_it_from_being_used(folder, monkeypatch):
+    """As torch's OpenMP does in a process of tests: Python does not see it, a process that is started has it."""
+    monkeypatch.setattr(warm, "PRELOAD", "json")
+    (folder / "quick.py").write_text("")
+    libc = ctypes.CDLL(None)
+    libc.setenv(b"SET_IN_C", b"1", 1)
+    try:
+        with warm.Server():
+            assert warm.start([sys.executable, "quick.py"]).wait() == 0
+    finally:
+        libc.unsetenv(b"SET_IN_C")
 
 
 @pytest.mark.parametrize("command", [["/bin/true", "x"], [sys.executable, "-c", "pass"], [sys.executable, "-X", "dev", "a.py"]])
