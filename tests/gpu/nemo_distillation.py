@@ -29,6 +29,14 @@ def run(student: Path, teacher: Path, *, length: int, batch: int, steps: int, fo
                 torch.cuda.synchronize()
             self.at.append(time.perf_counter())
 
+    class Data(llm.MockDataModule):
+        def setup(self, stage: str = "") -> None:
+            """NeMo 2.7.3 hands `create_attention_mask` on as the seed (gpt/data/mock.py): without TE no mask comes."""
+            super().setup(stage)
+            for one in (self._train_ds, self._validation_ds, self._test_ds):
+                one.create_attention_mask = self.create_attention_mask
+                one.attention_mask = torch.ones(1, length, length).triu(1).bool()
+
     gpu, clock = torch.cuda.is_available(), Clock()
     sharded = gpu and has.has_transformer_engine  # without it NeMo's own sharded optimizer has no kernels
     ddp = DistributedDataParallelConfig(
@@ -48,8 +56,13 @@ def run(student: Path, teacher: Path, *, length: int, batch: int, steps: int, fo
         logger=False,
     )
     tokenizer = nemo.checkpoint_tokenizer(student)
-    data = llm.MockDataModule(
-        seq_length=length, micro_batch_size=1, global_batch_size=batch, tokenizer=tokenizer, num_train_samples=steps * batch
+    data = Data(
+        seq_length=length,
+        micro_batch_size=1,
+        global_batch_size=batch,
+        tokenizer=tokenizer,
+        num_train_samples=steps * batch,
+        create_attention_mask=not has.has_transformer_engine,
     )
     adam = OptimizerConfig(optimizer="adam", lr=1e-5, bf16=gpu, use_distributed_optimizer=sharded)
     llm.distill(
