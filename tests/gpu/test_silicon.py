@@ -194,14 +194,18 @@ def test_every_recipe_is_given_a_configuration_that_it_takes(monkeypatch, tmp_pa
         cfg = compose([*overrides, *parts.platform()])
         plans[name](cfg)
         given.append((name, cfg))
-        for made in ("checkpoint", "hf"):
-            folder = parts.ROOT / cfg.run.name / (cfg.run.stage or name) / made
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "config.json").write_text("{}")
+        left(parts.ROOT / cfg.run.name / (cfg.run.stage or name))
+
+    def left(stage: Path) -> Path:
+        """What a stage leaves, in name alone."""
+        for folder in ("checkpoint/context", "checkpoint/weights", "hf"):
+            (stage / folder).mkdir(parents=True, exist_ok=True)
+        (stage / "hf" / "config.json").write_text("{}")
+        return stage / "checkpoint"
 
     numbers = {"peak_memory_bytes": 2**30, "seconds": 1.0, "student": {"parameters": 1}, "tasks": {"a": {"score": 0.5}}}
     monkeypatch.setattr(parts, "recipe", recipe)
-    monkeypatch.setattr(parts, "random_teacher", lambda name, layers: f"teacher.path={parts.ROOT}")
+    monkeypatch.setattr(parts, "random_teacher", lambda name, layers: f"teacher.path={left(parts.ROOT / name)}")
     monkeypatch.setattr(parts, "summary", lambda stage: numbers | {"metrics": {"loss_before": 1.0}})
     monkeypatch.setattr(parts, "metrics", lambda stage, key: [1.0] * 8)
     monkeypatch.setattr(parts, "figure", lambda *values, **more: figures.append(values))
