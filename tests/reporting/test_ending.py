@@ -25,7 +25,8 @@ def cfg(run, *overrides):
     return compose(["+model=tiny_pl", "experiment=laptop", f"run.root='{run.parent}'", "run.name=mine", *overrides])
 
 
-def test_figures_and_commands_are_said(run, monkeypatch, capsys):
+def test_figures_and_commands_are_said(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(headline, "of", lambda folder: [headline.Figure("size", "32 % smaller", "the student has 13.6 MB")])
     ending.show(cfg(run))
     said = capsys.readouterr().out
