@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from laptop import ok, train_batch
+from laptop import SHORT, ok, train_batch
 from safetensors.torch import load_file
 from torch.nn.functional import kl_div
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -20,8 +20,6 @@ STAGES = (
     "convert-import", "prune", "distill", "convert-export", "sft", "dpo", "grpo", "aligned-export",
     "quantize", "teacher-quantize", "bench", "eval", "report",
 )  # fmt: skip
-
-CLAIMS = ("+model=tiny_pl", "experiment=laptop_claims")
 
 
 def tensors(folder):
@@ -51,9 +49,10 @@ def test_it_prints_and_draws_what_came_of_it(laptop):
 
 def test_the_baselines_have_the_students_sizes(laptop):
     """Chosen by chance it is a worse student, from random weights a worse one still."""
-    links = {link.name: link.overrides for link in chain_plan.links(compose(CLAIMS), [*CLAIMS])}
+    given = ["+model=tiny_pl", "experiment=laptop_claims", *SHORT]
+    links = {link.name: link.overrides for link in chain_plan.links(compose(given), given)}
     for name, recipe in (("random/prune", "prune"), ("scratch/pretrain", "pretrain")):
-        own = [word for word in links[name] if word not in CLAIMS and not word.startswith("run.name=")]
+        own = [word for word in links[name] if word not in given and not word.startswith("run.name=")]
         ok(laptop.recipe(recipe, f"run.name=tiny_pl-laptop/{name.split('/')[0]}", *own))
     summaries = chain.read(laptop.run)
     values = chain.losses(summaries)
