@@ -85,7 +85,8 @@ def test_every_model_of_the_run_is_evaluated_with_intervals(laptop, evaluation):
 
 def test_a_model_that_a_conversion_has_exported_is_not_exported_again(laptop, evaluation):
     exported = {model: block["path"] for model, block in evaluation["models"].items()}
-    assert exported["distilled"].endswith("convert-export/hf") and exported["pruned"].endswith("eval/models/pruned")
+    assert exported["distilled"].endswith("convert-export/hf") and exported["pruned"].endswith("pruned-export/hf")
+    assert exported["sft"].endswith("eval/models/sft")
 
 
 def test_every_figure_of_the_page_is_in_the_summary_that_it_names(laptop, page):
