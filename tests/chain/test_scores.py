@@ -170,7 +170,8 @@ def test_scores_of_another_teacher_are_refused_at_once(laptop, exported, measure
 
 def test_a_calibration_text_shorter_than_one_sequence_is_refused(laptop, tmp_path):
     (tmp_path / "short.txt").write_text("Ala ma kota.\n")
-    done = laptop.recipe("prune", "run.name=tiny_pl-laptop/short", f"prune.calibration.data=[{tmp_path / 'short.txt'}]")
+    short = ("data.exercises=0", f"prune.calibration.data=[{tmp_path / 'short.txt'}]")
+    done = laptop.recipe("prune", "run.name=tiny_pl-laptop/short", *short)
     assert done.returncode == 2 and "less than one sequence" in done.stderr
     assert not (laptop.run / "short" / "prune" / "summary.json").exists()
 
