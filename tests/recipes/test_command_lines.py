@@ -43,7 +43,7 @@ def call(tmp_path):
             False,
             False,
             True,
-        ):  # the least of three: what shares the processor's caches makes each instruction longer
+        ):  # the least of three: processes that share caches take longer for the same
             before = used()
             done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
             if not quick or (seconds := used() - before) < LIMIT:
