@@ -104,7 +104,10 @@ class _Zstd(io.RawIOBase):
         import zstandard
 
         self.frame = zstandard.ZstdDecompressor().decompressobj
-        self.file, self.open, self.packed, self.text = open(path, "rb"), None, b"", memoryview(b"")
+        self.file = open(path, "rb")
+        self.open = None
+        self.packed = b""
+        self.text = memoryview(b"")
 
     def readable(self) -> bool:
         return True

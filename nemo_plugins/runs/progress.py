@@ -50,7 +50,10 @@ class Progress:
         """Say what is at work; with a total, it is a part that is counted from its beginning."""
         self.what = what
         if total is not None:
-            self.total, self.done, self.within, self.began = total, 0, 0.0, time.monotonic()
+            self.total = total
+            self.done = 0
+            self.within = 0.0
+            self.began = time.monotonic()
         self._update()
 
     def advance(self, count: int = 1) -> None:

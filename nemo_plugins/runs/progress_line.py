@@ -75,7 +75,9 @@ class ProgressLine:
         return {"stdout": self._log or output.stream(1), "stderr": self._log or output.stream(2)}
 
     def begin(self, name: str) -> None:
-        self.stage, self.stage_begun, self._max_steps = name, time.monotonic(), None
+        self.stage = name
+        self.stage_begun = time.monotonic()
+        self._max_steps = None
         if self._log:
             self._log_start = self._log.seek(0, 2)
         else:
