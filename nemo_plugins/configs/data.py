@@ -18,6 +18,7 @@ class DataConfig:
     weights: list[float] | None = None  # of the train sources; default: by size
     document_boundaries: bool = False  # training attention stays within a document; not with Transformer Engine
     exercises: int = 0  # simple Polish exercises (nemo_plugins.data.exercises) mixed into the training text, as documents
+    exercises_share: float | None = None  # of what is drawn, above 0 and below 1; default: by their tokens
 
 
 @dataclass

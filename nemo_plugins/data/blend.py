@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nemo_plugins.configs.data import DataConfig
 from nemo_plugins.runs.errors import UserError
 
 EPOCHS = 4.0  # up to so many, repeated text is worth nearly as much as new (arXiv 2305.16264)
@@ -27,20 +28,34 @@ class Source:
         return self.drawn / self.tokens
 
 
-def check(weights: Sequence[float] | None, sources: Sequence[str], key: str) -> None:
-    """Weights are one positive number for each source; any scale. Raises UserError naming `data.weights`."""
-    if weights is None:
+def check(data: DataConfig, sources: Sequence[str], key: str) -> None:
+    """Weights are one positive number for each source, any scale; exercises have a share where there are some.
+
+    Raises: UserError naming `data.weights` or `data.exercises_share`.
+    """
+    share = data.exercises_share
+    if share is not None and not 0 < share < 1:
+        raise UserError(f"data.exercises_share={share:g}: expected a number above 0 and below 1")
+    if share is not None and not data.exercises:
+        raise UserError(f"data.exercises_share={share:g} with data.exercises=0", "expected data.exercises=<how many there are>")
+    if data.weights is None:
         return
-    if len(weights) != len(sources):
+    if len(data.weights) != len(sources):
         raise UserError(
-            f"data.weights has {len(weights)} numbers for the {len(sources)} sources of {key}",
+            f"data.weights has {len(data.weights)} numbers for the {len(sources)} sources of {key}",
             "expected one for each, in their order: " + ", ".join(names(sources)),
         )
-    for weight, name in zip(weights, names(sources), strict=True):
+    for weight, name in zip(data.weights, names(sources), strict=True):
         if not (math.isfinite(weight) and weight > 0):
             raise UserError(
                 f"data.weights: {weight:g} for {name}", "expected numbers above 0, e.g. [0.8,0.2]; leave out what to skip"
             )
+
+
+def settings(data: DataConfig) -> list[str]:
+    """What of a configuration decides, beside the texts themselves, how often each is drawn."""
+    share = [] if data.exercises_share is None else [f"exercises {data.exercises_share:g}"]
+    return [*(f"weight {weight:g}" for weight in data.weights or ()), *share]
 
 
 def names(sources: Sequence[str]) -> list[str]:
@@ -51,18 +66,21 @@ def names(sources: Sequence[str]) -> list[str]:
     return [one if chosen.count(one) == 1 else str(source) for one, source in zip(chosen, sources, strict=True)]
 
 
-def shares(tokens: Sequence[int], weights: Sequence[float] | None, extra: int = 0) -> list[float]:
+def shares(
+    tokens: Sequence[int], weights: Sequence[float] | None, extra: int = 0, extra_share: float | None = None
+) -> list[float]:
     """Share of each source in what is drawn, summing to 1.
 
     Args:
         tokens: of each source; shares are by them where no weights are given.
         weights: of the sources but the last `extra`, which take part by their tokens beside the others as a whole.
+        extra_share: of the last `extra` together, instead of by their tokens.
     """
-    if weights is None:
-        return [count / sum(tokens) for count in tokens]
     kept = len(tokens) - extra
-    rest = [count / sum(tokens) for count in tokens[kept:]]
-    return [(1 - sum(rest)) * weight / sum(weights) for weight in weights] + rest
+    named, rest = tokens[:kept], tokens[kept:]
+    whole = extra_share if extra and extra_share is not None else sum(rest) / sum(tokens)
+    weights = weights or named
+    return [(1 - whole) * weight / sum(weights) for weight in weights] + [whole * count / sum(rest) for count in rest]
 
 
 def sources(called: Sequence[str], tokens: Sequence[int], shared: Sequence[float], trained: int) -> list[Source]:

@@ -4,8 +4,8 @@ What is held out, so that a score on "heldout" is not memory:
 
 - arithmetic: the fact, decided by a hash. 17 + 25, 25 + 17, 42 - 17 and 42 - 25 are one fact, as are 6 * 7 and 42 : 7;
   it is the same one in digits and in words. 10 % of facts are only ever in "heldout".
-- numbers in words: the number, likewise 10 %. Synonyms: the pair, likewise 10 %, in both directions.
-- capitals: a fact never seen cannot be guessed, so every one is in "train" and "heldout" asks it in other words.
+- numbers in words: the number, likewise 10 %. Agreement: the sentence with its word, likewise 10 %.
+- capitals and synonyms: a fact never seen cannot be guessed, so every one is in "train" and "heldout" asks it in other words.
 
 Synonyms come from assets/polish_text/synonyms.tsv (LGPL-2.1, its README says whose); the rest is our own.
 """
@@ -16,6 +16,7 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
+from nemo_plugins.data.agreement import Gap, gaps
 from nemo_plugins.data.capitals import COUNTRIES, PLURAL_CAPITALS
 from nemo_plugins.data.number_words import LARGEST, to_words
 
@@ -39,7 +40,15 @@ SIGN_WORDS = {
 }
 TO_WORDS = ("Zapisz słownie liczbę {}.", "Jak zapisać słowami liczbę {}?", "Zapisz liczbę {} słowami.")
 FROM_WORDS = ("Zapisz cyframi: {}.", "Jaka to liczba: {}?", "Zapisz cyframi liczbę {}.")
-SYNONYM = ("Podaj synonim słowa „{}”.", "Jakie słowo znaczy to samo co „{}”?", "Jak inaczej powiedzieć „{}”?")
+AGREEMENT = (
+    "Wstaw właściwą formę słowa „{}”: {}",
+    "Uzupełnij zdanie słowem „{}” we właściwej formie: {}",
+    "Jaka forma słowa „{}” pasuje do zdania: {}",
+)
+SYNONYM = {
+    "train": ("Podaj synonim słowa „{}”.", "Jakie słowo znaczy to samo co „{}”?", "Jak inaczej powiedzieć „{}”?"),
+    "heldout": ("Które słowo znaczy to samo co „{}”?", "Jakim słowem można zastąpić „{}”?"),
+}
 CAPITAL = {
     "train": ("Jaka jest stolica {}?", "Podaj stolicę {}.", "Jakie miasto jest stolicą {}?"),
     "heldout": ("Które miasto jest stolicą {}?", "Jak nazywa się stolica {}?"),
@@ -58,7 +67,7 @@ class Exercise:
 
 
 def exercises(split: str, count: int, seed: int) -> list[Exercise]:
-    """`count` exercises, every kind equally likely; the same arguments give the same list on every machine.
+    """`count` exercises, of kinds as often as MAKERS has them; the same arguments give the same list on every machine.
 
     A question comes twice in a list only when its kind is nearly exhausted.
     Raises: ValueError for a split that is neither "train" nor "heldout".
@@ -160,11 +169,27 @@ def synonym_pairs() -> tuple[tuple[str, str], ...]:
 
 
 def _synonym(rng: random.Random, split: str) -> Exercise:
-    while True:
-        pair = rng.choice(synonym_pairs())
-        if split_of(f"synonym {' '.join(pair)}") == split:
-            word, other = pair if rng.random() < 0.5 else pair[::-1]
-            return Exercise("synonym", rng.choice(SYNONYM).format(word), other)
+    pair = rng.choice(synonym_pairs())
+    word, other = pair if rng.random() < 0.5 else pair[::-1]
+    return Exercise("synonym", rng.choice(SYNONYM[split]).format(word), other)
 
 
-MAKERS = (_arithmetic, _arithmetic_words, _number_to_words, _words_to_number, _capital, _country, _synonym)
+@cache
+def gaps_of(split: str) -> dict[str, tuple[Gap, ...]]:
+    """The sentences with a gap that the split alone may hold, by the kind of agreement."""
+    return {
+        kind: tuple(gap for gap in found if split_of(f"agreement {gap.word} {gap.sentence}") == split)
+        for kind, found in gaps().items()
+    }
+
+
+def _agreement(rng: random.Random, split: str) -> Exercise:
+    gap = rng.choice(gaps_of(split)[rng.choice(tuple(gaps()))])
+    return Exercise("agreement", rng.choice(AGREEMENT).format(gap.word, gap.sentence), gap.right)
+
+
+# Twice as often what takes longest to learn.
+MAKERS = (
+    *(_arithmetic, _arithmetic_words, _synonym, _agreement) * 2,
+    *(_number_to_words, _words_to_number, _capital, _country),
+)

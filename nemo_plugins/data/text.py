@@ -112,15 +112,16 @@ def data_module(
     from nemo_plugins.data.module import TextDataModule
 
     hf = tokenizer.tokenizer
-    blends.check(data.weights, train_paths, key)
+    blends.check(data, train_paths, key)
     called = blends.names(train_paths)
     train = prepare(train_paths, hf, cache, key)
     if data.exercises:
         train.append(exercises(data.exercises, seed, hf, cache))
         called.append("exercises")
     shares = None
-    if data.weights:
-        shares = blends.shares([source.tokens for source in train], data.weights, extra=len(train) - len(train_paths))
+    if data.weights or data.exercises_share:
+        counts, extra = [source.tokens for source in train], len(train) - len(train_paths)
+        shares = blends.shares(counts, data.weights, extra, data.exercises_share)
     heldout = prepare(data.heldout, hf, cache, "data.heldout")
     if len(heldout) > 1:
         raise runs.UserError("data.heldout names several sources", "expected one file, so that its loss is one number")

@@ -17,7 +17,7 @@ from torch.utils.data import default_collate
 
 from nemo_plugins import platforms, runs
 from nemo_plugins.configs.schema import Recipe
-from nemo_plugins.data import text, tokens
+from nemo_plugins.data import blend, text, tokens
 from nemo_plugins.distillation import records
 from nemo_plugins.distillation.criterion import vocabulary_group
 from nemo_plugins.distillation.losses import topk_record
@@ -40,7 +40,7 @@ def header(cfg: Recipe, teacher: Path, tokenizer) -> records.Recorded:
     return records.Recorded(
         teacher=runs.fingerprint(teacher / "weights"),
         tokenizer=tokens.tokenizer_fingerprint(tokenizer.tokenizer),
-        text=[*sources, *(f"weight {weight:g}" for weight in cfg.data.weights or ())],
+        text=[*sources, *blend.settings(cfg.data)],
         exercises=cfg.data.exercises,
         seed=cfg.run.seed,
         seq_length=distill.seq_length,
@@ -138,7 +138,6 @@ def run(cfg: Recipe, run: runs.Run) -> None:
         micro_batch_size=distill.micro_batch_size,
         global_batch_size=distill.global_batch_size,
     )
-    data.build(trainer_max_steps=distill.max_steps)
     made = trainer.build(cfg.platform, here, distill, 1, [])
     with Stops(distill.stop_minutes) as stops:
         made.callbacks.append(Recording(data, writer, distill.micro_batch_size, distill.loss.temperature, stops))

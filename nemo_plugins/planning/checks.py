@@ -202,7 +202,7 @@ def training(plan: Plan, train: TrainConfig, key: str, cfg: Recipe) -> None:
         data(plan, [path], f"data.heldout_more.{name}", "data.heldout")
         if not name.isidentifier() or name == "heldout":
             raise UserError(f"data.heldout_more.{name}: expected a plain name like en, other than heldout")
-    blend.check(cfg.data.weights, train.data, f"{key}.data")
+    blend.check(cfg.data, train.data, f"{key}.data")
     trained = train.max_steps * train.global_batch_size * train.seq_length
     plan.warnings += text_size.readings(cfg, train.data, trained)
     if len(cfg.data.heldout) > 1:

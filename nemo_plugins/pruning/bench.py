@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Callback
 
 from nemo_plugins import platforms, runs
 from nemo_plugins.configs.schema import Criterion, DataConfig, Precision, Recipe
-from nemo_plugins.data import text, tokens
+from nemo_plugins.data import blend, text, tokens
 from nemo_plugins.models import nemo
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.pruning import calibrate, depth, removal, score_file, scores
@@ -93,7 +93,7 @@ class Bench:
         data = self.cfg.data
         tokenizer = tokens.tokenizer_fingerprint(nemo.checkpoint_tokenizer(self.checkpoint).tokenizer)
         boundaries = ["document boundaries"] if data.document_boundaries else []
-        return [f"tokenizer {tokenizer}", *(f"weight {weight:g}" for weight in data.weights or ()), *boundaries]
+        return [f"tokenizer {tokenizer}", *blend.settings(data), *boundaries]
 
     def loaded(self, model, trainer) -> None:
         """Take over what NeMo loaded."""
