@@ -14,17 +14,21 @@ refuse() {
 }
 
 site() {
+    local strict=""
     root="$1"
     if [ -f "$root/slurm/site.env" ]; then
+        case $- in *u*) strict="set -u" ;; esac
+        set +u # a module or a profile of the site may read what is not set
         # shellcheck disable=SC1091
-        source "$root/slurm/site.env" || refuse "$root/slurm/site.env ended with an error" "mend it; slurm/site.env.example is a start"
+        source "$root/slurm/site.env" || refuse "$root/slurm/site.env ended with an error" "mend it; slurm/sites/ has some to start from"
+        $strict
     fi
     jobs="${MINITRON_JOBS:-$root/runs/.jobs}"
 }
 
 # What starts Python in this environment. In a container the repository, the jobs' folder and the current one are mounted.
 runtime() {
-    local folder mounts="" inside="${MINITRON_PYTHON:-/opt/venv/bin/python}"
+    local folder mounts="" inside="${MINITRON_PYTHON:-/opt/venv/bin/python}" container=apptainer
     options=() python=()
     case "${MINITRON_RUNTIME:-venv}" in
         venv)
@@ -48,7 +52,8 @@ runtime() {
         python=("$inside")
     else
         [ -e "$MINITRON_IMAGE" ] || refuse "MINITRON_IMAGE=$MINITRON_IMAGE is not there"
-        python=(apptainer exec --nv --bind "$mounts" --pwd "$PWD" "$MINITRON_IMAGE" "$inside")
+        command -v apptainer >/dev/null || ! command -v singularity >/dev/null || container=singularity # its older name
+        python=("$container" exec --nv --bind "$mounts" --pwd "$PWD" "$MINITRON_IMAGE" "$inside")
     fi
 }
 
@@ -63,10 +68,22 @@ one_process() {
             ${SBATCH_QOS:+"--qos=$SBATCH_QOS"})
 }
 
-# sbatch's options of a recipe as the site's file has them, into `options`.
+# sbatch's options of a recipe, into `options`: the shape of the site's nodes, then the options of the site's file, which win.
 site_options() {
     local -n all=MINITRON_OPTIONS own="MINITRON_OPTIONS_${1//[^A-Za-z0-9_]/_}"
-    options=("${all[@]+"${all[@]}"}" "${own[@]+"${own[@]}"}")
+    options=()
+    site_shape "$root/slurm/$1.sh"
+    options+=("${all[@]+"${all[@]}"}" "${own[@]+"${own[@]}"}")
+}
+
+# Of a stage of whole nodes: as many nodes as make the number of GPUs that its header asks for, a task for each GPU.
+site_shape() {
+    local gpus nodes here="${MINITRON_GPUS_PER_NODE:-}"
+    gpus="$(sed -n 's/^#SBATCH --gpus-per-node=//p' "$1")" nodes="$(sed -n 's/^#SBATCH --nodes=//p' "$1")"
+    [ -n "$gpus" ] || return 0
+    [ -z "$here" ] || ! grep -q '^#SBATCH --exclusive$' "$1" ||
+        options+=("--nodes=$(((nodes * gpus + here - 1) / here))" "--ntasks-per-node=$here" "--gpus-per-node=$here")
+    [ -z "${MINITRON_CPUS_PER_GPU:-}" ] || options+=("--cpus-per-task=$MINITRON_CPUS_PER_GPU")
 }
 
 # The key of one of Hydra's overrides, however it is written: key=, +key=, ++key=, ~key.
@@ -84,10 +101,10 @@ given() { # whether an override of this key is among `words`
     return 1
 }
 
-# Into `words`, of a stage's `defaults` those whose keys are not given.
+# Into `words`, of a stage's `defaults` and the site's overrides those whose keys are not given.
 complete() {
     local default
-    for default in "${defaults[@]+"${defaults[@]}"}"; do
+    for default in "${defaults[@]+"${defaults[@]}"}" "${MINITRON_OVERRIDES[@]+"${MINITRON_OVERRIDES[@]}"}"; do
         given "${default%%=*}" || words+=("$default")
     done
 }

@@ -26,6 +26,8 @@ mkdir -p "$notes" || refuse "$notes cannot be written"
 
 say() { printf '%s minitron: %s\n' "$(date +%T)" "$*"; }
 
+[ "$per_node" -le "${MINITRON_GPUS_PER_NODE:-$per_node}" ] || refuse "$name: $per_node tasks a node, and a node of this site has $MINITRON_GPUS_PER_NODE GPUs" \
+    "bash slurm/submit.sh slurm/$recipe.sh … asks for the shape of the site"
 complete
 
 runtime

@@ -2,7 +2,7 @@
 # A whole chain as jobs, each waiting for the one before; one that fails ends the rest. Both of these do:
 #   bash slurm/minitron.sh +model=bielik11b experiment=minitron_7b
 #   sbatch slurm/minitron.sh +model=bielik11b experiment=minitron_7b       # where the login node has no Python
-# Shapes of single stages: MINITRON_OPTIONS_<recipe> in slurm/site.env.
+# Shapes of single stages: those of the site's nodes, and MINITRON_OPTIONS_<recipe>, in slurm/site.env.
 #SBATCH --job-name=minitron
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1
@@ -19,7 +19,9 @@ code="$jobs/submitted-$(date +%Y%m%d-%H%M%S)-$$/code"
 bash "$root/slurm/snapshot.sh" "$root" "$code" || refuse "$code: the code could not be copied there" "expected a shared folder that is yours: MINITRON_JOBS"
 one_process
 links="$(dirname "$code")/links"
-PYTHONPATH="$code" "${alone[@]+"${alone[@]}"}" "${python[@]}" -m nemo_plugins.planning.links "$@" >"$links" || exit $?
+words=("$@") defaults=()
+complete
+PYTHONPATH="$code" "${alone[@]+"${alone[@]}"}" "${python[@]}" -m nemo_plugins.planning.links "${words[@]+"${words[@]}"}" >"$links" || exit $?
 
 export MINITRON_CODE="$code" MINITRON_ROOT="$root"
 # of this job, where it is one, the new ones inherit nothing

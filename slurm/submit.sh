@@ -3,7 +3,7 @@
 #
 #   bash slurm/submit.sh [SBATCH OPTION …] slurm/distill.sh +model=bielik11b experiment=minitron_7b
 #
-# What the site's file gives as MINITRON_OPTIONS and MINITRON_OPTIONS_<recipe> comes first, then the options given here.
+# The shape of the site's nodes comes first, then MINITRON_OPTIONS and MINITRON_OPTIONS_<recipe> of its file, then the options given here.
 set -uo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)"
 source "$here/slurm/environment.sh"
