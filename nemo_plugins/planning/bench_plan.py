@@ -54,6 +54,8 @@ def _models(cfg: Recipe) -> Plan:
         raise UserError("bench.backends=[]: nothing to time", f"expected some of: {', '.join(Backend)}")
     made = Plan(f"time {cfg.run.name}: teacher against student")
     checks.fits_context("bench.prompt_tokens + bench.new_tokens", bench.prompt_tokens + bench.new_tokens, cfg.model)
+    if Backend.llama_cpp in bench.backends:
+        made.need("package", lambda: checks.package("cyllama", "llama.cpp"))
     for role in ROLES:
         for backend in bench.backends:
             if backend is Backend.llama_cpp:
@@ -73,6 +75,7 @@ def _models(cfg: Recipe) -> Plan:
 
 def _shapes(cfg: Recipe) -> Plan:
     made = Plan(f"time random weights of the shapes of {', '.join(cfg.bench.shapes)}")
+    made.need("package", lambda: checks.package("cyllama", "llama.cpp"))
     built = shapes(cfg)
     rows = [
         (

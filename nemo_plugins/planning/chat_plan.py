@@ -27,6 +27,8 @@ def plan(cfg: Recipe) -> Plan:
         raise UserError(f"chat.context={chat.context}: expected at least 32 tokens")
     made = Plan(f"talk to {chat.model or cfg.run.name}")
     found = made.need("earlier", lambda: model(cfg))
+    if found and Path(found).is_file():
+        made.need("package", lambda: checks.package("cyllama", "llama.cpp"))
     rows = [("model", found or "not here"), ("/compare with", chat.compare or cfg.model.path)]
     made.tables.append(Table("Dialogue", [*rows, ("system prompt", system(cfg) or "none")], numbers=False))
     return made
@@ -37,7 +39,8 @@ def serve(cfg: Recipe) -> Plan:
     made = plan(cfg)
     if not 1 <= cfg.chat.port <= 65535 or cfg.chat.parallel < 1:
         raise UserError(f"chat.port={cfg.chat.port}, chat.parallel={cfg.chat.parallel}: expected a port and at least 1")
-    made.missing = [missing for missing in made.missing if missing.kind != "earlier"]
+    made.missing = []  # of the dialogue, whose model may be another
+    made.need("package", lambda: checks.package("xllamacpp", "llama.cpp's server"))
     made.need("earlier", lambda: gguf(cfg))
     made.title = f"serve {cfg.chat.model or cfg.run.name} at http://{cfg.chat.host}:{cfg.chat.port}/v1"
     return made

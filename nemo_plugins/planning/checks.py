@@ -9,6 +9,7 @@ import shlex
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
+from platform import machine
 from typing import Any
 
 from nemo_plugins.configs.schema import (
@@ -27,7 +28,7 @@ from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.planning import hf_folder, text_size, weights
 from nemo_plugins.planning.memory import data_parallel
 from nemo_plugins.planning.plan import Plan, gib
-from nemo_plugins.platforms import arithmetic, gpus
+from nemo_plugins.platforms import arithmetic, gpus, locked
 from nemo_plugins.runs import command_line, paths, workers
 from nemo_plugins.runs.errors import Unusable, UserError
 
@@ -51,6 +52,20 @@ def on_gpu(cfg: Recipe) -> bool:
     if cfg.platform.kind is not Kind.auto:
         return cfg.platform.kind is Kind.gpu
     return has_gpu() or Architecture.from_config(cfg.model).parameters() > LARGE
+
+
+def package(module: str, what: str) -> None:
+    """Refuse where a package is not installed that some machines have none of.
+
+    Args:
+        module: the name that it is imported by.
+        what: what it is for.
+    Raises: UserError.
+    """
+    if find_spec(module) is None:
+        setup = "expected what requirements.lock names: ./minitron setup"
+        elsewhere = f"requirements.lock has none for {machine()}: run this stage on x86-64, on the same folder of runs"
+        raise UserError(f"{module} is not installed: {what}", setup if locked.normal(module) in locked.wanted() else elsewhere)
 
 
 def fused(cfg: Recipe) -> bool:

@@ -179,15 +179,30 @@ def _driver(facts: Facts) -> Finding:
     return Finding("driver", text, "ok")
 
 
+def _transformer_engine(facts: Facts, on_gpu: bool) -> Finding:
+    """Older than megatron-core names it is used all the same, call by call, and fails in the middle of one."""
+    from packaging.specifiers import SpecifierSet
+
+    what, here, wants = "Transformer Engine", facts["transformer_engine"], facts["transformer_engine_range"]
+    if not on_gpu:
+        return Finding(what, here or "none", "ok" if here else "-")
+    if not here:
+        return Finding(what, "none", "note", f"sft.packing=thd and context_parallel need it, all is slower; {IMAGE}")
+    bounds = list(SpecifierSet(wants or ""))
+    if not all(bound.contains(here, prereleases=True) for bound in bounds if bound.operator.startswith(">")):
+        remedy = f"a version of {wants}, or none: the extra gpu of pyproject.toml (docs/clusters.md), pip uninstall"
+        return Finding(what, f"{here}, megatron-core wants {wants}", "lacks", remedy)
+    if not all(bound.contains(here, prereleases=True) for bound in bounds):
+        return Finding(what, here, "note", f"megatron-core names {wants}")
+    return Finding(what, here, "ok")
+
+
 def _gpu_packages(facts: Facts, on_gpu: bool) -> list[Finding]:
-    found = []
-    for what, name, without in (
-        ("Transformer Engine", "transformer_engine", f"sft.packing=thd and context_parallel need it, all is slower; {IMAGE}"),
-        ("Apex", "apex", f"optional: fused optimizer and norms where Transformer Engine has none; {IMAGE}"),
-    ):
-        here = facts[name]
-        state = "ok" if here else "note" if on_gpu else "-"
-        found.append(Finding(what, here or "none", state, "" if here or not on_gpu else without))
+    found = [_transformer_engine(facts, on_gpu)]
+    apex = facts["apex"]
+    without = f"optional: fused optimizer and norms where Transformer Engine has none; {IMAGE}"
+    state = "ok" if apex else "note" if on_gpu else "-"
+    found.append(Finding("Apex", apex or "none", state, "" if apex or not on_gpu else without))
     here = facts["nccl"]
     remedy = "" if here or not on_gpu else f"several GPUs need it; {IMAGE}"
     return [*found, Finding("NCCL", here or "none", "ok" if here else "note" if on_gpu else "-", remedy)]
@@ -260,6 +275,8 @@ def _stage(name: str, facts: Facts, on_gpu: bool) -> tuple[str, str, str, str]:
     gone = [package for package in STAGES[name] if package in facts["absent"] or (package == "torch" and not facts["torch"])]
     if gone:
         return name, "no", "-", f"not installed: {', '.join(gone)}"
+    if other := [package for package in STAGES[name] if package in facts["elsewhere"]]:
+        return name, "no", "-", f"not locked for this machine: {', '.join(other)}"
     fit = [gpu for gpu in facts["gpus"] if not gpu["faults"]]
     if not on_gpu or name in ON_CPU:
         return name, "yes", f"CPU, {facts['cores']} cores", _note(name, facts, on_gpu)

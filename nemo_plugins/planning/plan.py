@@ -28,7 +28,7 @@ class Table:
 class Missing:
     """What this machine lacks: an error where the stage is to run, a warning in a dry run.
 
-    `kind` is `teacher` or `earlier` (what an earlier stage leaves), `weights`, `data`, `device`, `memory` or `disk`.
+    `kind` is `teacher` or `earlier` (what an earlier stage leaves), `weights`, `data`, `device`, `package`, `memory` or `disk`.
     """
 
     kind: str

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from importlib.util import find_spec
 from pathlib import Path
 
 from nemo_plugins.configs.schema import Format, Recipe, Target
@@ -72,7 +71,7 @@ def plan(cfg: Recipe) -> Plan:
         checks.data(made, export.imatrix.data, "export.imatrix.data", "data.train")
     if any(target in GGUF for target in export.formats):
         for package, what in NEEDS.items():
-            made.need("package", lambda package=package, what=what: _installed(package, what))
+            made.need("package", lambda package=package, what=what: checks.package(package, what))
     if any(target in ON_GPU for target in export.formats) or export.device == "cuda":
         made.need("device", lambda: _gpu(export.formats))
     made.warnings += cannot_pack(model, export.formats)
@@ -147,11 +146,6 @@ def _numbers(cfg: Recipe) -> None:
 def _expected_model(cfg: Recipe) -> Architecture:
     """The student that the run will leave, where it is not here yet."""
     return Architecture.from_config(cfg.model) if cfg.export.source else checks.student(cfg)
-
-
-def _installed(package: str, what: str) -> None:
-    if find_spec(package) is None:
-        raise UserError(f"{package} is not installed: {what}", "expected what requirements.lock names: ./minitron setup")
 
 
 def _gpu(targets: list[Target]) -> None:

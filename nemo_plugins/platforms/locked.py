@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -18,10 +18,19 @@ OF_THE_PLATFORM = ("torch", "transformer-engine", "apex", "triton")  # not in th
 
 
 def wanted(lock: Path = LOCK) -> dict[str, str]:
-    """Version by name of what the lock asks for on this Python; `==` lines with or without a marker."""
+    """Version by name of what the lock asks for on this Python and machine; `==` lines with or without a marker."""
+    return {name: version for name, version in _lines(lock) if version}
+
+
+def elsewhere(lock: Path = LOCK) -> list[str]:
+    """Names of what the lock asks for on another Python or machine alone."""
+    return sorted({name for name, _ in _lines(lock)} - set(wanted(lock)))
+
+
+def _lines(lock: Path) -> Iterator[tuple[str, str | None]]:
+    """(name, version) of every line; None where its marker does not hold here."""
     from packaging.requirements import Requirement
 
-    found = {}
     for line in lock.read_text().splitlines():
         if "==" not in line or line.startswith("#"):
             continue
@@ -29,11 +38,8 @@ def wanted(lock: Path = LOCK) -> dict[str, str]:
             name, version = line.split("==")
         else:
             asked = Requirement(line)
-            if not asked.marker.evaluate():
-                continue
-            name, version = asked.name, str(asked.specifier).removeprefix("==")
-        found[normal(name)] = version.strip()
-    return found
+            name, version = asked.name, str(asked.specifier).removeprefix("==") if asked.marker.evaluate() else ""
+        yield normal(name), version.strip() or None
 
 
 @cache

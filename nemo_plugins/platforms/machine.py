@@ -9,6 +9,7 @@ import shutil
 import socket
 import sys
 import tempfile
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -47,11 +48,13 @@ def facts(root: str | Path = "runs") -> dict[str, Any]:
         "versions": locked.fingerprint(lock, here),
         "differ": differ,
         "absent": absent,
+        "elsewhere": [name for name in locked.elsewhere() if name not in here],
         "torch": here.get("torch"),
         "torch_cuda": torch_cuda(),
         "nccl": nccl(here),
         "transformer_engine": here.get("transformer-engine"),
-        "apex": here.get("apex"),
+        "transformer_engine_range": transformer_engine_range(),
+        "apex": here.get("apex") if find_spec("amp_C") else None,  # another package of that name has no kernels
         "vllm": here.get("vllm"),
         **gpus.read(),
         "cuda_compat": COMPAT.is_dir(),
@@ -78,12 +81,22 @@ def torch_cuda() -> str | None:
     return match[1] if match else None
 
 
+def transformer_engine_range() -> str | None:
+    """The versions that megatron-core names, in its extra `dev`; None: it is not installed, or names none."""
+    try:
+        lines = metadata.requires("megatron-core") or []
+    except metadata.PackageNotFoundError:
+        return None
+    match = next(filter(None, (re.match(r"transformer-engine(?:\[\w+\])?\s*([^;]+)", line) for line in lines)), None)
+    return match[1].strip(" ()") if match else None
+
+
 def nccl(here: dict[str, str]) -> str | None:
     """NCCL's version: of the package beside torch, else of the system's library; None: neither is here."""
     for name in ("nvidia-nccl-cu13", "nvidia-nccl-cu12"):
         if name in here:
             return here[name]
-    libraries = sorted(Path("/usr/lib/x86_64-linux-gnu").glob("libnccl.so.2.*"))
+    libraries = sorted(Path(f"/usr/lib/{os.uname().machine}-linux-gnu").glob("libnccl.so.2.*"))
     return libraries[-1].name.removeprefix("libnccl.so.") if libraries else None
 
 

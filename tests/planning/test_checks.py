@@ -1,12 +1,24 @@
 """What cannot work is refused, and the message names the key."""
 
+import platform
 import re
 from dataclasses import replace
 
 import pytest
 
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.planning import chain_plan, checks, distill_plan, memory, pretrain_plan, prune_plan, training_plan
+from nemo_plugins.planning import (
+    bench_plan,
+    chain_plan,
+    chat_plan,
+    checks,
+    distill_plan,
+    memory,
+    pretrain_plan,
+    prune_plan,
+    quantize_plan,
+    training_plan,
+)
 from nemo_plugins.planning.convert_plan import plan as convert_plan
 from nemo_plugins.platforms import gpus
 from nemo_plugins.runs import UserError
@@ -248,3 +260,29 @@ def test_document_boundaries_are_refused_where_transformer_engine_would_ignore_t
     with pytest.raises(UserError, match="Transformer Engine") as error:
         plan("distill", "data.document_boundaries=true")
     assert "data.document_boundaries=true" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("stage", "overrides", "module"),
+    [
+        (quantize_plan.plan, ["export.formats=[q4_k_m]"], "cyllama"),
+        (bench_plan.plan, ["bench.backends=[llama_cpp]", "bench.formats=[f16]"], "cyllama"),
+        (bench_plan.plan, ["bench.shapes=[tiny_pl]", "bench.formats=[f16]"], "cyllama"),
+        (chat_plan.plan, ["chat.model=a.gguf"], "cyllama"),
+        (chat_plan.serve, ["chat.model=a.gguf"], "xllamacpp"),
+    ],
+)
+def test_a_stage_says_that_its_package_is_not_here_and_where_there_is_one(stage, overrides, module, monkeypatch, tmp_path):
+    (tmp_path / "a.gguf").write_bytes(chat_plan.MAGIC)
+    found = checks.find_spec
+
+    def said() -> str:
+        made = stage(compose(["+model=tiny_pl", *overrides]))
+        return "\n".join(missing.text for missing in made.missing if missing.kind == "package")
+
+    assert said() == ""
+    monkeypatch.setattr(checks, "find_spec", lambda name: None if name == module else found(name))
+    assert said().startswith(f"{module} is not installed: llama.cpp") and "./minitron setup" in said()
+    for place in (platform, checks):
+        monkeypatch.setattr(place, "machine", lambda: "aarch64")
+    assert ("has none for aarch64: run this stage on x86-64" in said()) == (module == "cyllama")

@@ -72,7 +72,7 @@ def nvidia_smi(tmp_path, monkeypatch):
 
 def facts(**changes: object) -> dict:
     """Of a node in the image: torch for CUDA 13, Transformer Engine, Apex, NCCL, and all that is locked."""
-    image = {"torch": "2.9.0a0", "torch_cuda": "13.0", "transformer_engine": "2.7", "apex": "0.1", "nccl": "2.27.7"}
+    image = {"torch": "2.9.0a0", "torch_cuda": "13.0", "transformer_engine": "2.9.0", "apex": "0.1", "nccl": "2.27.7"}
     return machine.facts() | image | {"absent": [], "differ": {}, "vllm": None, "cuda_compat": False} | changes
 
 
@@ -181,6 +181,32 @@ def test_without_transformer_engine_a_gpu_runs_and_the_table_says_what_it_loses(
     assert ["no sft.packing=thd: it wants Transformer Engine"] == [note for name, *_, note in verdict.stages if name == "sft"]
 
 
+@pytest.mark.parametrize(
+    ("version", "state"),
+    [("2.7.0+e85d180", "lacks"), ("2.8.0", "lacks"), ("2.9.0a0", "ok"), ("2.9.0+70f53666", "ok"), ("2.10.0", "note")],
+)
+def test_a_transformer_engine_that_is_older_than_megatron_core_names_is_refused(nvidia_smi, version, state):
+    nvidia_smi(smi(1))
+    assert machine.transformer_engine_range() == "<2.10.0,>=2.9.0a0"  # of megatron-core 0.15.3
+    verdict = judge("platform=gpu", transformer_engine=version)
+    [found] = [finding for finding in verdict.findings if finding.what == "Transformer Engine"]
+    assert found.state == state and bool(verdict.lacks) == (state == "lacks")
+    assert state == "ok" or ">=2.9.0a0" in f"{found.found}{found.remedy}"
+    assert not judge("platform=cpu", transformer_engine=version).lacks
+
+
+def test_apex_is_none_until_its_kernels_are_there(tmp_path, monkeypatch):
+    (tmp_path / "apex-0.9.10.dist-info").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    locked.installed.cache_clear()
+    try:
+        assert locked.installed()["apex"] == "0.9.10" and machine.facts()["apex"] is None
+        (tmp_path / "amp_C.py").touch()
+        assert machine.facts()["apex"] == "0.9.10"
+    finally:
+        locked.installed.cache_clear()
+
+
 def test_versions_that_differ_and_packages_that_are_gone(tmp_path, monkeypatch):
     (tmp_path / "numpy-2.1.0.dist-info").mkdir()
     (tmp_path / "PyYAML-1.0.egg-info").touch()
@@ -201,6 +227,15 @@ def test_versions_that_differ_and_packages_that_are_gone(tmp_path, monkeypatch):
     stages = {name: (here, note) for name, here, _, note in verdict.stages}
     assert stages["eval"][0] == "no" and stages["distill"][0] == "yes"
     assert "transformers 5.0, locked 4.57.6" in stages["bench"][1]
+
+
+def test_what_is_locked_for_another_machine_alone_is_no_fault_and_keeps_its_stages_away(monkeypatch):
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    assert "cyllama" in locked.elsewhere() and "cyllama" not in locked.wanted() and "pulp" in locked.wanted()
+    verdict = judge("platform=cpu", elsewhere=["cyllama"])
+    stages = {name: (here, note) for name, here, _, note in verdict.stages}
+    assert not verdict.lacks and stages["distill"][0] == "yes"
+    assert stages["quantize"] == ("no", "not locked for this machine: cyllama")
 
 
 def test_where_nothing_can_be_written(tmp_path):
@@ -274,6 +309,18 @@ def test_the_command_runs_with_an_images_python_and_sets_nothing_up(snapshot, tm
     assert said["code"] == str(snapshot)
     assert len(said["lock"]) == len(said["versions"]) == 16
     assert said["root"]["writable"] and said["root"]["free_bytes"] > 0
+
+
+@pytest.mark.parametrize(("libc", "refused"), [("glibc 2.28", True), ("glibc 2.9", True), ("glibc 2.31", False), ("", False)])
+def test_setup_refuses_a_system_whose_glibc_is_older_than_the_wheels(snapshot, tmp_path, libc, refused):
+    """RHEL 8, which clusters run, has 2.28: said before gigabytes are installed."""
+    script = tmp_path / "getconf"
+    script.write_text(f"#!/bin/sh\necho {libc}\n")
+    script.chmod(0o755)
+    variables = {"PATH": f"{tmp_path}:/usr/bin:/bin", "PYTHON": "/nowhere/python"}
+    done = subprocess.run(["bash", snapshot / "minitron", "setup"], env=variables, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and ("want 2.31 or later" in done.stderr) == refused
+    assert ("needs Python" in done.stderr) != refused and not (snapshot / ".venv").exists()
 
 
 def test_processes_that_a_snapshot_starts_run_the_snapshot(snapshot, tmp_path):
