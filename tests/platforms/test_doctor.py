@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -188,6 +189,8 @@ def test_without_transformer_engine_a_gpu_runs_and_the_table_says_what_it_loses(
 def test_a_transformer_engine_that_is_older_than_megatron_core_names_is_refused(nvidia_smi, version, state):
     nvidia_smi(smi(1))
     assert machine.transformer_engine_range() == "<2.10.0,>=2.9.0a0"  # of megatron-core 0.15.3
+    [extra] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]["gpu"]
+    assert judge("platform=gpu", transformer_engine=extra.partition("==")[2]).lacks == []
     verdict = judge("platform=gpu", transformer_engine=version)
     [found] = [finding for finding in verdict.findings if finding.what == "Transformer Engine"]
     assert found.state == state and bool(verdict.lacks) == (state == "lacks")

@@ -130,3 +130,15 @@ def test_singularity_is_taken_where_there_is_no_apptainer(tmp_path):
             (folder / name).chmod(0o755)
         done = subprocess.run(["/bin/bash", "-c", script], capture_output=True, text=True, env=env | {"PATH": str(folder)})
         assert done.stdout == f"{taken}\n", done.stderr
+
+
+def test_the_page_about_clusters_has_every_site_as_its_file_has_it():
+    page = (REPOSITORY / "docs" / "clusters.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \(\w+\) \|(.*)\|$", page, re.M))
+    assert set(rows) == {path.stem for path in SITES} - {"generic"}
+    for name, row in rows.items():
+        text = (REPOSITORY / "slurm" / "sites" / f"{name}.env").read_text()
+        gpus, memory, partition = re.search(r"(\d) of (\d+) GB .*`([\w-]+)`", row).groups()
+        assert re.search(rf"^MINITRON_GPUS_PER_NODE={gpus}\s", text, re.M)
+        assert re.search(rf"^export SBATCH_PARTITION={partition}\s", text, re.M)
+        assert re.search(rf"^MINITRON_GPUS_PER_NODE=.*{memory} ?GB", text, re.M)
