@@ -35,13 +35,15 @@ def test_weights_that_mean_nothing(weights, says):
         blend.check(DataConfig(weights=weights), ["texts/pl.jsonl.gz", "texts/en.jsonl.gz"], "distill.data")
 
 
-@pytest.mark.parametrize(
-    ("count", "share", "says"),
-    [(0, 0.5, "exercises_share=0.5 with data.exercises=0"), (9, 0.0, "above 0 and below 1"), (9, 1.0, "above 0 and below 1")],
-)
-def test_a_share_of_exercises_that_means_nothing(count, share, says):
-    with pytest.raises(UserError, match=says):
-        blend.check(DataConfig(exercises=count, exercises_share=share), ["texts/pl.jsonl.gz"], "distill.data")
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.5])
+def test_a_share_of_exercises_that_is_no_part(share):
+    with pytest.raises(UserError, match=r"exercises_share=.*above 0 and below 1"):
+        blend.check(DataConfig(exercises=9, exercises_share=share), ["texts/pl.jsonl.gz"], "distill.data")
+
+
+def test_the_share_of_no_exercises_changes_nothing():
+    assert blend.settings(DataConfig(exercises_share=0.5)) == blend.settings(DataConfig()) == []
+    assert blend.settings(DataConfig(exercises=9, exercises_share=0.5)) == ["exercises 0.5"]
 
 
 def test_names_are_apart():
