@@ -2,8 +2,9 @@
 
 python benchmarks/exercises.py distilled=runs/…/convert-export/hf aligned=runs/…/aligned-export/hf
 
-The exercises are those of assets/chat_samples: sums, number words, capitals, synonyms. Their facts are not in the training
-files but for capitals, which are asked for in other words. Right is what equals the answer, white space and a full stop apart.
+The exercises are those of assets/chat_samples: sums, number words, agreement, capitals, synonyms. Their facts are not in
+the training files but for capitals and synonyms, which are asked for in other words. Right is what equals the answer, white
+space and a full stop apart.
 """
 
 import argparse

@@ -33,10 +33,8 @@ def main() -> int:
     checkpoint = Path(given.root, given.run, "dpo", "checkpoint")
     if not checkpoint.exists():
         sys.exit(f"{checkpoint} is not there: python recipes/minitron.py +model=tiny_pl experiment=laptop leaves it")
-    print(
-        "| loss | seed | solved before | after | only before | only after | boxed, drawn | options, drawn | length | minutes |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print("| loss | seed | solved before | after | only before | only after | drawn | length | minutes |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for kind in given.kinds:
         lost = won = 0
         for seed in given.seeds:
@@ -48,18 +46,15 @@ def main() -> int:
             lost, won = lost + only[0], won + only[1]
             rolled = [line for line in lines if "rollout_seconds" in line]
             first, last = rolled[:5], rolled[-5:]
-            drawn = [
-                " → ".join(f"{mean(part, f'reward_{key}'):.1%}" for part in (first, last))
-                for key in ("boxed_math", "multiple_choice")
-            ]
+            drawn = " → ".join(f"{mean(part, 'reward_boxed_math'):.1%}" for part in (first, last))
             length = " → ".join(f"{mean(part, 'length'):.2f}" for part in (first, last))
             minutes = json.loads((folder / "summary.json").read_text())["seconds"] / 60
             shares = " | ".join(share(sum(one), len(one)) for one in (before, after))
             print(
-                f"| {kind} | {seed} | {shares} | {only[0]} | {only[1]} | {' | '.join(drawn)} | {length} | {minutes:.0f} |",
+                f"| {kind} | {seed} | {shares} | {only[0]} | {only[1]} | {drawn} | {length} | {minutes:.0f} |",
                 flush=True,
             )
-        print(f"| {kind} | together | | | {lost} | {won} | by chance: p = {mcnemar(lost, won):.2g} | | | |", flush=True)
+        print(f"| {kind} | together | | | {lost} | {won} | by chance: p = {mcnemar(lost, won):.2g} | | |", flush=True)
     return 0
 
 

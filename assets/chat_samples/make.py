@@ -17,11 +17,9 @@ from nemo_plugins.data.number_words import to_words
 
 HERE = Path(__file__).resolve().parent
 COUNTS = {"sft": (2400, 420), "preferences": (1200, 280), "grpo": (1200, 280), "forms": (2400, 0)}  # train, heldout
-DRAWN = {"forms": 6, "grpo": 60}  # exercises for each prompt that is taken
+DRAWN = {"forms": 12, "grpo": 60}  # exercises for each prompt that is taken
 SEEDS = {"sft": 1, "preferences": 2, "grpo": 3, "forms": 4}
-LETTERS = "ABCD"
-BOXED = 0.75  # of the prompts with rewards: a number in a box; the rest are options to choose from
-LARGEST = {"forms": 99, "grpo": 30}  # number in an answer, of grpo in a question too: what is never solved teaches nothing
+LARGEST = {"forms": 99, "grpo": 60}  # number in an answer, of grpo in a question too: what is never solved teaches nothing
 SMALLEST = {"forms": 0, "grpo": 2}  # likewise: with 0 and 1 among them a model learns to answer 0
 
 
@@ -65,48 +63,28 @@ def rows(kind: str, split: str, count: int) -> list[dict]:
         return [
             {"messages": turns(one.question), "chosen": one.answer, "rejected": wrong(one, others, chance)} for one in found
         ]
-    asked = easy(
-        [prompt(one, others, chance) for one in found],
-        count,
-        range(SMALLEST[kind], LARGEST[kind] + 1),
-        in_questions=kind == "grpo",
-    )
-    chance.shuffle(asked)
+    among = range(SMALLEST[kind], LARGEST[kind] + 1)
+    asked = [prompt(one) for one in found if fits(one, among, in_question=kind == "grpo")][:count]
+    if len(asked) < count:
+        raise ValueError(f"{kind} {split}: expected {count} prompts, {len(asked)} of {len(found)} exercises have such numbers")
     return [answered(row) for row in asked] if kind == "forms" else asked
 
 
-def prompt(exercise: Exercise, others: dict[str, list[str]], chance: random.Random) -> dict:
-    """Numbers are asked for in a box; of words, four options are given."""
-    if exercise.answer.isdigit():
-        question = f"{exercise.question} Wynik podaj w \\boxed{{}}."
-        return {"messages": turns(question), "kind": "boxed_math", "reference": exercise.answer}
-    listed = [exercise.answer]
-    while len(listed) < len(LETTERS):
-        if (another := wrong(exercise, others, chance)) not in listed:
-            listed.append(another)
-    chance.shuffle(listed)
-    lines = "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, listed, strict=True))
-    question = f"{exercise.question}\n{lines}\nPodaj literę poprawnej odpowiedzi."
-    return {"messages": turns(question), "kind": "multiple_choice", "reference": LETTERS[listed.index(exercise.answer)]}
+def fits(exercise: Exercise, among: range, in_question: bool) -> bool:
+    """Whether the answer is a number that can be checked, and it, and where asked for those of the question, are in range."""
+    given = re.findall(r"\d+", exercise.question) if in_question else []
+    return exercise.answer.isdigit() and all(int(number) in among for number in (exercise.answer, *given))
 
 
-def easy(found: list[dict], count: int, among: range, in_questions: bool) -> list[dict]:
-    """`count` different prompts, in their order, with such numbers and as many of either kind as BOXED says."""
-
-    def fits(row: dict) -> bool:
-        given = re.findall(r"\d+", row["messages"][0]["content"]) if in_questions else []
-        return all(int(number) in among for number in (row["reference"], *given))
-
-    boxed = [row for row in found if row["kind"] == "boxed_math" and fits(row)]
-    options = [row for row in found if row["kind"] == "multiple_choice"]
-    wanted = round(BOXED * count)
-    taken = {id(row) for row in (*boxed[:wanted], *options[: count - wanted])}
-    return [row for row in found if id(row) in taken]
+def prompt(exercise: Exercise) -> dict:
+    """A number is asked for in a box, where a reward finds it."""
+    question = f"{exercise.question} Wynik podaj w \\boxed{{}}."
+    return {"messages": turns(question), "kind": "boxed_math", "reference": exercise.answer}
 
 
 def answered(row: dict) -> dict:
-    """A prompt's question with its answer in the form that rewards read: without having seen it, a model never earns any."""
-    said = f"\\boxed{{{row['reference']}}}" if row["kind"] == "boxed_math" else f"Odpowiedź: {row['reference']}"
+    """A prompt's question with its answer in the form that the reward reads, which a model never hits upon by itself."""
+    said = f"\\boxed{{{row['reference']}}}"
     return {"messages": [*row["messages"], {"role": "assistant", "content": said}]}
 
 

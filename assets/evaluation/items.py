@@ -1,37 +1,28 @@
 """The items of each probe: a question, four options, the place of the right one, and what a free answer should be."""
 
-import gzip
-import json
 import random
-import re
 from collections.abc import Iterator
-from itertools import permutations
 
-from agreement import ADJECTIVES, CASES, COUNTED, DECLINED, FEW, FRAMES, MANY, NOUNS, PLACES, SUBJECTS, VERBS
 from regions import REGION
 
-from nemo_plugins.configs.store import REPOSITORY
 from nemo_plugins.data.capitals import COUNTRIES, PLURAL_CAPITALS
-from nemo_plugins.data.exercises import CAPITAL, COUNTRY, Exercise, exercises, split_of, synonym_pairs
+from nemo_plugins.data.exercises import AGREEMENT, CAPITAL, COUNTRY, SYNONYM, Exercise, exercises, gaps_of, synonym_pairs
 from nemo_plugins.data.number_words import from_words, to_words
 
-HELDOUT_TEXT = REPOSITORY / "assets" / "polish_text" / "heldout.jsonl.gz"
 OPTIONS = 4
-GAP = "…"
-ORDER = "Podaj numery zdań we właściwej kolejności, np. 2, 1, 3."
 
 Item = dict
 
 
-def item(question: str, right: str, wrong: list[str], place: int, target: str | None = None, **more) -> Item:
-    """One item with the right option at `place`.
+def item(question: str, right: str, wrong: list[str], place: int) -> Item:
+    """One item with the right option at `place`; the free answer is its text.
 
     Raises: ValueError where the options are not four different ones.
     """
     options = [*wrong[:place], right, *wrong[place:]]
     if len(set(options)) != OPTIONS:
         raise ValueError(f"{question}: expected {OPTIONS} different options, got {options}")
-    return {"question": question, "options": options, "answer": place, "target": target or right, **more}
+    return {"question": question, "options": options, "answer": place, "target": right}
 
 
 def places(count: int, chance: random.Random) -> Iterator[int]:
@@ -63,16 +54,18 @@ def ending(word: str) -> str:
     return "verb" if word.endswith("ć") else "adjective" if word.endswith(("y", "i")) else "other"
 
 
-def synonyms(chance: random.Random) -> list[Item]:
-    """The held-out pairs; wrong answers are words of other pairs of the same part of speech, as far as the ending tells it."""
-    pairs = [pair for pair in synonym_pairs() if split_of(f"synonym {' '.join(pair)}") == "heldout"]
+def synonyms(chance: random.Random, count: int = 120) -> list[Item]:
+    """Pairs asked as no training exercise does; wrong answers are words of other pairs of the same part of speech, as far as
+    the ending tells it.
+    """
     words = sorted({word for pair in synonym_pairs() for word in pair})
     found = []
-    for pair, place in zip(pairs, places(len(pairs), chance), strict=True):
+    for pair, place in zip(chance.sample(synonym_pairs(), count), places(count, chance), strict=True):
         word, right = pair if chance.random() < 0.5 else pair[::-1]
         alike = [other for other in words if other not in pair and ending(other) == ending(right)]
         close = sorted(alike, key=lambda other: (abs(len(other) - len(right)), other))[:12]
-        found.append(item(f"Które słowo znaczy to samo co „{word}”?", right, chance.sample(close, OPTIONS - 1), place))
+        question = chance.choice(SYNONYM["heldout"]).format(word)
+        found.append(item(question, right, chance.sample(close, OPTIONS - 1), place))
     return found
 
 
@@ -115,77 +108,16 @@ def arithmetic(chance: random.Random, count: int = 120) -> list[Item]:
     return _numbers(("arithmetic", "arithmetic_words"), count, chance)
 
 
-def _gap(sentence: str, forms: list[str], right: str, word: str, place: int, chance: random.Random) -> Item:
-    """Options are whole sentences; the free form asks for the word in the gap."""
-    wrong = chance.sample(sorted({form for form in forms if form != right}), OPTIONS - 1)
-    question = f"Wstaw właściwą formę słowa „{word}”: {sentence.format(GAP)}"
-    filled = [sentence.format(form) for form in wrong]
-    return item("Które zdanie jest poprawne?", sentence.format(right), filled, place, target=right, free=question)
-
-
 def agreement(chance: random.Random, each: int = 30) -> list[Item]:
-    """Verbs with subjects, adjectives with nouns, nouns with numerals, cases with what asks for them."""
+    """Verbs with subjects, adjectives with nouns, nouns with numerals and with what asks for a case: of sentences that no
+    training exercise has. Wrong answers are other forms of the same word.
+    """
     place, found = places(4 * each, chance), []
-    past = [(kind, subject, verb) for kind, subjects in SUBJECTS.items() for subject in subjects for verb in VERBS]
-    for kind, subject, (word, forms, rest) in chance.sample(past, each):
-        right = forms[PLACES.index(kind)]
-        found.append(_gap(f"{subject} {{}} {rest}.", list(forms), right, word, next(place), chance))
-    described = [(forms, noun) for forms in ADJECTIVES for noun in NOUNS]
-    for forms, (noun, which, plural) in chance.sample(described, each):
-        sentence = f"{'To są' if plural else 'To jest'} {{}} {noun}."
-        found.append(_gap(sentence, list(forms), forms[which], forms[0], next(place), chance))
-    counted = [(noun, number) for noun in COUNTED for number in ("dwa", *FEW, *MANY)]
-    for (one, few, many, with_, feminine), number in chance.sample(counted, each):
-        said = "dwie" if number == "dwa" and feminine else number
-        right = many if number in MANY else few
-        found.append(_gap(f"Na zdjęciu widać {said} {{}}.", [one, few, many, with_], right, one, next(place), chance))
-    framed = [(forms, frame) for forms in DECLINED for frame in FRAMES]
-    for forms, (sentence, case) in chance.sample(framed, each):
-        found.append(_gap(sentence, list(forms), forms[CASES.index(case)], forms[0], next(place), chance))
-    return found
-
-
-SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-ZĄĆĘŁŃÓŚŹŻ])")
-
-
-def sentences(paragraph: str) -> list[str]:
-    """The sentences of a paragraph of whole ones; a rough cut, which is why what is not plain is left out by `runs`."""
-    return [part.strip() for part in SENTENCE.split(paragraph)]
-
-
-def runs() -> Iterator[tuple[str, list[str]]]:
-    """Three sentences in a row of held-out text, with the document's id: short, whole, and different."""
-    for line in gzip.decompress(HELDOUT_TEXT.read_bytes()).decode().splitlines():
-        document = json.loads(line)
-        for paragraph in document["text"].split("\n"):
-            parts = sentences(paragraph)
-            for start in range(0, len(parts) - 2, 3):
-                three = parts[start : start + 3]
-                whole = all(re.fullmatch(r"[A-ZĄĆĘŁŃÓŚŹŻ][^:;]*[.!?]", one) for one in three)
-                if whole and all(4 <= len(one.split()) <= 16 for one in three) and len(set(three)) == 3:
-                    yield document["id"], three
-
-
-def sentence_order(chance: random.Random, count: int = 80) -> list[Item]:
-    """Which order three sentences of a held-out text stand in; one run a paragraph, few of one document."""
-    all_runs = list(runs())
-    chance.shuffle(all_runs)
-    taken: dict[str, int] = {}
-    chosen = []
-    for document, three in all_runs:
-        if taken.setdefault(document, 0) < 4 and len(chosen) < count:
-            taken[document] += 1
-            chosen.append((document, three))
-    found = []
-    for (document, three), place in zip(chosen, places(len(chosen), chance), strict=True):
-        wrong = chance.sample([order for order in permutations(range(3)) if order != (0, 1, 2)], OPTIONS - 1)
-        shown = list(range(3))
-        chance.shuffle(shown)
-        listed = "\n".join(f"{number}. {three[one]}" for number, one in enumerate(shown, 1))
-        target = ", ".join(str(shown.index(one) + 1) for one in range(3))
-        texts = [" ".join(three[one] for one in order) for order in wrong]
-        question, free = "W której kolejności te zdania tworzą spójny tekst?", f"{listed}\n{ORDER}"
-        found.append(item(question, " ".join(three), texts, place, target=target, free=free, source=document))
+    for held_out in gaps_of("heldout").values():
+        for gap in chance.sample(held_out, each):
+            wrong = chance.sample(sorted({*gap.forms} - {gap.right}), OPTIONS - 1)
+            question = chance.choice(AGREEMENT).format(gap.word, gap.sentence)
+            found.append(item(question, gap.right, wrong, next(place)))
     return found
 
 
@@ -195,5 +127,4 @@ MAKERS = {
     "number_words": number_words,
     "arithmetic": arithmetic,
     "agreement": agreement,
-    "sentence_order": sentence_order,
 }

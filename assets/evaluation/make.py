@@ -2,8 +2,8 @@
 
 python assets/evaluation/make.py
 
-An item goes where a training document (assets/polish_text, assets/chat_samples) holds its question together with its answer,
-its free form, or one of its options of eight words or more (`nemo_plugins.data.corpus.contamination`: 8 words in a row).
+An item goes where a training document (assets/polish_text, assets/chat_samples) holds its question together with its answer
+(`nemo_plugins.data.corpus.contamination`: 13 words in a row, or all of what is shorter).
 """
 
 import gzip
@@ -20,7 +20,7 @@ from items import MAKERS, OPTIONS, Item  # noqa: E402
 from nemo_plugins.configs.store import REPOSITORY  # noqa: E402
 from nemo_plugins.data.corpus.contamination import Contamination  # noqa: E402
 
-NGRAM = 8
+NGRAM = 13
 TRAINED = ("polish_text/train", "chat_samples/sft_train", "chat_samples/preferences_train", "chat_samples/grpo_train",
            "chat_samples/forms_train")  # fmt: skip
 
@@ -39,9 +39,7 @@ def training_texts() -> list[str]:
 
 def said(item: Item) -> list[str]:
     """What of an item, read before, would give its answer away."""
-    asked = item.get("free", item["question"])
-    right = item["options"][item["answer"]]
-    return [f"{asked} {item['target']}", *([right] if len(right.split()) >= NGRAM else [])]
+    return [f"{item['question']} {item['target']}"]
 
 
 def clean(items: list[Item], texts: list[str]) -> tuple[list[Item], int, int]:

@@ -29,15 +29,13 @@ class Source:
 
 
 def check(data: DataConfig, sources: Sequence[str], key: str) -> None:
-    """Weights are one positive number for each source, any scale; exercises have a share where there are some.
+    """Weights are one positive number for each source, any scale; the share of exercises is a part.
 
     Raises: UserError naming `data.weights` or `data.exercises_share`.
     """
     share = data.exercises_share
     if share is not None and not 0 < share < 1:
         raise UserError(f"data.exercises_share={share:g}: expected a number above 0 and below 1")
-    if share is not None and not data.exercises:
-        raise UserError(f"data.exercises_share={share:g} with data.exercises=0", "expected data.exercises=<how many there are>")
     if data.weights is None:
         return
     if len(data.weights) != len(sources):
@@ -54,7 +52,7 @@ def check(data: DataConfig, sources: Sequence[str], key: str) -> None:
 
 def settings(data: DataConfig) -> list[str]:
     """What of a configuration decides, beside the texts themselves, how often each is drawn."""
-    share = [] if data.exercises_share is None else [f"exercises {data.exercises_share:g}"]
+    share = [f"exercises {data.exercises_share:g}"] if data.exercises and data.exercises_share else []
     return [*(f"weight {weight:g}" for weight in data.weights or ()), *share]
 
 

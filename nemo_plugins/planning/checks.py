@@ -20,6 +20,7 @@ from nemo_plugins.configs.schema import (
     PlatformConfig,
     Precision,
     Recipe,
+    SftConfig,
     TrainConfig,
 )
 from nemo_plugins.data import blend, documents
@@ -69,8 +70,13 @@ def package(module: str, what: str) -> None:
 
 
 def fused(cfg: Recipe) -> bool:
-    """Whether training has what Transformer Engine brings: flash attention, sequence parallelism, a sharded optimizer."""
+    """Whether training has what Transformer Engine brings: packed attention, sequence parallelism, a sharded optimizer."""
     return on_gpu(cfg) and find_spec("transformer_engine") is not None
+
+
+def masked(cfg: Recipe, train: TrainConfig) -> bool:
+    """Whether attention is given a mask: without Transformer Engine, of documents or packed dialogues that are kept apart."""
+    return not fused(cfg) and (isinstance(train, SftConfig) or cfg.data.document_boundaries)
 
 
 def bytes_per_value(cfg: Recipe) -> int:

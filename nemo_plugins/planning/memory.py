@@ -3,10 +3,10 @@
 Training state of Megatron: working weights (2 bytes in bf16, 4 in fp32), fp32 gradients (4), and
 fp32 master weights with two Adam moments (12, or 8 beside fp32 working weights), the last spread over the data-parallel and
 the context-parallel ranks, all of which hold the same weights, by the distributed optimizer.
-Activations: Korthikanti et al. (arXiv 2205.05198), equation 1 without the attention scores, which flash attention drops.
+Activations: Korthikanti et al. (arXiv 2205.05198), equation 1 without the attention scores, which fused attention drops.
 
-Without Transformer Engine there is neither that optimizer nor flash attention nor sequence parallelism
-(`training/trainer.py`): the scores are kept, and each tensor-parallel rank keeps the norms' inputs and outputs whole.
+Without Transformer Engine there is neither that optimizer nor sequence parallelism (`training/trainer.py`): each
+tensor-parallel rank keeps the norms' inputs and outputs whole. Documents that must not see each other want a mask.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Memory:
     optimizer: float = 0.0
     teacher: float = 0.0
     activations: float = 0.0
-    scores: float = 0.0
+    mask: float = 0.0
     logits: float = 0.0
     process: float = 0.0
 
@@ -66,11 +66,13 @@ def training(
     bytes_per_value: int,
     teacher: Architecture | None = None,
     fused: bool = True,
+    masked: bool = False,
 ) -> Memory:
     """A GPU's share of a training step; the teacher keeps weights and logits only.
 
     Args:
         fused: whether Transformer Engine is there.
+        masked: whether attention is given a mask, of which all layers share a boolean and an additive copy.
     """
     model_parallel = platform.tensor_parallel * platform.pipeline_parallel
     share = model.parameters() / model_parallel
@@ -93,16 +95,9 @@ def training(
         optimizer=learning * master / copies,
         teacher=teacher.parameters() / model_parallel * bytes_per_value if teacher else 0.0,
         activations=layers,
-        scores=0.0 if fused else attention_scores(model, train, platform, bytes_per_value),
+        mask=train.micro_batch_size * train.seq_length**2 * (1 + bytes_per_value) if masked else 0.0,
         logits=vocabulary * (2 if teacher else 1),
     )
-
-
-def attention_scores(model: Architecture, train: TrainConfig, platform: PlatformConfig, bytes_per_value: int) -> float:
-    """Bytes of the scores and probabilities that attention which is not fused keeps for its backward pass, and of the mask."""
-    square = train.micro_batch_size * train.seq_length**2
-    layers = model.num_layers if platform.recompute is Recompute.none else 1
-    return square * (1 + 2 * bytes_per_value * layers * model.num_attention_heads / platform.tensor_parallel)
 
 
 def pruning(teacher: Architecture, tokens: int, platform: PlatformConfig, bytes_per_value: int = 2) -> Memory:

@@ -7,6 +7,7 @@ import dataclasses
 from nemo_plugins.configs.schema import PlatformConfig, Recipe, Recompute, TrainConfig
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.planning import checks, memory, pace, tables
+from nemo_plugins.planning.memory import Memory
 from nemo_plugins.planning.plan import Plan, Table, gib
 from nemo_plugins.runs import paths
 from nemo_plugins.runs.errors import UserError
@@ -28,9 +29,9 @@ def add(
     written = files(train, model, width)
     checks.room(plan, cfg, folder, sum(written.values()))
     fused = checks.fused(cfg)
-    need = memory.training(model, train, cfg.platform, width, teacher, fused)
-    if not fused:  # of the machine that trains, which may not be this one
-        plan.need("memory", lambda: _without_fused_attention(cfg, key, train, model, teacher))
+    need = memory.training(model, train, cfg.platform, width, teacher, fused, masked=checks.masked(cfg, train))
+    if checks.on_gpu(cfg) and not fused:  # of the machine that trains, which may not be this one
+        plan.need("memory", lambda: _fits_without_transformer_engine(cfg, key, train, model, teacher))
     if not checks.on_gpu(cfg):
         need = dataclasses.replace(need, process=memory.TRAINING_PROCESS)
         plan.seconds = pace.START + pace.seconds(cfg, flops_per_token(train, model, teacher) * tokens(train))
@@ -44,30 +45,26 @@ def add(
         plan.tables.append(pace.table(plan.seconds, cfg))
 
 
-def _without_fused_attention(
+def _fits_without_transformer_engine(
     cfg: Recipe, key: str, train: TrainConfig, model: Architecture, teacher: Architecture | None
 ) -> None:
-    """What attention keeps without Transformer Engine fits beside the rest."""
+    """The optimizer's state, which each copy of the model then holds whole, fits beside the rest."""
 
-    on_gpu, platform = checks.on_gpu(cfg), cfg.platform
-    room = platform.gpu_memory_gib * 2**30 if on_gpu else checks.free_memory() or float("inf")
-
-    def need(length: int, platform: PlatformConfig = platform) -> tuple[float, float]:
-        """Bytes in all (on a CPU, where little else is large, of the scores) and of the scores."""
+    def need(length: int, platform: PlatformConfig = cfg.platform) -> Memory:
         shorter = dataclasses.replace(train, seq_length=length)
-        made = memory.training(model, shorter, platform, checks.bytes_per_value(cfg), teacher, fused=False)
-        return made.total if on_gpu else made.scores, made.scores
+        width, masked = checks.bytes_per_value(cfg), checks.masked(cfg, train)
+        return memory.training(model, shorter, platform, width, teacher, fused=False, masked=masked)
 
-    total, scores = need(train.seq_length)
-    if total <= room:
+    whole, room = need(train.seq_length), cfg.platform.gpu_memory_gib * 2**30
+    if whole.total <= room:
         return
-    fits = max((length for length in range(64, train.seq_length, 64) if need(length)[0] <= room), default=0)
-    ways = [f"at most {key}.seq_length={fits}"] if fits else []
-    selective = dataclasses.replace(platform, recompute=Recompute.selective)
-    ways += ["platform.recompute=selective"] if need(train.seq_length, selective)[0] <= room else []
+    recomputing = dataclasses.replace(cfg.platform, recompute=Recompute.full)
+    ways = ["platform.recompute=full"] if need(train.seq_length, recomputing).total <= room else []
+    fits = max((length for length in range(64, train.seq_length, 64) if need(length).total <= room), default=0)
+    ways += [f"at most {key}.seq_length={fits}"] if fits else []
     raise UserError(
-        f"{key}.seq_length={train.seq_length}: about {gib(total)}, {gib(room)} are there; without Transformer Engine attention "
-        f"keeps its scores, {gib(scores)} of them, and the optimizer's state is not shared out to the copies",
+        f"{key}.seq_length={train.seq_length}: about {gib(whole.total)} on each GPU, {gib(room)} are there; without "
+        f"Transformer Engine each copy of the model holds the optimizer's state whole, {gib(whole.optimizer)}",
         f"expected {', '.join([*ways, 'a larger platform.tensor_parallel'])}, or Transformer Engine (docs/containers.md)",
     )
 

@@ -101,6 +101,15 @@ def fused_kernels() -> None:
     TransformerConfig.__post_init__ = check_without_fusions
 
 
+@adjustment("attention", because="megatron/core/transformer/dot_product_attention.py:176 keeps a score for each two tokens")
+def attention() -> None:
+    from megatron.core.transformer.dot_product_attention import DotProductAttention
+
+    from nemo_plugins.platforms import attention
+
+    DotProductAttention.forward = attention.forward
+
+
 @adjustment(
     "adapted_layers", because="nemo/collections/llm/peft/lora.py:703 compares a layer's class with Transformer Engine's"
 )

@@ -15,6 +15,8 @@ def test_shares():
     assert blend.shares([300, 100], None) == [0.75, 0.25]
     assert blend.shares([300, 100], [4, 1]) == [0.8, 0.2]
     assert blend.shares([300, 100, 100], [4, 1], extra=1) == pytest.approx([0.64, 0.16, 0.2])
+    assert blend.shares([300, 100, 50], [4, 1], extra=1, extra_share=0.5) == pytest.approx([0.4, 0.1, 0.5])
+    assert blend.shares([300, 100, 50], None, extra=1, extra_share=0.6) == pytest.approx([0.3, 0.1, 0.6])
 
 
 def test_a_source_that_is_read_too_often_is_warned_of():
@@ -30,7 +32,18 @@ def test_a_source_that_is_read_too_often_is_warned_of():
 )
 def test_weights_that_mean_nothing(weights, says):
     with pytest.raises(UserError, match=says):
-        blend.check(weights, ["texts/pl.jsonl.gz", "texts/en.jsonl.gz"], "distill.data")
+        blend.check(DataConfig(weights=weights), ["texts/pl.jsonl.gz", "texts/en.jsonl.gz"], "distill.data")
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.5])
+def test_a_share_of_exercises_that_is_no_part(share):
+    with pytest.raises(UserError, match=r"exercises_share=.*above 0 and below 1"):
+        blend.check(DataConfig(exercises=9, exercises_share=share), ["texts/pl.jsonl.gz"], "distill.data")
+
+
+def test_the_share_of_no_exercises_changes_nothing():
+    assert blend.settings(DataConfig(exercises_share=0.5)) == blend.settings(DataConfig()) == []
+    assert blend.settings(DataConfig(exercises=9, exercises_share=0.5)) == ["exercises 0.5"]
 
 
 def test_names_are_apart():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from nemo_plugins.data.agreement import gaps
 from nemo_plugins.data.capitals import COUNTRIES
 from nemo_plugins.data.exercises import Exercise, chatml, exercises, synonym_pairs
 from nemo_plugins.data.number_words import from_words, to_words
@@ -75,6 +76,24 @@ WORD_SIGNS = {
     "podzielić przez": "/",
     "podzielone przez": "/",
 }
+GAPS = {(gap.word, gap.sentence): gap for kind in gaps().values() for gap in kind}
+# Typed by hand from a Polish grammar, not from the code: word, sentence, form.
+SENTENCES = (
+    ("wyjść", "Sąsiedzi … na ulicę.", "wyszli"),
+    ("wyjść", "Psy … na ulicę.", "wyszły"),
+    ("usiąść", "Dziecko … przy drzwiach.", "usiadło"),
+    ("zasnąć", "Ciocia … przy piecu.", "zasnęła"),
+    ("czarny", "To są … spodnie.", "czarne"),
+    ("zielony", "To jest … sukienka.", "zielona"),
+    ("jabłko", "Na zdjęciu widać pięć ….", "jabłek"),
+    ("owca", "Na zdjęciu widać dwie ….", "owce"),
+    ("koń", "Na zdjęciu widać dwadzieścia trzy ….", "konie"),
+    ("las", "Samolot leci nad ….", "lasem"),
+    ("rzeka", "Długo przyglądaliśmy się ….", "rzece"),
+    ("most", "Rozmawialiśmy o ….", "moście"),
+    ("zamek", "Stoimy obok ….", "zamku"),
+    ("wieża", "Z daleka widać ….", "wieżę"),
+)
 RESULT = {"+": int.__add__, "-": int.__sub__, "*": int.__mul__, "/": int.__floordiv__}
 
 
@@ -132,9 +151,12 @@ def test_answers_are_right(split):
             assert capitals[re.search(r"(?:stolica|stolicę|stolicą) (.+)[?.]$", e.question)[1]] == e.answer, e
         elif e.kind == "country":
             assert countries[re.search(r" (?:jest|są) (.+)[?.]$", e.question)[1]] == e.answer, e
-        else:
+        elif e.kind == "synonym":
             assert tuple(sorted((re.search("„(.+)”", e.question)[1], e.answer))) in pairs, e
-    assert len(seen) == 7
+        else:
+            gap = GAPS[re.search("„(.+?)”.*: (.+)$", e.question).groups()]
+            assert e.answer == gap.right and gap.sentence.count("…") == 1, e
+    assert len(seen) == 8
 
 
 def test_no_heldout_fact_is_in_train():
@@ -148,8 +170,8 @@ def test_no_heldout_fact_is_in_train():
                 found.add(("+" if sign in "+-" else "*", *sorted(parts)))
             elif "number" in e.kind:
                 found.add(from_words(e.answer) if e.kind == "number_to_words" else int(e.answer))
-            elif e.kind == "synonym":
-                found.add(("synonym", *sorted((re.search("„(.+)”", e.question)[1], e.answer))))
+            elif e.kind == "agreement":
+                found.add(re.search("„(.+?)”.*: (.+)$", e.question).groups())
             else:
                 found.add(e.question)
         return found
@@ -159,9 +181,11 @@ def test_no_heldout_fact_is_in_train():
     assert len(heldout) > 1000
 
 
-def test_every_capital_is_asked_in_train_and_in_heldout():
-    asked = {s: {e.answer for e in exercises(s, 20_000, seed=0) if e.kind == "capital"} for s in ("train", "heldout")}
-    assert asked["train"] == asked["heldout"] == {c.capital for c in COUNTRIES}
+def test_every_capital_and_synonym_is_asked_in_train_and_in_heldout():
+    every = {"capital": {c.capital for c in COUNTRIES}, "synonym": {word for pair in synonym_pairs() for word in pair}}
+    for split in ("train", "heldout"):
+        found = exercises(split, 60_000, seed=0)
+        assert {kind: {e.answer for e in found if e.kind == kind} for kind in every} == every
 
 
 def test_the_country_table_has_no_row_twice():
@@ -191,3 +215,15 @@ def test_an_unknown_split_is_refused():
 def test_chatml_is_bieliks():
     text = chatml(Exercise("arithmetic", "Ile to jest 1 + 1?", "2"))
     assert text == "<|im_start|>user\nIle to jest 1 + 1?<|im_end|>\n<|im_start|>assistant\n2<|im_end|>\n"
+
+
+@pytest.mark.parametrize(("word", "sentence", "form"), SENTENCES)
+def test_forms_agree_as_poles_say_them(word, sentence, form):
+    assert GAPS[word, sentence].right == form
+
+
+def test_a_sentence_with_a_gap_has_one_answer():
+    """No two of them ask the same; each word has four different forms at least, for the options to choose from."""
+    every = [gap for kind in gaps().values() for gap in kind]
+    assert len({(gap.word, gap.sentence) for gap in every}) == len(every)
+    assert all(gap.right in gap.forms and len(set(gap.forms)) >= 4 for gap in every)

@@ -1,15 +1,16 @@
 """The probes: options that are different, places that are balanced, facts that no training text gives away."""
 
+import re
 import sys
 from collections import Counter
 
 import pytest
 
 from nemo_plugins.configs.store import REPOSITORY
-from nemo_plugins.data.exercises import split_of, synonym_pairs
+from nemo_plugins.data.exercises import exercises
 from nemo_plugins.evaluation.tasks import data
 
-NAMES = ("capitals", "synonyms", "number_words", "arithmetic", "agreement", "sentence_order")
+NAMES = ("capitals", "synonyms", "number_words", "arithmetic", "agreement")
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def test_four_different_options_and_balanced_places(probes, name):
     places = Counter(row["answer"] for row in rows)
     assert max(places.values()) - min(places[place] for place in range(4)) <= 1
     assert len({row["id"] for row in rows}) == len(rows) > 30
-    assert len({row.get("free", row["question"]) for row in rows}) > 0.9 * len(rows)
+    assert len({row["question"] for row in rows}) > 0.9 * len(rows)
 
 
 def test_no_training_text_gives_an_answer_away(make, probes):
@@ -46,29 +47,23 @@ def test_no_training_text_gives_an_answer_away(make, probes):
     assert bad == 1 and kept == everything
 
 
-def test_synonyms_are_of_held_out_pairs(probes):
-    pairs = {frozenset(pair) for pair in synonym_pairs() if split_of(f"synonym {' '.join(pair)}") == "heldout"}
-    asked = {
-        frozenset((row["question"].split("„")[1].split("”")[0], row["options"][row["answer"]])) for row in probes["synonyms"]
-    }
-    assert asked == pairs
+def test_no_training_exercise_asks_an_item(probes):
+    """Not one of its questions; of a sentence with a gap, in none of its wordings either."""
+    trained = exercises("train", 60_000, seed=5)
+    asked = {one.question for one in trained}
+    gaps = {gap(one.question) for one in trained if one.kind == "agreement"}
+    assert not asked & {row["question"] for rows in probes.values() for row in rows}
+    assert len(gaps) > 3000 and not gaps & {gap(row["question"]) for row in probes["agreement"]}
 
 
-def test_the_right_order_is_the_texts_own(probes):
-    documents = {row["id"]: " ".join(row["text"].split()) for row in data._rows(make_text())}
-    for row in probes["sentence_order"]:
-        assert " ".join(row["options"][row["answer"]].split()) in documents[row["source"]]
-        listed = dict(line.split(". ", 1) for line in row["free"].split("\n")[:3])
-        assert " ".join(listed[number] for number in row["target"].split(", ")) == row["options"][row["answer"]]
-
-
-def make_text():
-    return data.ASSETS / "polish_text" / "heldout.jsonl.gz"
+def gap(question: str) -> tuple[str, str]:
+    """The word and the sentence that it is to be put in."""
+    return re.search("„(.+?)”", question)[1], question.split(": ", 1)[1]
 
 
 def test_what_the_folder_holds_is_what_its_maker_makes(make, probes):
     import random
 
-    for name in ("capitals", "agreement", "number_words"):
+    for name in NAMES:
         made = {row["question"]: row for row in make.MAKERS[name](random.Random(f"probes {name}"))}
         assert all(made.keys() >= {row["question"]} for row in probes[name]), name

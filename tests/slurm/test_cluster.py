@@ -125,42 +125,48 @@ def rank_process(site: Site, rank: int) -> int:
     raise AssertionError(f"no process of rank {rank}")
 
 
-def test_it_survives_the_night(site, undisturbed):
+NIGHT = ("USR1", "SIGKILL", "node down")
+LONG_NIGHT = ("USR1", "TERM", "requeue", "SIGKILL", "node down")
+
+
+@pytest.mark.parametrize("night", [NIGHT, pytest.param(LONG_NIGHT, marks=pytest.mark.slow)], ids=len)
+def test_it_survives_the_night(site, undisturbed, night):
     """Stopped in every way that there is, the run ends with the weights and the curve of the one that nothing happened to."""
     sys.path.insert(0, str(REPOSITORY / "tests" / "chain"))
     import torch
     from laptop import weights
 
-    cluster, run = site.cluster, "tiny_pl/night/distill"
+    cluster, run = site.cluster, f"tiny_pl/night{len(night)}/distill"
     student = f"student.path={site.runs / 'tiny_pl' / 'prune' / 'checkpoint'}"
-    job = site.sbatch("distill", "run.name=tiny_pl/night", student)
-    events = (
-        (2, 0, lambda: cluster.run("scancel", "--signal=USR1", "--batch", job)),  # the time is nearly over
-        (5, 0, lambda: cluster.run("scancel", "--signal=TERM", job)),  # preemption, as Slurm does it
-        (8, EVERY, lambda: cluster.run("scontrol", "requeue", job)),
-        (11, EVERY, lambda: os.kill(rank_process(site, 1), signal.SIGKILL)),
-        (14, EVERY, lambda: cluster.run("scontrol", "update", "nodename=n2", "state=down", "reason=test")),
-    )
+    job = site.sbatch("distill", f"run.name=tiny_pl/night{len(night)}", student)
+    events = {  # steps that it may cost, and how it is done
+        "USR1": (0, lambda: cluster.run("scancel", "--signal=USR1", "--batch", job)),  # the time is nearly over
+        "TERM": (0, lambda: cluster.run("scancel", "--signal=TERM", job)),  # preemption, as Slurm does it
+        "requeue": (EVERY, lambda: cluster.run("scontrol", "requeue", job)),
+        "SIGKILL": (EVERY, lambda: os.kill(rank_process(site, 1), signal.SIGKILL)),
+        "node down": (EVERY, lambda: cluster.run("scontrol", "update", "nodename=n2", "state=down", "reason=test")),
+    }
     observed, happened, began, before = [], [], 0.0, 0
-    for attempt, (step, lost, event) in enumerate(events):
+    for attempt, name in enumerate(night):
+        (lost, event), step = events[name], 2 + 3 * attempt
         cluster.wait(lambda step=step: site.step(run) >= step, 400, f"step {step}")
         event()
         cluster.wait(lambda n=attempt: int(cluster.state(job)["Restarts"]) > n, 240, f"restart {attempt + 1}")
         reached = site.step(run)
-        if attempt == 4:
+        if name == "node down":
             cluster.run("scontrol", "update", "nodename=n2", "state=resume", check=False)
         whole = max(int(path.name[5:]) for path in (site.runs / run / "steps").glob("step=???????"))
-        assert reached - whole <= lost, f"after {('USR1', 'TERM', 'requeue', 'SIGKILL', 'node down')[attempt]}"
+        assert reached - whole <= lost, f"after {name}"
         observed.append((attempt, before + 1, reached, reached - whole))
         # in the simulation's clock, where a step takes 1 s and writing a checkpoint 8: in the middle of a step, or of writing
         done = (reached - before) + SAVED * len([n for n in range(before + 1, reached) if n % EVERY == 0])
         happened.append(("kill" if lost else "signal", began + done + (0.5 if lost else -0.5)))
         began, before = happened[-1][1] if lost else began + done + SAVED, whole
     site.done(job)
-    assert int(cluster.state(job)["Restarts"]) == len(events)
+    assert int(cluster.state(job)["Restarts"]) == len(night)
     # what the simulation of docs/scaling.md says of the same events
     said = timeline(happened, STEPS, 1.0, EVERY, SAVED, 0.0, 0.0)
-    assert [tuple(one) for one in said] == [*observed, (len(events), before + 1, STEPS, 0)]
+    assert [tuple(one) for one in said] == [*observed, (len(night), before + 1, STEPS, 0)]
     assert site.losses(run) == site.losses(undisturbed)
     one, other = weights(site.runs / run / "checkpoint"), weights(site.runs / undisturbed / "checkpoint")
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)

@@ -17,7 +17,6 @@ from megatron.core.inference.model_inference_wrappers.inference_wrapper_config i
 from megatron.core.models.common.embeddings.rotary_pos_embedding import RotaryEmbedding
 from torch import Tensor, distributed
 
-from nemo_plugins import platforms
 from nemo_plugins.alignment.rollouts import Completion, Request
 from nemo_plugins.alignment.rollouts.sampling import draw
 
@@ -122,13 +121,11 @@ class MegatronEngine:
 
     def _step(self, wrapper: GPTInferenceWrapper, tokens: Tensor, place: int) -> Tensor | None:
         """Logits after the last token, `[b, v]`; None on all but a pipeline's last stage."""
-        size, mask = tokens.shape[1], None
-        if size > 1 and not platforms.has_transformer_engine():
-            mask = torch.ones(1, 1, size, size, dtype=torch.bool, device=tokens.device).triu_(1)
+        size = tokens.shape[1]
         positions = torch.arange(place, place + size, device=tokens.device).expand_as(tokens)
         if place:
             wrapper.inference_context.enable_decode_mode()
-        logits = wrapper.run_one_forward_step({"tokens": tokens, "position_ids": positions, "attention_mask": mask})
+        logits = wrapper.run_one_forward_step({"tokens": tokens, "position_ids": positions, "attention_mask": None})
         return None if logits is None else logits[:, -1].float()
 
     def _drawn(self, logits: Tensor | None, numbers: Tensor, greedy: bool, rows: int) -> Tensor:

@@ -18,9 +18,7 @@ def _rows(path: Path) -> list[dict]:
 
 def _probe(name: str) -> dict[str, datasets.Dataset]:
     rows = _rows(ASSETS / "evaluation" / f"{name}.jsonl.gz")
-    keys = ("id", "question", "options", "answer", "target")
-    kept = [{key: row[key] for key in keys} | {"free": row.get("free", row["question"])} for row in rows]
-    return {"test": datasets.Dataset.from_list(kept)}
+    return {"test": datasets.Dataset.from_list(rows)}
 
 
 def capitals(**_) -> dict[str, datasets.Dataset]:
@@ -41,10 +39,6 @@ def arithmetic(**_) -> dict[str, datasets.Dataset]:
 
 def agreement(**_) -> dict[str, datasets.Dataset]:
     return _probe("agreement")
-
-
-def sentence_order(**_) -> dict[str, datasets.Dataset]:
-    return _probe("sentence_order")
 
 
 def heldout(heldout_text: list[str] | None = None, **_) -> dict[str, datasets.Dataset]:

@@ -1,0 +1,58 @@
+"""Attention of Megatron's local layers by torch, which keeps no scores: Megatron's own keeps two `[b, heads, s, s]` a layer."""
+
+from __future__ import annotations
+
+import torch
+from megatron.core.packed_seq_params import PackedSeqParams
+from megatron.core.transformer.dot_product_attention import DotProductAttention
+from megatron.core.transformer.enums import AttnMaskType
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+FORBIDDEN = -10000.0  # what Megatron puts in place of a forbidden score (megatron/core/transformer/utils.py:48)
+megatrons = DotProductAttention.forward
+
+
+def forward(
+    self: DotProductAttention,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    attn_mask_type: AttnMaskType | None = None,
+    attention_bias: Tensor | None = None,
+    packed_seq_params: PackedSeqParams | None = None,
+) -> Tensor:
+    """In place of `DotProductAttention.forward`, with its results; what torch does not do, goes to Megatron's own.
+
+    Args:
+        query: `[s, b, heads, d]`; key and value `[s', b, groups, d]`.
+        attention_mask: true where forbidden, any shape that broadcasts to `[b, heads, s, s']`; without one a causal layer
+            lets each token see those before it and itself, and a single query everything.
+        attn_mask_type: not used, as in Megatron's: a layer's own decides.
+    Returns: `[s, b, heads · d]`.
+    """
+    softmax = self.scale_mask_softmax
+    special = (softmax.window_size, softmax.scale, self.softmax_offset, attention_bias, packed_seq_params)
+    if any(one is not None for one in special) or (self.training and self.attention_dropout.p):
+        return megatrons(self, query, key, value, attention_mask, attn_mask_type, attention_bias, packed_seq_params)
+    causal = attention_mask is None and softmax.attn_mask_type is AttnMaskType.causal and len(query) > 1
+    if causal and len(query) != len(key):
+        raise ValueError(f"expected as many keys as queries of a causal layer without a mask, got {len(key)} and {len(query)}")
+    context = scaled_dot_product_attention(
+        *(tensor.permute(1, 2, 0, 3) for tensor in (query, key, value)),
+        attn_mask=None if attention_mask is None else additive(attention_mask, query.dtype),
+        is_causal=causal,
+        scale=self.softmax_scale,
+        enable_gqa=query.shape[2] != key.shape[2],
+    )
+    return context.permute(2, 0, 1, 3).flatten(2)
+
+
+def additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """What to add to the scores where a mask is true. Made once for all layers: torch would keep one for each of them."""
+    made = getattr(mask, "additive", None)
+    if made is None or made.dtype != dtype:
+        made = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(mask, FORBIDDEN)
+        mask.additive = made
+    return made
