@@ -54,7 +54,10 @@ def on_gpu(cfg: Recipe) -> bool:
 
 
 def fused(cfg: Recipe) -> bool:
-    """Whether training has what Transformer Engine brings: flash attention, sequence parallelism, a sharded optimizer."""
+    """Whether training has what Transformer Engine brings: flash attention, sequence parallelism, a sharded optimizer.
+
+    Without a GPU it counts as absent even where it is installed (`platforms.has_transformer_engine`).
+    """
     return on_gpu(cfg) and find_spec("transformer_engine") is not None
 
 
@@ -190,10 +193,11 @@ def single_process(cfg: PlatformConfig, what: str) -> None:
 def training(plan: Plan, train: TrainConfig, key: str, cfg: Recipe) -> None:
     """The section of a stage that trains on text, against the platform and the model."""
     schedule(train, key, cfg)
-    if cfg.data.document_boundaries and find_spec("transformer_engine"):  # its causal attention ignores a mask
+    engine = find_spec("transformer_engine") and cfg.platform.kind is not Kind.cpu
+    if cfg.data.document_boundaries and engine:  # its causal attention ignores a mask
         raise UserError(
             "data.document_boundaries=true: Transformer Engine is here, and its causal attention would see all documents",
-            "expected data.document_boundaries=false, or an environment without Transformer Engine",
+            "expected data.document_boundaries=false, platform=cpu, or an environment without Transformer Engine",
         )
     data(plan, train.data, f"{key}.data", "data.train")
     data(plan, cfg.data.heldout, "data.heldout", "data.heldout")

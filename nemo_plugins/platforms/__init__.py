@@ -1,8 +1,12 @@
 """Where NeMo runs: what it takes for granted (a CUDA device, Transformer Engine), put right only where it is missing."""
 
+import sys
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from typing import Literal
+
+TRANSFORMER_ENGINE = "transformer_engine"
 
 
 @dataclass(frozen=True)
@@ -11,7 +15,7 @@ class Platform:
 
     Attributes:
         accelerator: Lightning's name of the device.
-        has_transformer_engine: whether Transformer Engine can be imported.
+        has_transformer_engine: whether Transformer Engine can be used.
         adjustments: names of the adjustments applied, empty where nothing is missing.
     """
 
@@ -28,7 +32,13 @@ def has_cuda() -> bool:
 
 
 def has_transformer_engine() -> bool:
-    """Whether Transformer Engine can be imported. An install whose libraries are missing counts as none, as it does in NeMo."""
+    """Whether Transformer Engine can be used: it is installed whole, and a CUDA device is here.
+
+    Without a device it can be imported, and its layers assert one when they are built
+    (transformer_engine/pytorch/module/base.py, `assert torch.cuda.is_available()`).
+    """
+    if not has_cuda():
+        return False
     try:
         import transformer_engine.pytorch  # noqa: F401
     except (ImportError, OSError, RuntimeError):
@@ -40,11 +50,16 @@ def has_transformer_engine() -> bool:
 def prepare() -> Platform:
     """Put right what NeMo, Megatron-Core and ModelOpt take for granted and this machine lacks. Later calls do nothing.
 
-    Call it before anything of NeMo has run; NeMo may have been imported before. With a CUDA device and Transformer Engine it
-    touches nothing and imports nothing of NeMo's.
+    Call it before anything of NeMo is imported: a Transformer Engine that cannot be used is hidden from the libraries, which
+    decide while they are imported. With a CUDA device and Transformer Engine it touches nothing and imports nothing of NeMo's.
+
+    Raises:
+        RuntimeError: a library has already taken a Transformer Engine that cannot be used.
     """
     cuda, engine = has_cuda(), has_transformer_engine()
     adjustments: tuple[str, ...] = ()
+    if not engine:
+        hide_transformer_engine()
     if not cuda:
         from nemo_plugins.platforms import without_cuda
 
@@ -54,3 +69,22 @@ def prepare() -> Platform:
 
         adjustments += without_transformer_engine.apply()
     return Platform("gpu" if cuda else "cpu", engine, adjustments)
+
+
+def hide_transformer_engine() -> None:
+    """Let `import transformer_engine` fail and `find_spec` find none, so that every library's own flag says that it is absent.
+
+    NeMo, Megatron-Core and ModelOpt ask in some fifty places, each by an import of its own (`HAVE_TE`). Where it is not
+    installed nothing changes.
+
+    Raises:
+        RuntimeError: as `prepare`.
+    """
+    if not find_spec(TRANSFORMER_ENGINE):
+        return
+    own = [name for name in sys.modules if name.partition(".")[0] == TRANSFORMER_ENGINE]
+    if own and "megatron.core" in sys.modules:
+        raise RuntimeError("expected platforms.prepare() before any import of NeMo, which has taken Transformer Engine already")
+    for name in own:  # of an import that failed half way
+        del sys.modules[name]
+    sys.modules[TRANSFORMER_ENGINE] = None

@@ -35,6 +35,12 @@ def device_files() -> list[Path]:
     return [path for path in DEV.glob("nvidia*") if path.name[6:].isdigit()]
 
 
+def hide() -> None:
+    """Let CUDA see no GPU in this process and in those that it starts. It reads the variable when it is first asked."""
+    if device_files():
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 def read() -> dict[str, Any]:
     """What the driver says.
 

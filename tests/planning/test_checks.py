@@ -248,3 +248,17 @@ def test_document_boundaries_are_refused_where_transformer_engine_would_ignore_t
     with pytest.raises(UserError, match="Transformer Engine") as error:
         plan("distill", "data.document_boundaries=true")
     assert "data.document_boundaries=true" in str(error.value)
+    plan("distill", "data.document_boundaries=true", "platform=cpu")  # where it counts as absent
+
+
+def test_packing_goes_by_whether_transformer_engine_can_be_used(monkeypatch):
+    monkeypatch.setattr(checks, "find_spec", lambda name: name)
+
+    def said(*words) -> str:
+        return missing(chain_plan.PLANS["sft"](compose(["+model=tiny_pl", "sft.micro_batch_size=1", *words])), "packing")
+
+    for platform, packing in (("cpu", "mask"), ("gpu", "thd")):
+        assert not said(f"platform={platform}", f"sft.packing={packing}")
+        assert not said(f"platform={platform}")
+    assert "would see all dialogues" in said("platform=gpu", "sft.packing=mask")
+    assert "Transformer Engine is not here" in said("platform=cpu", "sft.packing=thd")
