@@ -4,9 +4,11 @@ import sys
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
+from types import ModuleType
 from typing import Literal
 
 TRANSFORMER_ENGINE = "transformer_engine"
+UNIFIED_MEMORY = "megatron.core.inference.unified_memory"
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ def prepare() -> Platform:
     Raises:
         RuntimeError: a library has already taken a Transformer Engine that cannot be used.
     """
+    leave_out_unified_memory()
     cuda, engine = has_cuda(), has_transformer_engine()
     adjustments: tuple[str, ...] = ()
     if not engine:
@@ -88,3 +91,19 @@ def hide_transformer_engine() -> None:
     for name in own:  # of an import that failed half way
         del sys.modules[name]
     sys.modules[TRANSFORMER_ENGINE] = None
+
+
+def leave_out_unified_memory() -> None:
+    """Let Megatron-Core do without its allocator of managed memory, and without compiling it.
+
+    megatron/core/inference/unified_memory.py:70 compiles it while it is imported, in every process, into a folder that all
+    jobs of a user share, under a lock file that a process which is killed leaves behind: the next one waits for ever
+    (torch/utils/file_baton.py). Only a dynamic engine whose `unified_memory_level` is above its default of 0 asks for it
+    (megatron/core/inference/contexts/dynamic_context.py:276), and no stage has one.
+    """
+    if UNIFIED_MEMORY in sys.modules:
+        return
+    module = ModuleType(UNIFIED_MEMORY)
+    module.has_unified_memory = False
+    module.create_unified_mempool = None
+    sys.modules[UNIFIED_MEMORY] = module

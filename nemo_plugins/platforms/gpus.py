@@ -41,6 +41,16 @@ def hide() -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
+def compute_capability() -> float | None:
+    """Of the newest GPU here, such as 9.0 for Hopper; None where the driver does not say."""
+    command = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return max((float(line) for line in said.split() if re.fullmatch(r"\d+\.\d+", line)), default=None)
+
+
 def read() -> dict[str, Any]:
     """What the driver says.
 

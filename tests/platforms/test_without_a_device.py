@@ -2,18 +2,14 @@
 
 import ast
 import importlib
-import os
 import sys
 from functools import cache
 from importlib.util import find_spec
-from types import SimpleNamespace
 
 import pytest
 
 from nemo_plugins import platforms
 from nemo_plugins.configs import REPOSITORY
-from nemo_plugins.platforms import gpus
-from nemo_plugins.runs.prepare import compose
 
 LIBRARIES = ("nemo", "megatron", "modelopt")
 
@@ -57,22 +53,6 @@ def test_a_library_that_has_taken_it_already_is_an_error(installed, monkeypatch)
     monkeypatch.setitem(sys.modules, "megatron.core", sys)
     with pytest.raises(RuntimeError, match=r"expected platforms.prepare\(\) before any import of NeMo"):
         platforms.hide_transformer_engine()
-
-
-@pytest.mark.parametrize("kind", ["cpu", "auto"])
-@pytest.mark.parametrize("here", [False, True])
-def test_platform_cpu_hides_the_gpus_that_are_here(monkeypatch, tmp_path, kind, here):
-    """NeMo takes a GPU that it sees, whatever the plan was made for."""
-    monkeypatch.setattr(gpus, "DEV", tmp_path)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    if here:
-        (tmp_path / "nvidia0").touch()
-    seen = []
-    run = SimpleNamespace(begin=lambda: None, close=lambda: None, stage=None)
-    recipe = importlib.import_module("nemo_plugins.runs.recipe")
-    cfg = compose(["+model=tiny_pl", f"platform.kind={kind}"])
-    recipe._work(lambda cfg, run: seen.append(os.environ["CUDA_VISIBLE_DEVICES"]), cfg, run, False)
-    assert seen == ["" if here and kind == "cpu" else "0"]
 
 
 @pytest.mark.parametrize("file", sorted((REPOSITORY / "recipes").glob("*.py")), ids=lambda file: file.stem)
