@@ -143,6 +143,8 @@ def platform(plan: Plan, cfg: PlatformConfig, models: dict[str, Architecture]) -
     for key in command_line.PROCESSES:
         if getattr(cfg, key) < 1:
             raise UserError(f"platform.{key}={getattr(cfg, key)}: expected at least 1")
+    if not cfg.process_group_minutes > 0:
+        raise UserError(f"platform.process_group_minutes={cfg.process_group_minutes:g}: expected more than 0")
     parts = cfg.tensor_parallel * cfg.pipeline_parallel * cfg.context_parallel
     have = cfg.devices * cfg.nodes
     if have % parts:

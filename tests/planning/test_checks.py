@@ -150,6 +150,11 @@ def test_a_gpu_is_seen_whatever_its_number(monkeypatch, tmp_path):
     assert checks.has_gpu()
 
 
+def test_processes_wait_some_time():
+    with pytest.raises(UserError, match="platform.process_group_minutes=0: expected more than 0"):
+        plan("distill", "platform.process_group_minutes=0")
+
+
 def test_the_job_must_have_the_processes_asked_for(monkeypatch):
     assert "neither Slurm nor torchrun" in missing(plan("distill", "platform.nodes=2"), "device")
     monkeypatch.setenv("WORLD_SIZE", "4")
