@@ -115,11 +115,6 @@ def _packing(cfg: Recipe) -> None:
             "sft.packing=mask: Transformer Engine is here, and its causal attention would see all dialogues",
             "expected sft.packing=thd, or auto",
         )
-    if which is Packing.thd and train.micro_batch_size != 1:
-        raise UserError(
-            f"sft.micro_batch_size={train.micro_batch_size}: with sft.packing=thd a micro-batch is one window",
-            "expected sft.micro_batch_size=1",
-        )
 
 
 def _raise(*lines: str) -> None:
