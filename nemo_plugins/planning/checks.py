@@ -61,6 +61,15 @@ def fused(cfg: Recipe) -> bool:
     return on_gpu(cfg) and find_spec("transformer_engine") is not None
 
 
+def gradient_accumulation() -> str:
+    """How NeMo's models sum gradients over micro-batches: by Apex's kernel where it is here, whether it is asked for or not.
+
+    From nemo/collections/llm/gpt/model/base.py:49 and 304.
+    """
+    fused = find_spec("fused_weight_gradient_mlp_cuda") is not None
+    return "fused by Apex" if fused else "not fused: Apex has no fused_weight_gradient_mlp_cuda here"
+
+
 def bytes_per_value(cfg: Recipe) -> int:
     """Of the working weights in pruning and training."""
     return 2 if precision(cfg) is Precision.bf16 else 4

@@ -52,6 +52,7 @@ def facts(root: str | Path = "runs") -> dict[str, Any]:
         "nccl": nccl(here),
         "transformer_engine": here.get("transformer-engine"),
         "apex": here.get("apex"),
+        "gradient_fusion": find_spec("fused_weight_gradient_mlp_cuda") is not None,
         "vllm": here.get("vllm"),
         **gpus.read(),
         "cuda_compat": COMPAT.is_dir(),

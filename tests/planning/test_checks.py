@@ -256,6 +256,16 @@ def test_document_boundaries_are_refused_where_transformer_engine_would_ignore_t
     plan("distill", "data.document_boundaries=true", "platform=cpu")  # where it counts as absent
 
 
+def test_a_plan_for_gpus_says_what_apex_decides(monkeypatch):
+    def said(*words) -> str | None:
+        table = next(table for table in plan("distill", *words).tables if table.title == "Training")
+        return dict(table.rows).get("gradient accumulation")
+
+    assert said("platform=gpu").startswith("not fused: Apex") and said("platform=cpu") is None
+    monkeypatch.setattr(checks, "find_spec", lambda name: name)
+    assert said("platform=gpu") == "fused by Apex"
+
+
 def test_packing_goes_by_whether_transformer_engine_can_be_used(monkeypatch):
     monkeypatch.setattr(checks, "find_spec", lambda name: name)
 
