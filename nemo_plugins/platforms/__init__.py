@@ -1,6 +1,7 @@
 """Where NeMo runs: what it takes for granted (a CUDA device, Transformer Engine), put right only where it is missing."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -8,6 +9,14 @@ from types import ModuleType
 from typing import Literal
 
 TRANSFORMER_ENGINE = "transformer_engine"
+APEX = (  # and those of its kernels that Megatron-Core imports by themselves; on a CPU's tensors they fail
+    "apex",
+    "amp_C",
+    "fused_weight_gradient_mlp_cuda",
+    "scaled_masked_softmax_cuda",
+    "scaled_softmax_cuda",
+    "scaled_upper_triang_masked_softmax_cuda",
+)
 UNIFIED_MEMORY = "megatron.core.inference.unified_memory"
 
 
@@ -52,18 +61,19 @@ def has_transformer_engine() -> bool:
 def prepare() -> Platform:
     """Put right what NeMo, Megatron-Core and ModelOpt take for granted and this machine lacks. Later calls do nothing.
 
-    Call it before anything of NeMo is imported: a Transformer Engine that cannot be used is hidden from the libraries, which
+    Call it before anything of NeMo is imported: what is installed and cannot be used is hidden from the libraries, which
     decide while they are imported. With a CUDA device and Transformer Engine it touches nothing and imports nothing of NeMo's.
 
     Raises:
-        RuntimeError: a library has already taken a Transformer Engine that cannot be used.
+        RuntimeError: a library has already taken what cannot be used.
     """
     leave_out_unified_memory()
     cuda, engine = has_cuda(), has_transformer_engine()
     adjustments: tuple[str, ...] = ()
     if not engine:
-        hide_transformer_engine()
+        hide([TRANSFORMER_ENGINE])
     if not cuda:
+        hide(APEX)
         from nemo_plugins.platforms import without_cuda
 
         adjustments += without_cuda.apply()
@@ -74,23 +84,22 @@ def prepare() -> Platform:
     return Platform("gpu" if cuda else "cpu", engine, adjustments)
 
 
-def hide_transformer_engine() -> None:
-    """Let `import transformer_engine` fail and `find_spec` find none, so that every library's own flag says that it is absent.
+def hide(packages: Sequence[str]) -> None:
+    """Let an import of each package fail and `find_spec` find none, so that every library's own flag says that it is absent.
 
-    NeMo, Megatron-Core and ModelOpt ask in some fifty places, each by an import of its own (`HAVE_TE`). Where it is not
-    installed nothing changes.
+    NeMo, Megatron-Core and ModelOpt ask in some fifty places, each by an import of its own (`HAVE_TE`, `HAVE_APEX`,
+    `_grad_accum_fusion_available`). Where a package is not installed nothing changes.
 
     Raises:
         RuntimeError: as `prepare`.
     """
-    if not find_spec(TRANSFORMER_ENGINE):
-        return
-    own = [name for name in sys.modules if name.partition(".")[0] == TRANSFORMER_ENGINE]
-    if own and "megatron.core" in sys.modules:
-        raise RuntimeError("expected platforms.prepare() before any import of NeMo, which has taken Transformer Engine already")
-    for name in own:  # of an import that failed half way
-        del sys.modules[name]
-    sys.modules[TRANSFORMER_ENGINE] = None
+    for package in filter(find_spec, packages):
+        own = [name for name in sys.modules if name.partition(".")[0] == package]
+        if own and "megatron.core" in sys.modules:
+            raise RuntimeError(f"expected platforms.prepare() before any import of NeMo, which has taken {package} already")
+        for name in own:  # of an import that failed half way
+            del sys.modules[name]
+        sys.modules[package] = None
 
 
 def leave_out_unified_memory() -> None:

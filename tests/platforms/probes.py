@@ -444,7 +444,7 @@ def adjusted(probe, without: str | None, artifacts: Path) -> None:
 def main(folder: Path) -> None:
     from nemo_plugins import platforms
 
-    platforms.hide_transformer_engine()
+    platforms.hide([platforms.TRANSFORMER_ENGINE, *platforms.APEX])
     # Before any fork, so that NeMo is imported once; not at the top, since saving a checkpoint imports this file again.
     for library in ("nemo.collections.llm.inference", "nemo.collections.llm.modelopt"):
         import_module(library)

@@ -5,6 +5,7 @@ import importlib
 import sys
 from functools import cache
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import pytest
 
@@ -40,19 +41,39 @@ def test_without_a_device_it_is_absent_and_with_one_it_is_here(installed, monkey
 def test_hidden_it_is_absent_for_every_library_that_asks(installed, half_imported):
     if half_imported:
         importlib.import_module("transformer_engine.pytorch")
-    platforms.hide_transformer_engine()
+    platforms.hide([platforms.TRANSFORMER_ENGINE])
     assert find_spec("transformer_engine") is None
     for name in ("transformer_engine", "transformer_engine.pytorch"):
         with pytest.raises(ImportError):
             importlib.import_module(name)
-    platforms.hide_transformer_engine()
+    platforms.hide([platforms.TRANSFORMER_ENGINE])
 
 
 def test_a_library_that_has_taken_it_already_is_an_error(installed, monkeypatch):
     importlib.import_module("transformer_engine")
     monkeypatch.setitem(sys.modules, "megatron.core", sys)
     with pytest.raises(RuntimeError, match=r"expected platforms.prepare\(\) before any import of NeMo"):
-        platforms.hide_transformer_engine()
+        platforms.hide([platforms.TRANSFORMER_ENGINE])
+
+
+@pytest.mark.parametrize("cuda", [False, True])
+def test_apexs_kernels_are_hidden_where_there_is_no_device(monkeypatch, tmp_path, cuda):
+    """NeMo fuses gradient accumulation, and Megatron takes Apex's optimizer, wherever they can be imported."""
+    names = ("apex", "amp_C", "fused_weight_gradient_mlp_cuda")
+    for name in names:
+        (tmp_path / f"{name}.py").touch()
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    for module in ("without_cuda", "without_transformer_engine"):
+        monkeypatch.setitem(sys.modules, f"nemo_plugins.platforms.{module}", SimpleNamespace(apply=tuple))
+        monkeypatch.setattr(platforms, module, SimpleNamespace(apply=tuple), raising=False)
+    monkeypatch.setattr(platforms, "has_cuda", lambda: cuda)
+    monkeypatch.setattr(platforms, "has_transformer_engine", lambda: False)
+    monkeypatch.setitem(sys.modules, platforms.UNIFIED_MEMORY, None)
+    platforms.prepare.__wrapped__()
+    assert {name for name in names if find_spec(name)} == (set(names) if cuda else set())
+    for name in names:
+        sys.modules.pop(name, None)
 
 
 @pytest.mark.parametrize("file", sorted((REPOSITORY / "recipes").glob("*.py")), ids=lambda file: file.stem)
