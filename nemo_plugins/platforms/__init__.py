@@ -62,7 +62,7 @@ def prepare() -> Platform:
     """Put right what NeMo, Megatron-Core and ModelOpt take for granted and this machine lacks. Later calls do nothing.
 
     Call it before anything of NeMo is imported: what is installed and cannot be used is hidden from the libraries, which
-    decide while they are imported. With a CUDA device and Transformer Engine it touches nothing and imports nothing of NeMo's.
+    decide while they are imported. With a CUDA device and Transformer Engine it touches Transformer Engine's norms alone.
 
     Raises:
         RuntimeError: a library has already taken what cannot be used.
@@ -81,6 +81,10 @@ def prepare() -> Platform:
         from nemo_plugins.platforms import without_transformer_engine
 
         adjustments += without_transformer_engine.apply()
+    else:
+        from nemo_plugins.platforms import with_transformer_engine
+
+        adjustments += with_transformer_engine.apply()
     return Platform("gpu" if cuda else "cpu", engine, adjustments)
 
 

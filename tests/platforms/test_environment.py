@@ -132,6 +132,7 @@ def test_megatrons_managed_memory_is_not_compiled(monkeypatch, tmp_path):
     try:
         monkeypatch.setattr(platforms, "has_cuda", lambda: True)
         monkeypatch.setattr(platforms, "has_transformer_engine", lambda: True)
+        monkeypatch.setattr(platforms, "with_transformer_engine", SimpleNamespace(apply=tuple), raising=False)
         assert platforms.prepare.__wrapped__() == platforms.Platform("gpu", True, ())
         assert importlib.import_module(platforms.UNIFIED_MEMORY).has_unified_memory is False
     finally:
