@@ -14,9 +14,11 @@ from torch.distributed import distributed_c10d
 
 
 def wait(minutes: float) -> None:
-    """Let every group that this process is in wait so long."""
-    for group in list(distributed_c10d._world.pg_map):
-        distributed_c10d._set_pg_timeout(timedelta(minutes=minutes), group)
+    """Let every group that this process is in wait so long, and for its first collective, which meets at the store."""
+    longest = timedelta(minutes=minutes)
+    for group, (_, store) in list(distributed_c10d._world.pg_map.items()):
+        distributed_c10d._set_pg_timeout(longest, group)
+        store.set_timeout(longest)
 
 
 def extend(strategy, minutes: float) -> None:

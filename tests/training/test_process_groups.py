@@ -11,10 +11,10 @@ from nemo_plugins.training import process_groups
 
 def test_all_groups_of_a_strategy_wait_as_long_as_is_asked():
     """Also those of Megatron-Core's, which have a time of their own."""
-    groups = []
+    groups, store = [], distributed.HashStore()
 
     def setup_distributed():
-        distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+        distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
         groups.extend([distributed.group.WORLD, distributed.new_group([0], timeout=timedelta(minutes=30))])
 
     def waits() -> list[timedelta]:
@@ -25,5 +25,6 @@ def test_all_groups_of_a_strategy_wait_as_long_as_is_asked():
     try:
         strategy.setup_distributed()
         assert waits() == 2 * [timedelta(minutes=90)]
+        assert store.timeout == timedelta(minutes=90)  # where a group's first collective waits
     finally:
         distributed.destroy_process_group()
