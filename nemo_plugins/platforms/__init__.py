@@ -1,4 +1,4 @@
-"""Where NeMo runs: what it takes for granted (a CUDA device, Transformer Engine), put right only where it is missing."""
+"""Where NeMo runs: what it takes for granted (a CUDA device, Transformer Engine), put right where it is missing."""
 
 import sys
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ class Platform:
     Attributes:
         accelerator: Lightning's name of the device.
         has_transformer_engine: whether Transformer Engine can be used.
-        adjustments: names of the adjustments applied, empty where nothing is missing.
+        adjustments: names of the adjustments applied.
     """
 
     accelerator: Literal["cpu", "gpu"]

@@ -8,9 +8,7 @@ adjustment = Adjustments()
 apply = adjustment.apply
 
 
-@adjustment(
-    "norm_state", because="megatron/core/extensions/transformer_engine.py:280 builds norms with a state that others lack"
-)
+@adjustment("norm_state", because="megatron/core/extensions/transformer_engine.py:205: its norms save a state that others lack")
 def norm_state() -> None:
     from megatron.core.extensions.transformer_engine import TENorm
 
