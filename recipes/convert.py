@@ -23,6 +23,9 @@ def main(cfg: Recipe, run: runs.Run) -> None:
 
         swap.run(cfg, run)
     else:
+        from nemo_plugins.platforms import prepare
+
+        prepare()
         from nemo_plugins.models import conversion
 
         conversion.run(cfg, run)

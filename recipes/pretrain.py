@@ -26,7 +26,10 @@ READS = ("model", "teacher", "data", "pretrain", "platform.precision")
 
 @runs.recipe("pretrain", plan=pretrain_plan.plan, reads=READS, stage=pretrain_plan.stage, resumable=True, before=import_teacher)
 def main(cfg: Recipe, run: runs.Run) -> None:
-    from nemo_plugins.training import pretrain  # heavy imports after validation
+    from nemo_plugins.platforms import prepare  # heavy imports after validation
+
+    prepare()
+    from nemo_plugins.training import pretrain
 
     pretrain.run(cfg, run)
 

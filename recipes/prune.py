@@ -19,7 +19,10 @@ READS = ("model", "teacher", "prune", "data.heldout", "data.weights", "data.exer
 
 @runs.recipe("prune", plan=prune_plan.plan, reads=READS, before=runs.import_teacher)
 def main(cfg: Recipe, run: runs.Run) -> None:
-    from nemo_plugins.pruning import prune  # heavy imports after validation: a typo costs a second, not a minute
+    from nemo_plugins.platforms import prepare  # heavy imports after validation: a typo costs a second, not a minute
+
+    prepare()
+    from nemo_plugins.pruning import prune
 
     prune.run(cfg, run)
 

@@ -32,7 +32,10 @@ def main(cfg: Recipe, run: runs.Run) -> None:
 
         shortlist.run(cfg, run)
     else:
-        from nemo_plugins.pruning import search  # heavy imports after validation
+        from nemo_plugins.platforms import prepare  # heavy imports after validation
+
+        prepare()
+        from nemo_plugins.pruning import search
 
         search.run(cfg, run)
 

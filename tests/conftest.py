@@ -3,10 +3,14 @@
 import os
 import re
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from nemo_plugins import platforms
+
+NEED_A_DEVICE = (platforms.TRANSFORMER_ENGINE, *platforms.APEX)
 FIRST = "test_alignment.py"  # its process makes the short chain, while another runs the tests that need none
 NEMO = re.compile(r"^pytestmark = .*\bpytest\.mark\.nemo\b", re.MULTILINE)  # of a whole file: importing it may import Megatron
 
@@ -14,6 +18,8 @@ NEMO = re.compile(r"^pytestmark = .*\bpytest\.mark\.nemo\b", re.MULTILINE)  # of
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # before a server of warm starts has imported anything
+if any(map(find_spec, NEED_A_DEVICE)) and not platforms.has_cuda():  # files that import Megatron at their top come later
+    platforms.hide(NEED_A_DEVICE)
 
 
 def pytest_addoption(parser):

@@ -32,6 +32,7 @@ from nemo_plugins.alignment.rollouts.sampling import uniforms
 from nemo_plugins.configs.schema import GrpoConfig, Overlong
 from nemo_plugins.data.chat.prompts import Prompt
 from nemo_plugins.training.checkpoints import StepCheckpoint
+from nemo_plugins.training.parameters import settled
 from nemo_plugins.training.progress import Metrics
 
 
@@ -90,7 +91,7 @@ class Rollouts(Callback):
             following = int(Rollout.load(self.path(number - 1)).following) if number else 0
             began = time.monotonic()
             try:
-                with grpo_weights.settled(trainer.strategy.megatron_parallel):
+                with settled(trainer.strategy.megatron_parallel):
                     self.engine.refresh(number, self.updates)
                     self.rows.rollout = self.roll(trainer, number, following)
             except Away as away:
@@ -249,7 +250,7 @@ class Rollouts(Callback):
         copies, copy = parallel_state.get_data_parallel_world_size(), parallel_state.get_data_parallel_rank()
         mine = list(range(len(self.heldout)))[copy::copies]
         empty = np.zeros(self.grpo.max_tokens)
-        with grpo_weights.settled(trainer.strategy.megatron_parallel):
+        with settled(trainer.strategy.megatron_parallel):
             made = self.engine.local.complete([Request(self.heldout[i].ids, empty) for i in mine], greedy=True)
         judged = outcome(lambda: self.judged([self.heldout[i] for i in mine], [[one] for one in made]))
         found = _gathered(judged if isinstance(judged, Exception) else dict(zip(mine, judged, strict=True)))

@@ -31,19 +31,6 @@ def scale(parallel, temperature: float) -> None:
             model.output_layer.register_forward_hook(lambda _layer, _given, made: (made[0] / temperature, *made[1:]))
 
 
-@contextmanager
-def settled(parallel) -> Iterator[None]:
-    """With all parameters where they belong: those that a distributed optimizer still gathers, and no hooks that would."""
-    waiting = [m for m in parallel if getattr(getattr(m, "module", m), "remove_forward_pre_hook_handles", None)]
-    for model in waiting:
-        model.module.disable_forward_pre_hook()
-    try:
-        yield
-    finally:
-        for model in waiting:
-            model.module.enable_forward_pre_hook()
-
-
 class FrozenReference:
     """The weights that a training started from.
 

@@ -25,6 +25,7 @@ from torch import Tensor, distributed
 from nemo_plugins import runs
 from nemo_plugins.alignment.objective import Batch, data_step, forward_step
 from nemo_plugins.data.chat.pairs import Pairs
+from nemo_plugins.training.parameters import settled
 
 INTERVAL = 20.0  # seconds between lines of progress
 
@@ -86,13 +87,14 @@ class Reference(Callback):
         found: dict[int, Tensor] = {}
         began = spoke = time.monotonic()
         models = [unwrap_model(model) for model in parallel]
-        for place, indices in enumerate(mine, 1):
-            for index, logp in zip(indices.tolist(), self._logprobs(models, pairs, indices), strict=True):
-                found[index] = logp
-            now = time.monotonic()
-            if runs.rank() == 0 and (now - spoke > INTERVAL or place == len(mine)):
-                spoke, left = now, (len(mine) - place) * (now - began) / place / 60
-                runs.console(2).print(f"reference: {name}, {place:,}/{len(mine):,} micro-batches  {left:.1f} min left")
+        with settled(parallel):  # the copies' shares are not equal: the last round may have a micro-batch for some of them
+            for place, indices in enumerate(mine, 1):
+                for index, logp in zip(indices.tolist(), self._logprobs(models, pairs, indices), strict=True):
+                    found[index] = logp
+                now = time.monotonic()
+                if runs.rank() == 0 and (now - spoke > INTERVAL or place == len(mine)):
+                    spoke, left = now, (len(mine) - place) * (now - began) / place / 60
+                    runs.console(2).print(f"reference: {name}, {place:,}/{len(mine):,} micro-batches  {left:.1f} min left")
         pairs.reference = reader
         self._write(found, pairs, path, copy, copies)
 

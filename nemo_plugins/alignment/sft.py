@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from nemo_plugins import runs
+from nemo_plugins import platforms, runs
 from nemo_plugins.alignment import lora, policy
 from nemo_plugins.alignment.adaptive_rate import AdaptiveRate
 from nemo_plugins.alignment.generations import Generations, section
@@ -36,7 +36,8 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     sft, source = cfg.sft, run.input(runs.policy(cfg, "sft"))
     model = distill_plan.student(cfg)
     tokenizer, template = policy.tokenizer(source, run.folder / "tokenizer", model.vocab_size)
-    which, cache = alignment_plan.packing(sft.packing), runs.run_root(cfg).parents[cfg.run.name.count("/")] / CACHE
+    which = alignment_plan.packing(sft.packing, platforms.has_transformer_engine())
+    cache = runs.run_root(cfg).parents[cfg.run.name.count("/")] / CACHE
 
     items = evaluation_items.of(cfg.corpus.decontamination, run.folder / "evaluation_items")
 

@@ -45,6 +45,8 @@ class PlatformConfig:
     recompute: Recompute = Recompute.none
     gpu_memory_gib: float = 80.0  # of one GPU, for the plan
     node_memory_gib: float = 1000.0  # of one node, for the plan
+    # that a process waits for another before torch ends it; own choice: three times what grpo.endpoint may take for an answer
+    process_group_minutes: float = 60.0
     threads: int | None = None  # CPU threads of one process; default: cores / devices
 
 

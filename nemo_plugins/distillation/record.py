@@ -23,6 +23,7 @@ from nemo_plugins.distillation.criterion import vocabulary_group
 from nemo_plugins.distillation.losses import topk_record
 from nemo_plugins.models import nemo
 from nemo_plugins.training import trainer
+from nemo_plugins.training.parameters import settled
 from nemo_plugins.training.stops import Stops
 
 INTERVAL = 20.0  # seconds between lines of progress
@@ -69,6 +70,11 @@ class Recording(Callback):
         self.data, self.writer, self.rows, self.temperature, self.stops = data, writer, rows, temperature, stops
 
     def on_validation_start(self, trainer, pl_module) -> None:
+        with settled(trainer.strategy.megatron_parallel):  # a copy whose samples are all recorded runs no forward pass
+            self.record(pl_module)
+
+    def record(self, pl_module) -> None:
+        """This copy's share of what is missing."""
         self.stops.take()
         header = self.writer.recorded
         model = unwrap_model(pl_module.module)

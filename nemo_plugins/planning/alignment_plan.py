@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable
-from importlib.util import find_spec
 
 from nemo_plugins.configs.schema import Packing, Recipe, TrainConfig
 from nemo_plugins.data.chat import messages, preferences, rows
@@ -40,11 +39,11 @@ def dpo(cfg: Recipe) -> Plan:
     return _end(made, cfg, dataclasses.replace(cfg.dpo, **sizes), "dpo", model)
 
 
-def packing(which: Packing) -> Packing:
-    """What `auto` means here."""
+def packing(which: Packing, has_transformer_engine: bool) -> Packing:
+    """What `auto` means."""
     if which is not Packing.auto:
         return which
-    return Packing.thd if find_spec("transformer_engine") else Packing.mask
+    return Packing.thd if has_transformer_engine else Packing.mask
 
 
 def _begin(cfg: Recipe, train: TrainConfig, key: str, check: Callable, title: str) -> tuple[Plan, Architecture]:
@@ -107,19 +106,14 @@ def _items(item: str, cfg: Recipe) -> None:
 
 def _packing(cfg: Recipe) -> None:
     """The way of packing fits this environment."""
-    train, here = cfg.sft, find_spec("transformer_engine") is not None
-    which = packing(train.packing)
+    train, here = cfg.sft, checks.fused(cfg)
+    which = packing(train.packing, here)
     if which is Packing.thd and not here:
         raise UserError("sft.packing=thd: Transformer Engine is not here", "expected sft.packing=mask, or auto")
     if which is Packing.mask and here:
         raise UserError(
             "sft.packing=mask: Transformer Engine is here, and its causal attention would see all dialogues",
             "expected sft.packing=thd, or auto",
-        )
-    if which is Packing.thd and train.micro_batch_size != 1:
-        raise UserError(
-            f"sft.micro_batch_size={train.micro_batch_size}: with sft.packing=thd a micro-batch is one window",
-            "expected sft.micro_batch_size=1",
         )
 
 

@@ -70,13 +70,25 @@ def package(module: str, what: str) -> None:
 
 
 def fused(cfg: Recipe) -> bool:
-    """Whether training has what Transformer Engine brings: packed attention, sequence parallelism, a sharded optimizer."""
+    """Whether training has what Transformer Engine brings: packed attention, sequence parallelism, a sharded optimizer.
+
+    Without a GPU it counts as absent even where it is installed (`platforms.has_transformer_engine`).
+    """
     return on_gpu(cfg) and find_spec("transformer_engine") is not None
 
 
 def masked(cfg: Recipe, train: TrainConfig) -> bool:
     """Whether attention is given a mask: without Transformer Engine, of documents or packed dialogues that are kept apart."""
     return not fused(cfg) and (isinstance(train, SftConfig) or cfg.data.document_boundaries)
+
+
+def gradient_accumulation() -> str:
+    """How NeMo's models sum gradients over micro-batches: by Apex's kernel where it is here, whether it is asked for or not.
+
+    From nemo/collections/llm/gpt/model/base.py:49 and 304.
+    """
+    fused = find_spec("fused_weight_gradient_mlp_cuda") is not None
+    return "fused by Apex" if fused else "not fused: Apex has no fused_weight_gradient_mlp_cuda here"
 
 
 def bytes_per_value(cfg: Recipe) -> int:
@@ -161,6 +173,8 @@ def platform(plan: Plan, cfg: PlatformConfig, models: dict[str, Architecture]) -
     for key in command_line.PROCESSES:
         if getattr(cfg, key) < 1:
             raise UserError(f"platform.{key}={getattr(cfg, key)}: expected at least 1")
+    if not cfg.process_group_minutes > 0:
+        raise UserError(f"platform.process_group_minutes={cfg.process_group_minutes:g}: expected more than 0")
     parts = cfg.tensor_parallel * cfg.pipeline_parallel * cfg.context_parallel
     have = cfg.devices * cfg.nodes
     if have % parts:
@@ -211,10 +225,11 @@ def single_process(cfg: PlatformConfig, what: str) -> None:
 def training(plan: Plan, train: TrainConfig, key: str, cfg: Recipe) -> None:
     """The section of a stage that trains on text, against the platform and the model."""
     schedule(train, key, cfg)
-    if cfg.data.document_boundaries and find_spec("transformer_engine"):  # its causal attention ignores a mask
+    engine = find_spec("transformer_engine") and cfg.platform.kind is not Kind.cpu
+    if cfg.data.document_boundaries and engine:  # its causal attention ignores a mask
         raise UserError(
             "data.document_boundaries=true: Transformer Engine is here, and its causal attention would see all documents",
-            "expected data.document_boundaries=false, or an environment without Transformer Engine",
+            "expected data.document_boundaries=false, platform=cpu, or an environment without Transformer Engine",
         )
     data(plan, train.data, f"{key}.data", "data.train")
     data(plan, cfg.data.heldout, "data.heldout", "data.heldout")

@@ -203,6 +203,15 @@ def _gpu_packages(facts: Facts, on_gpu: bool) -> list[Finding]:
     without = f"optional: fused optimizer and norms where Transformer Engine has none; {IMAGE}"
     state = "ok" if apex else "note" if on_gpu else "-"
     found.append(Finding("Apex", apex or "none", state, "" if apex or not on_gpu else without))
+    fused = facts["gradient_fusion"]
+    found.append(
+        Finding(
+            "gradient accumulation",
+            "fused by Apex" if fused else "not fused: Apex has no fused_weight_gradient_mlp_cuda",
+            "ok" if fused else "note" if on_gpu else "-",
+            "" if fused or not on_gpu else f"optional: NeMo then sums each micro-batch's gradient by itself; {IMAGE}",
+        )
+    )
     here = facts["nccl"]
     remedy = "" if here or not on_gpu else f"several GPUs need it; {IMAGE}"
     return [*found, Finding("NCCL", here or "none", "ok" if here else "note" if on_gpu else "-", remedy)]

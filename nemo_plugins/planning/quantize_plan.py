@@ -6,7 +6,7 @@ import math
 import re
 from pathlib import Path
 
-from nemo_plugins.configs.schema import Format, Recipe, Target
+from nemo_plugins.configs.schema import Format, Kind, Recipe, Target
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.planning import checks, formats, hf_folder, tables
 from nemo_plugins.planning.budget import gigabytes
@@ -73,7 +73,7 @@ def plan(cfg: Recipe) -> Plan:
         for package, what in NEEDS.items():
             made.need("package", lambda package=package, what=what: checks.package(package, what))
     if any(target in ON_GPU for target in export.formats) or export.device == "cuda":
-        made.need("device", lambda: _gpu(export.formats))
+        made.need("device", lambda: _gpu(export.formats, cfg.platform.kind))
     made.warnings += cannot_pack(model, export.formats)
     sizes = {target.value: stored_bytes(model, target) for target in export.formats}
     stage = paths.run_root(cfg) / (cfg.run.stage or "quantize")
@@ -148,11 +148,11 @@ def _expected_model(cfg: Recipe) -> Architecture:
     return Architecture.from_config(cfg.model) if cfg.export.source else checks.student(cfg)
 
 
-def _gpu(targets: list[Target]) -> None:
-    if not checks.has_gpu():
+def _gpu(targets: list[Target], kind: Kind) -> None:
+    if kind is Kind.cpu or not checks.has_gpu():
         wanting = [target.value for target in targets if target in ON_GPU] or ["export.device=cuda"]
         raise UserError(
-            f"{', '.join(wanting)}: no NVIDIA GPU on this machine",
+            f"{', '.join(wanting)}: {'platform=cpu hides the GPUs' if kind is Kind.cpu else 'no NVIDIA GPU on this machine'}",
             "expected /dev/nvidia<number>; fp8 and the GGUF formats need none",
         )
 

@@ -35,9 +35,12 @@ def add(
     if not checks.on_gpu(cfg):
         need = dataclasses.replace(need, process=memory.TRAINING_PROCESS)
         plan.seconds = pace.START + pace.seconds(cfg, flops_per_token(train, model, teacher) * tokens(train))
+    trained = schedule(train, model, teacher)
+    if checks.on_gpu(cfg):
+        trained.rows.append(("gradient accumulation", checks.gradient_accumulation()))
     plan.tables += [
         tables.sizes(teacher, model) if teacher else tables.sizes(model, None, ("model", "")),
-        schedule(train, model, teacher),
+        trained,
         tables.memory(plan, need, cfg.platform, checks.on_gpu(cfg)),
         tables.writes(folder, written),
     ]

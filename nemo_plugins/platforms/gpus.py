@@ -35,6 +35,22 @@ def device_files() -> list[Path]:
     return [path for path in DEV.glob("nvidia*") if path.name[6:].isdigit()]
 
 
+def hide() -> None:
+    """Let CUDA see no GPU in this process and in those that it starts. It reads the variable when it is first asked."""
+    if device_files():
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def compute_capability() -> float | None:
+    """Of the newest GPU here, such as 9.0 for Hopper; None where the driver does not say."""
+    command = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return max((float(line) for line in said.split() if re.fullmatch(r"\d+\.\d+", line)), default=None)
+
+
 def read() -> dict[str, Any]:
     """What the driver says.
 

@@ -55,7 +55,7 @@ def _nemo() -> str:
     made = platforms.prepare()
     from nemo.collections import llm
 
-    return f"{llm.__name__}, {len(made.adjustments) or 'no'} adjustments for what is missing"
+    return f"{llm.__name__}, {len(made.adjustments)} adjustments for this platform"
 
 
 def _say(what: str, attempt: Callable[[], str], needed: bool = True) -> None:

@@ -55,6 +55,7 @@ def facts(root: str | Path = "runs") -> dict[str, Any]:
         "transformer_engine": here.get("transformer-engine"),
         "transformer_engine_range": transformer_engine_range(),
         "apex": here.get("apex") if find_spec("amp_C") else None,  # another package of that name has no kernels
+        "gradient_fusion": find_spec("fused_weight_gradient_mlp_cuda") is not None,
         "vllm": here.get("vllm"),
         **gpus.read(),
         "cuda_compat": COMPAT.is_dir(),

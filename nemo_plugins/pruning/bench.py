@@ -25,6 +25,7 @@ from nemo_plugins.pruning.score_file import Measured
 from nemo_plugins.pruning.scores import Scores
 from nemo_plugins.runs import locks
 from nemo_plugins.runs.progress import Progress
+from nemo_plugins.training import process_groups
 from nemo_plugins.training import trainer as training
 from nemo_plugins.training.heldout import HeldoutLoss
 
@@ -101,6 +102,7 @@ class Bench:
 
         CallbackGroup.get_instance()._callbacks.clear()  # NeMo's telemetry takes a second validation for an error
         self.model, self.trainer = model, trainer
+        process_groups.wait(self.cfg.platform.process_group_minutes)
         self.data.val_dataloader = self.data.train_dataloader  # as nemo/collections/llm/modelopt/prune/pruner.py:104
 
     def heldout_loss(self, of: str) -> float:

@@ -25,7 +25,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.configs.store import CONF, register
+from nemo_plugins.platforms import environment
 from nemo_plugins.runs import children, hydra_errors, multirun, output, usage, workers
+from nemo_plugins.runs.chain import NEMO
 from nemo_plugins.runs.errors import DONE, FAILED, RESUMABLE, WRONG_INPUT, Failed, Stopped, UserError
 from nemo_plugins.runs.folder import Run, note_failure, rank
 from nemo_plugins.runs.prepare import composed, prepare
@@ -221,6 +223,7 @@ def _show(main: Main, plan: Callable[[Recipe], Plan], cfg: Recipe, run: Run) -> 
 
 def _work(main: Main, cfg: Recipe, run: Run, resumable: bool) -> int:
     """Run the stage in this process."""
+    environment.prepare(cfg.platform, uses_nemo=run.recipe in NEMO)  # torch is not imported yet
     try:
         run.begin()
         if run.stage:

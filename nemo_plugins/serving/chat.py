@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from nemo_plugins import runs
 from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.planning import chat_plan
+from nemo_plugins.platforms import environment
 from nemo_plugins.runs import output
 from nemo_plugins.serving import speakers
 from nemo_plugins.serving.speakers import Manner, Speaker
@@ -122,6 +123,7 @@ def speed(began: float, clock: list[float]) -> str:
 
 def run(cfg: Recipe) -> None:
     """Read lines until the end of input."""
+    environment.prepare(cfg.platform, uses_nemo=False)
     dialogue = Dialogue(cfg)
     output.say(f"{dialogue.speaker.name}; /help says what there is")
     for line in lines():

@@ -13,6 +13,7 @@ from nemo.lightning.pytorch.plugins.mixed_precision import DtypeConfig
 
 from nemo_plugins.configs.schema import PlatformConfig, Precision, Recompute, TrainConfig
 from nemo_plugins.platforms import Platform, arithmetic
+from nemo_plugins.training import process_groups
 
 
 def precision(platform: PlatformConfig, here: Platform) -> Precision:
@@ -87,7 +88,7 @@ def build(
             grad_reduce_in_fp32=True,
         ),
     )
-    return nl.Trainer(
+    made = nl.Trainer(
         devices=platform.devices,
         num_nodes=platform.nodes,
         accelerator=here.accelerator,
@@ -104,6 +105,8 @@ def build(
         enable_model_summary=False,
         logger=loggers or False,
     )
+    process_groups.extend(strategy, platform.process_group_minutes)  # now: NeMo has copied what it writes into checkpoints
+    return made
 
 
 def recompute(config, which: Recompute) -> None:

@@ -8,6 +8,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import default_collate
 from transformers import AutoTokenizer
 
 from nemo_plugins.data.chat import packing, sets
@@ -94,6 +95,22 @@ def test_thd_says_where_each_dialogue_ends(samples, template):
     assert item["max_seqlen"] == torch.diff(ends).max() and "attention_mask" not in item
     assert len({len(thd[i]["cu_seqlens"]) for i in range(len(thd))}) == 1  # a batch can be stacked
     assert torch.equal(item["tokens"], dense[0]["tokens"])
+
+
+def test_the_windows_of_a_thd_micro_batch_are_one_row(samples, template):
+    """As one window that holds the dialogues of all of them: no place is lost, none begins anywhere else."""
+    thd = Windows(samples, LENGTH, template.pad, seed=1, thd=True)
+    items = [thd[place] for place in range(3)]
+    for count in (1, 3):
+        made = thd.collate_fn(items[:count])
+        for name in ("tokens", "labels", "position_ids", "loss_mask"):
+            assert made[name].shape == (1, count * LENGTH)
+            assert torch.equal(made[name].view(count, LENGTH), torch.stack([item[name] for item in items[:count]]))
+        ends = made["cu_seqlens"][0, : made["cu_seqlens_argmin"].item()]
+        begins = torch.cat([torch.zeros(1), (made["position_ids"][0] == 0).nonzero()[1:, 0], torch.tensor([count * LENGTH])])
+        assert torch.equal(ends, begins.int()) and made["max_seqlen"].item() == torch.diff(ends).max()
+    alone, stacked = thd.collate_fn(items[:1]), default_collate(items[:1])
+    assert alone.keys() == stacked.keys() and all(torch.equal(alone[name], stacked[name]) for name in alone)
 
 
 def test_too_long_and_unlearnable_rows_are_counted_and_the_rest_is_kept(template, tmp_path):

@@ -27,7 +27,7 @@ def one_rank(rank, ranks, rendezvous):
     recording = Recording(None, writer, 4, 1.0, stops)
     recording.shard = lambda model, samples: recorded.append(samples.start)
     with pytest.raises(runs.Stopped):
-        recording.on_validation_start(None, SimpleNamespace(module=torch.nn.Identity()))
+        recording.record(SimpleNamespace(module=torch.nn.Identity()))
     assert recorded == [0, 4], f"rank {rank}"
     parallel_state.destroy_model_parallel()
     distributed.destroy_process_group()

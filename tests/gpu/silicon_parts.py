@@ -170,7 +170,7 @@ def chain(name: str, packing: str) -> None:
         aligned |= {"grpo.global_batch_size": 16, "grpo.micro_batch_size": 16, "grpo.refill": 0}
         aligned |= {"dpo.data": "[assets/chat_samples/preferences_heldout.jsonl.gz]"}
     aligned |= {"sft.warmup_steps": 1, "dpo.warmup_steps": 1, "grpo.warmup_steps": 0, "grpo.validate_every": 4}
-    aligned |= {"sft.packing": packing} | ({"sft.micro_batch_size": 1} if packing == "thd" else {})
+    aligned |= {"sft.packing": packing}
     model = ("+model=tiny_pl", "experiment=laptop", f"run.name={name}")
     recipe("convert", *model, "convert.to=nemo")
     for stage in ("prune", "distill"):

@@ -55,7 +55,7 @@ def test_packed_sequences_keep_dialogues_apart(root):
     losses = {}
     for packing, windows in (("thd", 64), ("none", 512)):  # about as many dialogues a step
         steps = ("sft.max_steps=1", "sft.warmup_steps=0", "sft.prompts=[]")
-        sizes = (*steps, "sft.micro_batch_size=1", f"sft.global_batch_size={windows}")
+        sizes = (*steps, "sft.micro_batch_size=8", f"sft.global_batch_size={windows}")
         recipe("sft", root, student, "platform=gpu", f"sft.packing={packing}", f"run.name=tiny_pl/{packing}", *sizes)
         line = json.loads((root / "tiny_pl" / packing / "sft" / "metrics.jsonl").read_text().splitlines()[0])
         losses[packing] = line["loss"]

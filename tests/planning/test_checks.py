@@ -162,6 +162,11 @@ def test_a_gpu_is_seen_whatever_its_number(monkeypatch, tmp_path):
     assert checks.has_gpu()
 
 
+def test_processes_wait_some_time():
+    with pytest.raises(UserError, match="platform.process_group_minutes=0: expected more than 0"):
+        plan("distill", "platform.process_group_minutes=0")
+
+
 def test_the_job_must_have_the_processes_asked_for(monkeypatch):
     assert "neither Slurm nor torchrun" in missing(plan("distill", "platform.nodes=2"), "device")
     monkeypatch.setenv("WORLD_SIZE", "4")
@@ -257,6 +262,7 @@ def test_document_boundaries_are_refused_where_transformer_engine_would_ignore_t
     with pytest.raises(UserError, match="Transformer Engine") as error:
         plan("distill", "data.document_boundaries=true")
     assert "data.document_boundaries=true" in str(error.value)
+    plan("distill", "data.document_boundaries=true", "platform=cpu")  # where it counts as absent
 
 
 @pytest.mark.parametrize(
@@ -283,3 +289,26 @@ def test_a_stage_says_that_its_package_is_not_here_and_where_there_is_one(stage,
     for place in (platform, checks):
         monkeypatch.setattr(place, "machine", lambda: "aarch64")
     assert ("has none for aarch64: run this stage on x86-64" in said()) == (module == "cyllama")
+
+
+def test_a_plan_for_gpus_says_what_apex_decides(monkeypatch):
+    def said(*words) -> str | None:
+        table = next(table for table in plan("distill", *words).tables if table.title == "Training")
+        return dict(table.rows).get("gradient accumulation")
+
+    assert said("platform=gpu").startswith("not fused: Apex") and said("platform=cpu") is None
+    monkeypatch.setattr(checks, "find_spec", lambda name: name)
+    assert said("platform=gpu") == "fused by Apex"
+
+
+def test_packing_goes_by_whether_transformer_engine_can_be_used(monkeypatch):
+    monkeypatch.setattr(checks, "find_spec", lambda name: name)
+
+    def said(*words) -> str:
+        return missing(chain_plan.PLANS["sft"](compose(["+model=tiny_pl", "experiment=laptop", *words])), "packing")
+
+    for kind, packing in (("cpu", "mask"), ("gpu", "thd")):
+        assert not said(f"kind={kind}", f"sft.packing={packing}")
+        assert not said(f"kind={kind}")
+    assert "would see all dialogues" in said("platform=gpu", "sft.packing=mask")
+    assert "Transformer Engine is not here" in said("platform=cpu", "sft.packing=thd")

@@ -42,6 +42,15 @@ def test_a_server_needs_a_way_to_get_weights():
         plan("grpo.engine=endpoint", "grpo.endpoint.url=http://127.0.0.1:8000/v1")
 
 
+def test_processes_wait_longer_than_a_server_may_take():
+    """torch would end those that wait, and the run with them, before it could write its checkpoint."""
+    end = ("grpo.engine=endpoint", "grpo.endpoint.url=http://127.0.0.1:8000/v1", "grpo.endpoint.refresh=true")
+    plan(*end)
+    with pytest.raises(UserError, match="platform.process_group_minutes=60: one answer may take 70 minutes"):
+        plan(*end, "grpo.endpoint.patience=3600")
+    plan(*end, "grpo.endpoint.patience=3600", "platform.process_group_minutes=90")
+
+
 def test_rewards_speak_the_runs_language():
     cfg = compose(["+model=tiny_pl", "experiment=laptop", "language=cs"])
     found = grpo_plan.options(cfg)

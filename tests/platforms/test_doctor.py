@@ -74,6 +74,7 @@ def nvidia_smi(tmp_path, monkeypatch):
 def facts(**changes: object) -> dict:
     """Of a node in the image: torch for CUDA 13, Transformer Engine, Apex, NCCL, and all that is locked."""
     image = {"torch": "2.9.0a0", "torch_cuda": "13.0", "transformer_engine": "2.9.0", "apex": "0.1", "nccl": "2.27.7"}
+    image["gradient_fusion"] = True
     return machine.facts() | image | {"absent": [], "differ": {}, "vllm": None, "cuda_compat": False} | changes
 
 
@@ -177,8 +178,10 @@ def test_an_older_driver_is_bridged_by_the_containers_libraries(nvidia_smi):
 
 def test_without_transformer_engine_a_gpu_runs_and_the_table_says_what_it_loses(nvidia_smi):
     nvidia_smi(smi(1))
-    verdict = judge("platform=gpu", transformer_engine=None, apex=None)
+    verdict = judge("platform=gpu", transformer_engine=None, apex=None, gradient_fusion=False)
     assert not verdict.lacks and "sft.packing=thd" in texts(verdict, "note")
+    assert "gradient accumulation: not fused" in texts(verdict, "note")
+    assert "gradient accumulation: fused by Apex" in texts(judge("platform=gpu"), "ok")
     assert ["no sft.packing=thd: it wants Transformer Engine"] == [note for name, *_, note in verdict.stages if name == "sft"]
 
 

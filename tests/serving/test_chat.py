@@ -4,12 +4,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from nemo_plugins.data.chat.template import ChatTemplate
+from nemo_plugins.platforms import gpus
 from nemo_plugins.runs import UserError
-from nemo_plugins.serving import speakers
+from nemo_plugins.runs.prepare import compose
+from nemo_plugins.serving import chat, speakers
 from nemo_plugins.serving.llama_cpp import LlamaCpp
 from nemo_plugins.serving.speakers import LlamaCppSpeaker, Manner
 
@@ -81,6 +84,16 @@ def test_a_terminal_dialogue_with_both_models_side_by_side(tiny_gguf, tmp_path):
     assert "tiny_pl" in columns.split("┃")[1]  # the teacher's folder stands beside the file
     assert "no command /nonsense" in done.stdout
     assert not list(tmp_path.iterdir())
+
+
+def test_platform_cpu_keeps_a_chat_off_the_gpu(monkeypatch, tmp_path):
+    monkeypatch.setattr(gpus, "DEV", tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    (tmp_path / "nvidia0").touch()
+    monkeypatch.setattr(chat, "lines", lambda: [])
+    monkeypatch.setattr(chat, "Dialogue", lambda cfg: SimpleNamespace(speaker=SimpleNamespace(name="anyone")))
+    chat.run(compose(["+model=tiny_pl", "platform=cpu"]))
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
 
 
 @pytest.mark.parametrize(

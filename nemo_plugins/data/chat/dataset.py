@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from nemo_plugins.data.chat import packing
 from nemo_plugins.data.chat.block_mask import block_diagonal
@@ -46,3 +48,19 @@ class Windows(Dataset):
         padded[: len(ends)] = ends
         longest = torch.diff(ends).max()
         return {**item, "cu_seqlens": padded, "cu_seqlens_argmin": torch.tensor(len(ends)), "max_seqlen": longest}
+
+    def collate_fn(self, items: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """A micro-batch of b windows: `[b, s]`, or one row `[1, b * s]` for THD attention, which knows no batch."""
+        if not self.thd:
+            return default_collate(items)
+        joined = {
+            name: torch.cat([item[name] for item in items])[None] for name in ("tokens", "labels", "position_ids", "loss_mask")
+        }
+        ends = [torch.zeros(1, dtype=torch.int32)]
+        for place, item in enumerate(items):
+            ends.append(item["cu_seqlens"][1 : item["cu_seqlens_argmin"]] + place * self.seq_length)
+        ends = torch.cat(ends)
+        padded = torch.full((1, len(items) * self.most + 1), -1, dtype=torch.int32)
+        padded[0, : len(ends)] = ends
+        longest = torch.stack([item["max_seqlen"] for item in items]).max()
+        return {**joined, "cu_seqlens": padded, "cu_seqlens_argmin": torch.tensor([len(ends)]), "max_seqlen": longest[None]}
