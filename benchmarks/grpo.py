@@ -169,7 +169,7 @@ def completions(
         [REPOSITORY / DATA], template, chat_prompts.checker(MIX), key="data", policy="drop", longest=160
     )
     prompts = prompts[:PROMPTS]
-    ends = [template.end, tokenizer.eos_token_id]
+    ends = sorted(template.ends)
     module, _trainer = conversion.load(checkpoint, getattr(torch, dtype))
     engine = MegatronEngine(unwrap_model(module).to(device).eval(), ends, PROMPTS * GROUP)
     model = AutoModelForCausalLM.from_pretrained(hf, torch_dtype=getattr(torch, dtype)).to(device).eval()

@@ -14,7 +14,7 @@ from nemo_plugins import runs
 from nemo_plugins.configs import Recipe
 from nemo_plugins.planning import alignment_plan
 
-READS = ("model", "student", "dpo", "corpus.decontamination", "platform.precision")
+READS = ("model", "student", "dpo", "chat.template", "corpus.decontamination", "platform.precision")
 
 
 @runs.recipe("dpo", plan=alignment_plan.dpo, reads=READS, resumable=True)

@@ -14,7 +14,7 @@ from nemo_plugins import runs
 from nemo_plugins.configs import Recipe
 from nemo_plugins.planning import grpo_plan
 
-READS = ("model", "student", "grpo", "corpus.decontamination", "language.code", "platform.precision")
+READS = ("model", "student", "grpo", "chat.template", "corpus.decontamination", "language.code", "platform.precision")
 
 
 @runs.recipe("grpo", plan=grpo_plan.plan, reads=READS, resumable=True)

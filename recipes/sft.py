@@ -13,7 +13,7 @@ from nemo_plugins import runs
 from nemo_plugins.configs import Recipe
 from nemo_plugins.planning import alignment_plan
 
-READS = ("model", "student", "sft", "corpus.decontamination", "platform.precision")
+READS = ("model", "student", "sft", "chat.template", "corpus.decontamination", "platform.precision")
 
 
 @runs.recipe("sft", plan=alignment_plan.sft, reads=READS, resumable=True)

@@ -62,7 +62,7 @@ def run(cfg: Recipe, run: runs.Run) -> None:
 
     dpo, source = cfg.dpo, run.input(runs.policy(cfg, "dpo"))
     model = distill_plan.student(cfg)
-    tokenizer, template = policy.tokenizer(source, run.folder / "tokenizer", model.vocab_size)
+    tokenizer, template = policy.tokenizer(source, run.folder / "tokenizer", model.vocab_size, cfg.chat.template)
     cache = runs.run_root(cfg).parents[cfg.run.name.count("/")] / CACHE
     files = {name: [run.input(runs.resolve(path)) for path in getattr(dpo, name)] for name in ("data", "heldout")}
 

@@ -49,7 +49,7 @@ class Generations(Callback):
         """The most likely token again and again, to the end of the turn."""
         ids = self.template.ids([{"role": "user", "content": prompt}], add_generation_prompt=True)
         start, device = len(ids), torch.cuda.current_device()
-        while len(ids) < min(start + TOKENS, self.longest) and ids[-1] not in (self.template.end, self.tokenizer.eos_token_id):
+        while len(ids) < min(start + TOKENS, self.longest) and ids[-1] not in self.template.ends:
             tokens = torch.tensor([ids], device=device)
             size, mask = len(ids), None
             if not platforms.has_transformer_engine():

@@ -83,7 +83,7 @@ def run(cfg: Recipe, run: runs.Run) -> None:
 
     grpo, source = cfg.grpo, run.input(runs.policy(cfg, "grpo"))
     model = distill_plan.student(cfg)
-    tokenizer, template = policy.tokenizer(source, run.folder / "tokenizer", model.vocab_size)
+    tokenizer, template = policy.tokenizer(source, run.folder / "tokenizer", model.vocab_size, cfg.chat.template)
     options = grpo_plan.options(cfg)
     for own in grpo.own_rewards.values():
         run.input(Path(own.rpartition(":")[0]))
@@ -103,7 +103,6 @@ def run(cfg: Recipe, run: runs.Run) -> None:
         8 * cfg.platform.tensor_parallel,
     )  # fmt: skip
     told = Told(rows, grpo.global_batch_size)
-    ends = {template.end, tokenizer.tokenizer.eos_token_id}
 
     def decode(ids: list[int]) -> str:
         return tokenizer.tokenizer.decode(ids, skip_special_tokens=True)
@@ -111,13 +110,13 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     def engine(megatron_model, lightning_trainer):
         from nemo_plugins.alignment.rollouts.megatron import MegatronEngine
 
-        local = MegatronEngine(megatron_model, ends, grpo.rollout_batch)
+        local = MegatronEngine(megatron_model, template.ends, grpo.rollout_batch)
         if grpo.engine is Engine.megatron:
             return local
         from nemo_plugins.alignment.rollouts.endpoint import EndpointEngine
 
         save = functools.partial(checkpoints.save, lightning_trainer, weights_only=True)
-        return EndpointEngine(grpo.endpoint, run.folder / "endpoint", ends, grpo.temperature, local, save)
+        return EndpointEngine(grpo.endpoint, run.folder / "endpoint", template.ends, grpo.temperature, local, save)
 
     reference = FrozenReference(run.folder / "reference") if grpo.kl_coef else None
     scorer = Scorer(grpo.rewards, options, grpo.own_rewards)

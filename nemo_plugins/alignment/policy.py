@@ -5,28 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from nemo_plugins import runs
+from nemo_plugins.alignment import chat_files
 from nemo_plugins.alignment.objective import Measure, pursue
 from nemo_plugins.alignment.watch import Watch
-from nemo_plugins.configs.schema import Recipe
-from nemo_plugins.data.chat.template import CHATML, ChatTemplate
+from nemo_plugins.configs.schema import ChatSource, Recipe
+from nemo_plugins.data.chat.template import ChatTemplate
 from nemo_plugins.models import nemo
 
 
-def tokenizer(checkpoint: Path, description: Path, vocabulary: int) -> tuple[object, ChatTemplate]:
-    """NeMo's tokenizer of a checkpoint over a copy of its files in `description`, and its ChatML.
+def tokenizer(checkpoint: Path, description: Path, vocabulary: int, source: ChatSource) -> tuple[object, ChatTemplate]:
+    """NeMo's tokenizer of a checkpoint over a copy of its files in `description`, and its chat template.
 
-    Where the checkpoint's tokenizer has no chat template, the copy gets the one that the dialogues are written with, and with
-    it every folder that is exported later.
+    Every folder that is exported later has these files: the template that the dialogues are written with, and what ends a turn
+    among the tokens that stop a generation.
 
     Raises:
-        runs.UserError: the tokenizer cannot write ChatML, or its own template is another.
+        UserError: as `ChatTemplate`.
     """
     made = nemo.tokenizer(nemo.description_of(checkpoint), description)
-    if not made.tokenizer.chat_template:
-        runs.folder.write(description / "chat_template.jinja", CHATML)
+    if source is ChatSource.chatml:
+        chat_files.write_chatml(made.tokenizer, description)
         made = nemo.tokenizer(description, description)
-    return made, ChatTemplate(made.tokenizer, vocabulary)
+    template = ChatTemplate(made.tokenizer, vocabulary)
+    chat_files.stop_at(description, template)
+    return made, template
 
 
 def starter(

@@ -35,7 +35,7 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     """Fine-tune the run's student on `sft.data`."""
     sft, source = cfg.sft, run.input(runs.policy(cfg, "sft"))
     model = distill_plan.student(cfg)
-    tokenizer, template = policy.tokenizer(source, run.folder / "tokenizer", model.vocab_size)
+    tokenizer, template = policy.tokenizer(source, run.folder / "tokenizer", model.vocab_size, cfg.chat.template)
     which = alignment_plan.packing(sft.packing, platforms.has_transformer_engine())
     cache = runs.run_root(cfg).parents[cfg.run.name.count("/")] / CACHE
 

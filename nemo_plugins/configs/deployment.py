@@ -124,10 +124,18 @@ class BenchConfig:
     device: str | None = None  # a file of conf/device/, for the bound in tokens a second
 
 
+class ChatSource(StrEnum):
+    """What dialogues are written with, in training and in the terminal."""
+
+    own = "own"  # the tokenizer's chat template
+    chatml = "chatml"  # ChatML, and its special tokens where the tokenizer lacks them
+
+
 @dataclass
 class ChatConfig:
-    """A dialogue in the terminal."""
+    """Dialogues: how they are written, and one in the terminal."""
 
+    template: ChatSource = ChatSource.own
     model: str | None = None  # run folder, Hugging Face folder or GGUF file; default: the run's latest
     compare: str | None = None  # answers beside it with /compare; default: the teacher
     system: str | None = None  # default: the language's; "": none

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from nemo_plugins.data.spelling import spelled
 from nemo_plugins.export import gguf_file, reference
 from nemo_plugins.export.reference import Reference
 from nemo_plugins.planning import weights
@@ -157,7 +158,7 @@ def _same_tokens(where: Path, tokenizer, strings: Sequence[Cut], plain: Encode, 
         if theirs != one.tokens:
             raise Failed(
                 f"{where}: its tokenizer cuts {one.text!r} otherwise",
-                f"  transformers {tokenizer.convert_ids_to_tokens(one.tokens)}",
-                f"  this file    {tokenizer.convert_ids_to_tokens(theirs)}",
+                f"  transformers {spelled(tokenizer, one.tokens)}",
+                f"  this file    {spelled(tokenizer, theirs)}",
             )
     return {"strings_equal": sum(not one.is_chat for one in strings), "chats_equal": sum(one.is_chat for one in strings)}

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from nemo_plugins.configs.schema import Packing, Recipe, TrainConfig
 from nemo_plugins.data.chat import messages, preferences, rows
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.planning import checks, distill_plan, training_plan
+from nemo_plugins.planning import chat_template_plan, checks, distill_plan, training_plan
 from nemo_plugins.planning.plan import Plan
 from nemo_plugins.runs import paths
 from nemo_plugins.runs.errors import UserError
@@ -56,6 +56,8 @@ def _begin(cfg: Recipe, train: TrainConfig, key: str, check: Callable, title: st
         )
     checks.platform(made, cfg.platform, {"student": model})
     checks.schedule(train, key, cfg)
+    if template := chat_template_plan.add(made, cfg, key):
+        check = template.guarded(check)
     for name in ("data", "heldout"):
         sources = getattr(train, name)
         if not sources:

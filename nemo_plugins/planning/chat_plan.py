@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nemo_plugins.configs.schema import Recipe, Target
-from nemo_plugins.planning import bench_plan, checks, quantize_plan, weights
+from nemo_plugins.planning import bench_plan, chat_template_plan, checks, quantize_plan, weights
 from nemo_plugins.planning.plan import Plan, Table
 from nemo_plugins.runs import paths
 from nemo_plugins.runs.errors import UserError
@@ -15,6 +15,15 @@ MAGIC = b"GGUF"
 
 def plan(cfg: Recipe) -> Plan:
     """Validate a dialogue. Raises UserError naming the key."""
+    made = _dialogue(cfg)
+    found = made.need("earlier", lambda: model(cfg))
+    if found and Path(found).is_dir():
+        first = [{"role": "system", "content": system(cfg)}] if system(cfg) else []
+        chat_template_plan.read(cfg, Path(found)).asked([*first, {"role": "user", "content": "?"}])
+    return made
+
+
+def _dialogue(cfg: Recipe) -> Plan:
     chat = cfg.chat
     if chat.new_tokens < 1:
         raise UserError(f"chat.new_tokens={chat.new_tokens}: expected at least 1")
@@ -36,7 +45,7 @@ def plan(cfg: Recipe) -> Plan:
 
 def serve(cfg: Recipe) -> Plan:
     """Validate a server: as a dialogue, of a GGUF file. Raises UserError naming the key."""
-    made = plan(cfg)
+    made = _dialogue(cfg)
     if not 1 <= cfg.chat.port <= 65535 or cfg.chat.parallel < 1:
         raise UserError(f"chat.port={cfg.chat.port}, chat.parallel={cfg.chat.parallel}: expected a port and at least 1")
     made.missing = []  # of the dialogue, whose model may be another

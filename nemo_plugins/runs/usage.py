@@ -81,6 +81,7 @@ KEYS = {
         "sft.prompts=[TEXT]": "answered at each validation, for people to read",
         "sft.lora.dim=N": "low-rank adapters of rank N, merged in the end (default: all weights are trained); .alpha=N",
         "sft.adaptive_tokens=N": "lr * sqrt(learned tokens of the step / N)",
+        "chat.template=own|chatml": "how dialogues are written: the tokenizer's chat template, or ChatML in its place",
         "student.path=DIR": "NeMo checkpoint (default: what the run's distill left)",
     },
     "dpo": {
@@ -88,6 +89,7 @@ KEYS = {
         "dpo.max_steps=N, dpo.lr=X, dpo.warmup_steps=N, dpo.global_batch_size=N": "schedule and sizes, in pairs",
         "dpo.kind=dpop|dpo|ipo|simpo": "the loss; dpo.beta=X, dpo.lam=X of dpop, dpo.gamma=X of simpo",
         "dpo.seq_length=N": "the longest prompt with an answer; longer ones are counted and left out",
+        "chat.template=own|chatml": "how dialogues are written: the tokenizer's chat template, or ChatML in its place",
         "student.path=DIR": "NeMo checkpoint, the policy and its reference (default: what the run's sft left, else distill)",
     },
     "grpo": {
@@ -99,6 +101,7 @@ KEYS = {
         "+grpo.rewards.KIND.NAME=WEIGHT": "what a kind of prompt is rewarded by",
         "+grpo.own_rewards.NAME=file.py:function": "a reward of your own, to be given a weight as any other",
         "grpo.engine=megatron|endpoint, grpo.endpoint.url=URL": "what draws the completions: the weights in place, or a server",
+        "chat.template=own|chatml": "how dialogues are written: the tokenizer's chat template, or ChatML in its place",
         "student.path=DIR": "NeMo checkpoint, the policy and its reference (default: what the run's dpo left, else sft)",
     },
     "eval": {
@@ -137,6 +140,7 @@ KEYS = {
     "chat": {
         "chat.model=PATH|URL": "run folder, Hugging Face folder, GGUF file or server (default: the run's latest export)",
         "chat.compare=PATH|URL": "what answers beside it with /compare (default: the teacher)",
+        "chat.template=own|chatml": "how the dialogue is written: the model's chat template, or ChatML in its place",
         "chat.system=TEXT": "default: the language's; '' for none",
         "chat.temperature=X, chat.top_p=X, chat.new_tokens=N, chat.context=N": "how it answers (temperature 0: greedily)",
     },

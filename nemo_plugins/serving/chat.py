@@ -110,7 +110,7 @@ class Dialogue:
 
     def _open(self, where: str) -> Speaker:
         output.say(f"loading {where}")
-        return speakers.open_speaker(where, self.cfg.chat.context, runs.threads(self.cfg))
+        return speakers.open_speaker(where, self.cfg.chat.context, runs.threads(self.cfg), self.cfg.chat.template)
 
 
 def speed(began: float, clock: list[float]) -> str:

@@ -20,6 +20,7 @@ F32 = 0  # ggml_type
 NO_FLASH_ATTENTION = 0
 MAGIC = b"GGUF"
 LOST = "\ufffd"  # what stands where bytes are no character
+ROLES = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}  # as a header calls them
 BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
 os.environ.setdefault("GGML_NO_BACKTRACE", "1")  # where it aborts, no debugger is started
@@ -109,6 +110,16 @@ class LlamaCpp:
     def pieces(self, tokens: Iterable[int], *, special: bool = False) -> bytes:
         """The text of tokens, as UTF-8: a character may be spread over several."""
         return b"".join(self._piece(token, special) for token in tokens)
+
+    def control_tokens(self) -> dict[str, int]:
+        """Ids of the special tokens by name."""
+        found = (token for token in range(self.vocab_size) if self._vocab.is_control(token))
+        return {self._vocab.get_text(token): token for token in found}
+
+    def special_tokens(self) -> dict[str, str]:
+        """Names of the special tokens that a chat template may call by role, as `special_tokens_map` of transformers."""
+        ids = {role: self.metadata.get(f"tokenizer.ggml.{key}_token_id") for role, key in ROLES.items()}
+        return {role: self._vocab.get_text(int(number)) for role, number in ids.items() if number is not None}
 
     def is_end(self, token: int) -> bool:
         """Whether the model ends its turn or its text with this token."""

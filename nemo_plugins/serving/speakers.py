@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from nemo_plugins.configs.schema import ChatSource
+from nemo_plugins.data.chat.text_template import CHATML, TextTemplate, without
 from nemo_plugins.runs.errors import UserError
 
 Messages = Sequence[dict[str, str]]
 LOST = "\ufffd"
-START, END = "<|im_start|>", "<|im_end|>"
 LONGEST = 8192  # tokens of context where none are asked for
 
 
@@ -42,7 +43,7 @@ class Speaker(Protocol):
 class LlamaCppSpeaker:
     """A GGUF file in llama.cpp. What the cache holds of the dialogue is not read again."""
 
-    def __init__(self, path: Path, context: int | None, threads: int):
+    def __init__(self, path: Path, context: int | None, threads: int, source: ChatSource = ChatSource.own):
         from nemo_plugins.serving.llama_cpp import LlamaCpp
 
         self.name = path.name
@@ -52,19 +53,19 @@ class LlamaCppSpeaker:
             model.close()
             model = LlamaCpp(path, context=longest, threads=threads)
         self.model = model
-        template = model.metadata.get("tokenizer.chat_template", "")
-        if START not in template:
-            raise UserError(f"{path}: its chat template is not ChatML", "expected a model aligned by this repository's recipes")
-        self.begin = [int(model.metadata["tokenizer.ggml.bos_token_id"])] if "bos_token" in template else []
-        [self.start], [self.end] = model.tokenize(START), model.tokenize(END)
+        own = CHATML if source is ChatSource.chatml else model.metadata.get("tokenizer.chat_template")
+        if not own:
+            raise without(path)
+        self.control = model.control_tokens()
+        self.template = TextTemplate(own, model.special_tokens(), self.control, str(path))
+        self.ends = {self.control[name] for name in ends(self.template)}
 
     def ids(self, messages: Messages) -> list[int]:
         """Tokens of the dialogue and the assistant's turn begun; no text of a message becomes a control token."""
-        found = list(self.begin)
-        for message in messages:
-            text = self.model.tokenize(f"{message['role']}\n{message['content']}", special=False)
-            found += [self.start, *text, self.end, *self.model.tokenize("\n", special=False)]
-        return [*found, self.start, *self.model.tokenize("assistant\n", special=False)]
+        found: list[int] = []
+        for text, control in self.template.asked(messages).parts:
+            found += [self.control[text]] if control else self.model.tokenize(text, special=False)
+        return found
 
     def room(self, messages: Messages) -> int:
         return self.model.context - len(self.ids(messages))
@@ -79,6 +80,8 @@ class LlamaCppSpeaker:
         )
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         for token in drawn:
+            if token in self.ends:
+                break
             yield decoder.decode(self.model.pieces([token]))
         yield decoder.decode(b"", final=True)
 
@@ -86,12 +89,12 @@ class LlamaCppSpeaker:
 class TransformersSpeaker:
     """A Hugging Face folder in transformers, in its own type on a GPU and in fp32 on a CPU."""
 
-    def __init__(self, folder: Path, context: int | None, threads: int):
+    def __init__(self, folder: Path, context: int | None, threads: int, source: ChatSource = ChatSource.own):
         warnings.simplefilter("ignore", FutureWarning)  # torch's own, about packages that it finds
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        from nemo_plugins.data.chat.template import ChatTemplate
+        from nemo_plugins.data.chat.sections import Sections
 
         torch.set_num_threads(threads)
         self.torch, self.name = (
@@ -105,16 +108,24 @@ class TransformersSpeaker:
         self.model = (
             AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, **known).to(self.device).eval()
         )
-        self.template = ChatTemplate(self.tokenizer, self.model.config.vocab_size)
+        if source is ChatSource.chatml:
+            self.tokenizer.chat_template = CHATML
+        self.template, self.sections = TextTemplate.of(self.tokenizer), Sections(self.tokenizer)
         self.context = context or min(LONGEST, self.model.config.max_position_embeddings)
-        ends = self.model.generation_config.eos_token_id
-        self.ends = {*(ends if isinstance(ends, list) else [ends]), self.template.end}
+        said = self.model.generation_config.eos_token_id
+        self.ends = {*(said if isinstance(said, list) else [said, self.tokenizer.eos_token_id])}
+        self.ends |= set(self.tokenizer.convert_tokens_to_ids(ends(self.template)))
+
+    def ids(self, messages: Messages) -> list[int]:
+        """Tokens of the dialogue up to where the assistant answers; no text of a message becomes a control token."""
+        [encoded] = self.sections.encode([self.template.asked(messages)])
+        return encoded.ids
 
     def room(self, messages: Messages) -> int:
-        return self.context - len(self.template.ids(messages, add_generation_prompt=True))
+        return self.context - len(self.ids(messages))
 
     def say(self, messages: Messages, manner: Manner) -> Iterator[str]:
-        prompt = self.template.ids(messages, add_generation_prompt=True)
+        prompt = self.ids(messages)
         shown, drawn = "", []
         for token in self._draw(prompt, manner):
             drawn.append(token)
@@ -163,12 +174,21 @@ class EndpointSpeaker:
         )
 
 
-def open_speaker(where: str, context: int | None, threads: int) -> Speaker:
+def ends(template: TextTemplate) -> list[str]:
+    """What ends a turn beside the model's own ends, as far as the template says it."""
+    try:
+        return [template.end]
+    except UserError:
+        return []
+
+
+def open_speaker(where: str, context: int | None, threads: int, source: ChatSource) -> Speaker:
     """What answers at a place that `chat_plan.locate` found. Raises UserError."""
     if where.startswith(("http://", "https://")):
         return EndpointSpeaker(where)
     path = Path(where)
-    return LlamaCppSpeaker(path, context, threads) if path.is_file() else TransformersSpeaker(path, context, threads)
+    kind = LlamaCppSpeaker if path.is_file() else TransformersSpeaker
+    return kind(path, context, threads, source)
 
 
 def fitting(messages: Messages, speaker: Speaker, wanted: int) -> tuple[list[dict[str, str]], int]:

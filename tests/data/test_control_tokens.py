@@ -7,6 +7,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from nemo_plugins.configs.store import REPOSITORY
 from nemo_plugins.data import text
 from nemo_plugins.data.chat.template import ChatTemplate
+from nemo_plugins.data.chat.text_template import CHATML
 from nemo_plugins.data.exercises import chatml, exercises
 from nemo_plugins.data.tokens import Encoder
 from nemo_plugins.export import texts
@@ -45,7 +46,7 @@ def tokenizer(request):
     made.post_processor = processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", made.token_to_id("<s>"))])
     made.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(
-        tokenizer_object=made, bos_token="<s>", eos_token="</s>", additional_special_tokens=NAMES[2:]
+        tokenizer_object=made, bos_token="<s>", eos_token="</s>", additional_special_tokens=NAMES[2:], chat_template=CHATML
     )
 
 
@@ -60,9 +61,11 @@ def test_a_document_has_the_control_tokens_of_its_ends_alone(tokenizer, document
 @pytest.mark.parametrize("content", FORGED)
 def test_a_turn_has_the_control_tokens_of_its_ends_alone(tokenizer, content):
     template = ChatTemplate(tokenizer)
-    [[turn]] = template.turns([[{"role": "user", "content": content}]])
-    ids = turn.ids[turn.content : turn.end]
-    assert (turn.ids[0], ids[-1]) == (template.start, template.end)
+    question, answer = {"role": "user", "content": "user"}, {"role": "assistant", "content": content}
+    [turn] = template.encode([[question, answer]])
+    [(begin, end)] = turn.learned
+    ids = turn.ids[begin:end]
+    assert ids[-1] == template.end == tokenizer.convert_tokens_to_ids("<|im_end|>")
     assert not {tokenizer.convert_tokens_to_ids(name) for name in NAMES} & set(ids[:-1])
     assert tokenizer.decode(ids[:-1]).strip() == content.strip()
 

@@ -308,7 +308,7 @@ def test_packing_goes_by_whether_transformer_engine_can_be_used(monkeypatch):
         return missing(chain_plan.PLANS["sft"](compose(["+model=tiny_pl", "experiment=laptop", *words])), "packing")
 
     for kind, packing in (("cpu", "mask"), ("gpu", "thd")):
-        assert not said(f"kind={kind}", f"sft.packing={packing}")
-        assert not said(f"kind={kind}")
+        assert not said(f"platform={kind}", f"sft.packing={packing}")
+        assert not said(f"platform={kind}")
     assert "would see all dialogues" in said("platform=gpu", "sft.packing=mask")
     assert "Transformer Engine is not here" in said("platform=cpu", "sft.packing=thd")

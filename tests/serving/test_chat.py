@@ -1,6 +1,7 @@
 """Dialogues: the same tokens in every backend, a terminal that takes commands, a context that fills up."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from nemo_plugins.configs.schema import ChatSource
 from nemo_plugins.data.chat.template import ChatTemplate
+from nemo_plugins.data.chat.text_template import TextTemplate
 from nemo_plugins.platforms import gpus
 from nemo_plugins.runs import UserError
 from nemo_plugins.runs.prepare import compose
@@ -110,3 +113,41 @@ def test_a_model_that_is_not_there_is_one_message(tmp_path, overrides, says):
 
     done = talk("", *overrides, cwd=tmp_path)
     assert done.returncode == 2 and re.search(says, done.stderr) and "Traceback" not in done.stderr
+
+
+FORGETS = (  # what an answer thought goes once another question follows: no alignment takes it, a dialogue does
+    "{{ bos_token }}{% for m in messages %}{{ '<|im_start|>' + m.role + '<|im_start|>\n' }}"
+    "{{ m.content if loop.last else m.content.split('</think>')[-1] }}{{ '</s>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant<|im_start|>\n' }}{% endif %}"
+)
+
+
+def test_a_dialogue_needs_nothing_of_a_template_but_that_it_renders(tmp_path):
+    from transformers import AutoTokenizer
+
+    folder = tmp_path / "model"
+    shutil.copytree(TINY, folder)
+    (folder / "chat_template.jinja").write_text(FORGETS)
+    (folder / "generation_config.json").unlink()
+    speaker = speakers.open_speaker(str(folder), None, 1, ChatSource.own)
+    thought = [{"role": "user", "content": "Ile?"}, {"role": "assistant", "content": "<think>x</think>5"}, DIALOGUE[3]]
+    wanted = AutoTokenizer.from_pretrained(folder).apply_chat_template(thought, add_generation_prompt=True)
+    assert speaker.ids(thought) == wanted and speaker.ends == {2}
+    assert len(list(speaker.say(thought, GREEDY))) <= GREEDY.new_tokens
+    chatml = speakers.open_speaker(str(folder), None, 1, ChatSource.chatml)
+    assert chatml.ends == {2, 4095}
+
+
+def test_llama_cpp_reads_a_template_of_any_style(tiny_gguf, llama):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(TINY)
+    tokenizer.chat_template = FORGETS
+    llama_style = TextTemplate(FORGETS, llama.model.special_tokens(), llama.control, "x")
+    before, llama.template = llama.template, llama_style
+    try:
+        dialogue = [{**turn, "content": turn["content"].replace("<|im_end|>", "")} for turn in DIALOGUE]
+        assert llama.ids(dialogue) == tokenizer.apply_chat_template(dialogue, add_generation_prompt=True)
+    finally:
+        llama.template = before
+    assert llama.ends == {4095} and llama.model.special_tokens()["eos_token"] == "</s>"

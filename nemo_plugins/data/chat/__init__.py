@@ -1,6 +1,6 @@
-"""Chat data: checked rows, ChatML token for token, response-only masks, packing without leaks, pairs and prompts.
+"""Chat data: checked rows, chat templates token for token, response-only masks, packing without leaks, pairs and prompts.
 
-    template = ChatTemplate(tokenizer)                                   template.py: refuses tokenizers without plain ChatML
+    template = ChatTemplate(tokenizer)                                   template.py: refuses what turns cannot be learnt from
     samples = sets.dialogues(files, template, cache, key=…, policy="drop", seq_length=…, learn="every")
     Windows(samples, seq_length, template.pad, seed)[i]                  dataset.py: one packed window
     Pairs(sets.pairs(files, template, cache, …), template.pad)[i]        pairs.py: chosen and rejected
@@ -8,7 +8,9 @@
 
     rows.py         JSONL lines; what is wrong is counted, named and dropped, or refused
     messages.py     dialogues            preferences.py  pairs            prompts.py  prompts with references
-    template.py     messages to tokens   encode.py       samples with loss masks
+    text_template.py  messages to text   jinja.py        as transformers renders it
+    sections.py     text to tokens       template.py     both, held against transformers
+    encode.py       samples with loss masks
     packing.py      samples to windows   block_mask.py   attention inside a document only
     store.py        files that are mapped into memory    sets.py          all of it, cached
 

@@ -9,7 +9,8 @@ from itertools import islice
 import numpy as np
 
 from nemo_plugins.data.chat.messages import Chat
-from nemo_plugins.data.chat.template import ChatTemplate, Turn
+from nemo_plugins.data.chat.sections import Encoded
+from nemo_plugins.data.chat.template import ChatTemplate
 from nemo_plugins.runs.errors import UserError
 
 BATCH = 512  # dialogues handed to the tokenizer at once
@@ -49,22 +50,16 @@ def encode(chats: Iterable[Chat], template: ChatTemplate, learn: str = "every") 
     if learn not in LEARN:
         raise UserError(f"learn: {learn!r}", f"expected one of {', '.join(LEARN)}")
     for batch in batches(chats):
-        for chat, turns in zip(batch, template.turns([chat.messages for chat in batch]), strict=True):
-            yield sample(turns, template, learn, chat.weight, chat.where)
+        for chat, encoded in zip(batch, template.encode(chat.messages for chat in batch), strict=True):
+            yield sample(encoded, learn, chat.weight, chat.where)
 
 
-def sample(turns: list[Turn], template: ChatTemplate, learn: str, weight: float = 1.0, where: str = "") -> Sample:
-    """One dialogue's turns joined, its mask set."""
-    ids = [*template.bos, *(i for turn in turns for i in turn.ids)]
-    learned = np.zeros(len(ids), bool)
-    at, spans = len(template.bos), []
-    for turn in turns:
-        if turn.role == "assistant":
-            spans.append(slice(at + turn.content, at + turn.end))
-        at += len(turn.ids)
-    for span in spans if learn == "every" else spans[-1:]:
-        learned[span] = True
-    return Sample(np.array(ids, np.int32), learned, weight, where)
+def sample(encoded: Encoded, learn: str, weight: float = 1.0, where: str = "") -> Sample:
+    """One dialogue with its mask."""
+    learned = np.zeros(len(encoded.ids), bool)
+    for begin, end in encoded.learned if learn == "every" else encoded.learned[-1:]:
+        learned[begin:end] = True
+    return Sample(np.array(encoded.ids, np.int32), learned, weight, where)
 
 
 def batches(items: Iterable) -> Iterator[list]:

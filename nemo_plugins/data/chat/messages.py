@@ -38,6 +38,11 @@ class Chat:
     where: str = ""
     tools: list[dict] = field(default_factory=list, repr=False)
 
+    @property
+    def dialogues(self) -> tuple[list[dict[str, str]], ...]:
+        """What a chat template has to write."""
+        return (self.messages,)
+
 
 def check(row: dict, where: str, report: Report) -> Chat:
     """A row as a dialogue, for `rows.read`.

@@ -27,6 +27,11 @@ class Pair:
     rejected: str
     where: str = ""
 
+    @property
+    def dialogues(self) -> tuple[list[dict[str, str]], ...]:
+        """What a chat template has to write: the prompt with the chosen answer, and with the rejected one."""
+        return tuple([*self.prompt, {"role": "assistant", "content": answer}] for answer in (self.chosen, self.rejected))
+
 
 def check(row: dict, where: str, report: Report) -> Pair:
     """A row as a pair, for `rows.read`.
@@ -68,9 +73,9 @@ def encode(pairs: Iterable[Pair], template: ChatTemplate, seq_length: int, repor
     from nemo_plugins.data.chat.encode import batches, sample  # numpy
 
     for batch in batches(pairs):
-        turns = template.turns([_dialogue(pair, answer) for pair in batch for answer in (pair.chosen, pair.rejected)])
-        for pair, chosen, rejected in zip(batch, turns[::2], turns[1::2], strict=True):
-            both = [sample(of, template, "last", where=pair.where) for of in (chosen, rejected)]
+        encoded = template.encode(dialogue for pair in batch for dialogue in pair.dialogues)
+        for pair, chosen, rejected in zip(batch, encoded[::2], encoded[1::2], strict=True):
+            both = [sample(of, "last", where=pair.where) for of in (chosen, rejected)]
             if (prompt := int(both[0].learned.argmax())) >= seq_length:
                 report.late(pair.where, Fault("prompt_too_long", f"{prompt} tokens, a sequence holds {seq_length}"))
                 continue
@@ -78,7 +83,3 @@ def encode(pairs: Iterable[Pair], template: ChatTemplate, seq_length: int, repor
                 report.late(pair.where, Fault("too_long", f"{longest} tokens, a sequence holds {seq_length}"))
                 continue
             yield from both
-
-
-def _dialogue(pair: Pair, answer: str) -> list[dict[str, str]]:
-    return [*pair.prompt, {"role": "assistant", "content": answer}]

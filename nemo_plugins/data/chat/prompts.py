@@ -44,6 +44,11 @@ class Prompt:
     ids: tuple[int, ...] = ()
 
     @property
+    def dialogues(self) -> tuple[list[dict[str, str]], ...]:
+        """What a chat template has to write."""
+        return (self.messages,)
+
+    @property
     def text(self) -> str:
         """The last turn's words: what a reward gets as `prompt`."""
         return self.messages[-1]["content"]
@@ -107,12 +112,11 @@ def encode(prompts: Iterable[Prompt], template: ChatTemplate, longest: int, repo
     from nemo_plugins.data.chat.encode import batches  # numpy
 
     for batch in batches(prompts):
-        for prompt, turns in zip(batch, template.turns([prompt.messages for prompt in batch]), strict=True):
-            ids = (*template.bos, *(i for turn in turns for i in turn.ids), *template.prompt)
+        for prompt, ids in zip(batch, template.prompts(prompt.messages for prompt in batch), strict=True):
             if len(ids) > longest:
                 report.late(prompt.where, Fault("prompt_too_long", f"{len(ids)} tokens, a prompt may have {longest}"))
                 continue
-            yield Prompt(prompt.messages, prompt.kind, prompt.reference, prompt.where, ids)
+            yield Prompt(prompt.messages, prompt.kind, prompt.reference, prompt.where, tuple(ids))
 
 
 def load(
@@ -138,7 +142,7 @@ def load(
     """
     report = Report(key, policy)
     paths = list(paths)
-    check = items.guard(check, paths) if items else check
+    check = template.text.guarded(items.guard(check, paths) if items else check)
     found = list(encode(rows.read(paths, check, report), template, longest, report))
     report.settle()
     return found, report.summary()

@@ -40,8 +40,10 @@ def dialogues(
         UserError: as `rows.read`.
     """
 
+    checked = template.text.guarded(_check(messages.check, items, paths))
+
     def fitting(report: rows.Report) -> Iterator[encode.Sample]:
-        for sample in encode.encode(rows.read(paths, _check(messages.check, items, paths), report), template, learn):
+        for sample in encode.encode(rows.read(paths, checked, report), template, learn):
             if sample.positions > seq_length:
                 report.late(sample.where, rows.Fault("too_long", f"{sample.positions} tokens, a window holds {seq_length}"))
             elif not sample.learned.any():
@@ -66,10 +68,10 @@ def pairs(
 ) -> store.Samples:
     """Samples of preference pairs, chosen and rejected in turn. Arguments and errors as of `dialogues`."""
 
+    checked = template.text.guarded(_check(preferences.check, items, paths))
+
     def fitting(report: rows.Report) -> Iterable[encode.Sample]:
-        return preferences.encode(
-            rows.read(paths, _check(preferences.check, items, paths), report), template, seq_length, report
-        )
+        return preferences.encode(rows.read(paths, checked, report), template, seq_length, report)
 
     return _stored(paths, template, cache, f"pairs {seq_length} {policy}{_key(items)}", rows.Report(key, policy), fitting)
 
