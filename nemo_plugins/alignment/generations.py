@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from nemo.utils.model_utils import unwrap_model
 
-from nemo_plugins import platforms, runs
+from nemo_plugins import runs
 from nemo_plugins.alignment.rollouts.megatron import generating
 from nemo_plugins.data.chat.template import ChatTemplate
 from nemo_plugins.distillation import agreement
@@ -51,10 +51,7 @@ class Generations(Callback):
         start, device = len(ids), torch.cuda.current_device()
         while len(ids) < min(start + TOKENS, self.longest) and ids[-1] not in self.template.ends:
             tokens = torch.tensor([ids], device=device)
-            size, mask = len(ids), None
-            if not platforms.has_transformer_engine():
-                mask = torch.ones(1, 1, size, size, dtype=torch.bool, device=device).triu_(1)
-            logits = model(tokens, torch.arange(size, device=device)[None], mask)[:, -1:].transpose(0, 1)
+            logits = model(tokens, torch.arange(len(ids), device=device)[None], None)[:, -1:].transpose(0, 1)
             ids.append(int(agreement.best(logits, vocabulary_group())))
         return self.tokenizer.decode(ids[start:], skip_special_tokens=True)
 

@@ -13,7 +13,6 @@ import torch
 from nemo.lightning.megatron_parallel import MaskedTokenLossReduction
 from torch import Tensor
 
-from nemo_plugins import platforms
 from nemo_plugins.alignment.watch import Watch
 
 Batch = Mapping[str, Tensor | None]
@@ -69,8 +68,4 @@ def forward_step(module, batch: Batch) -> Tensor:
 
     rows = {name: batch[name].flatten(0, -2) for name in ("tokens", "position_ids", "labels")}
     packed = {"packed_seq_params": get_packed_seq_params(batch)} if "cu_seqlens" in batch else {}
-    mask = batch.get("attention_mask")
-    if mask is None and not platforms.has_transformer_engine():  # Megatron's own causal mask is made on a GPU whatever there is
-        size = rows["tokens"].shape[-1]
-        mask = torch.ones(1, 1, size, size, dtype=torch.bool, device=rows["tokens"].device).triu_(1)
-    return module(rows["tokens"], rows["position_ids"], mask, labels=rows["labels"], **packed)
+    return module(rows["tokens"], rows["position_ids"], batch.get("attention_mask"), labels=rows["labels"], **packed)
