@@ -2,6 +2,7 @@
 # What goes into an image, for the Dockerfiles and for the Apptainer definition alike. Run as root while an image is built.
 #
 #   install.sh packages LOCK     every locked package into /opt/venv, over what the base brings; its torch is not touched
+#   install.sh engine VERSION    Transformer Engine, compiled against the base's torch, where the base has an older one or none
 #   install.sh evaluation LOCK   what recipes/eval.py needs, beside the packages of a vLLM image
 #   install.sh tasks COMMIT      the Open PL LLM Leaderboard's task definitions into /opt/open_pl
 #   install.sh user              the user that the image runs as
@@ -46,6 +47,21 @@ if torch.origin.startswith(sys.argv[1]):
 PYTHON
 }
 
+# megatron-core 0.15 takes 2.9, the base of 25.09 has an older one: Megatron-Bridge 0.2.2 compiles its own on it, too.
+engine() {
+    local version="$1" have cuda
+    [[ "$version" =~ ^[0-9]+(\.[0-9]+)+$ ]] || fail "engine: expected a version such as 2.9.0, got $version"
+    have="$("$venv/bin/python" -c 'from importlib.metadata import version; print(version("transformer-engine"))' 2>/dev/null || true)"
+    if [ -n "$have" ] && [ "$(printf '%s\n' "$version" "$have" | sort --version-sort | head -n 1)" = "$version" ]; then
+        return
+    fi
+    cuda="$("$venv/bin/python" -c 'import torch; print((torch.version.cuda or "").partition(".")[0])')"
+    [ -n "$cuda" ] || fail "engine: the base's torch has no CUDA"
+    # without isolation the build sees the base's torch; what it needs besides, the base has for its own
+    NVTE_FRAMEWORK=pytorch uv pip install --quiet --no-cache --python "$venv/bin/python" --no-build-isolation --no-deps \
+        "transformer-engine==$version" "transformer-engine-cu$cuda==$version" "transformer-engine-torch==$version"
+}
+
 evaluation() {
     local lock="$1" bounds
     bounds="$(mktemp)"
@@ -88,8 +104,8 @@ user() {
 }
 
 case "${1:-}" in
-    packages | evaluation | tasks) [ $# -eq 2 ] || fail "$1 wants one argument" ;;
+    packages | engine | evaluation | tasks) [ $# -eq 2 ] || fail "$1 wants one argument" ;;
     user) [ $# -eq 1 ] || fail "user wants no argument" ;;
-    *) fail "expected packages, evaluation, tasks or user; got '${1:-}'" ;;
+    *) fail "expected packages, engine, evaluation, tasks or user; got '${1:-}'" ;;
 esac
 "$@"

@@ -80,9 +80,9 @@ def test_apptainer_builds_the_same_image():
     assert f"From: {base}" in apptainer[""]
     [variables] = [rest.split() for word, rest in docker if word == "ENV"]
     assert sorted(line.removeprefix("export ") for line in apptainer["environment"]) == sorted(variables)
-    steps = re.findall(r"install\.sh (packages \S+|tasks)", " ".join(rest for word, rest in docker if word == "RUN"))
-    assert re.findall(r"install\.sh (packages \S+|tasks)", " ".join(apptainer["post"])) == steps == [
-        "packages /opt/minitron/requirements.lock", "tasks",
+    steps = re.findall(r"install\.sh (packages \S+|engine \S+|tasks)", " ".join(rest for word, rest in docker if word == "RUN"))
+    assert re.findall(r"install\.sh (packages \S+|engine \S+|tasks)", " ".join(apptainer["post"])) == steps == [
+        "packages /opt/minitron/requirements.lock", "engine 2.9.0", "tasks",
     ]  # fmt: skip
 
 

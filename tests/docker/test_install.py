@@ -79,6 +79,30 @@ def test_a_lock_that_brings_a_torch_of_its_own_is_refused(tmp_path, base):
     assert not Path(base["MINITRON_VENV"]).exists()
 
 
+@pytest.mark.parametrize(("there", "wanted"), [("2.7.0", "2.9.0"), ("2.10.0", "2.10.0"), (None, "2.9.0")])
+def test_transformer_engine_is_made_where_the_base_has_an_older_one(tmp_path, base, there, wanted):
+    """The three packages of one version, for the CUDA of the base's torch; a newer one stays."""
+    packages = Path(base.pop("packages"))
+    (packages / "torch.py").write_text("class version:\n    cuda = '13.0'\n")
+    if there:
+        described = packages / f"transformer_engine-{there}.dist-info"
+        described.mkdir()
+        (described / "METADATA").write_text(f"Name: transformer-engine\nVersion: {there}\n")
+    for name in ("transformer_engine", "transformer_engine_cu13", "transformer_engine_torch"):
+        wheel(Path(base["UV_FIND_LINKS"]), name, "2.9.0")
+    lock, site = tmp_path / "requirements.lock", tmp_path / "site"
+    lock.write_text("ballast==2.0\n")
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(f"import sys; sys.path.append({str(packages)!r})\n")
+    for arguments in (("packages", str(lock)), ("engine", "2.9.0")):
+        done = install(*arguments, PYTHONPATH=str(site), **base)
+        assert done.returncode == 0, done.stderr
+    python = Path(base["MINITRON_VENV"]) / "bin" / "python"
+    say = "from importlib.metadata import version; print(version('transformer-engine'))"
+    found = subprocess.run([python, "-c", say], env={"PYTHONPATH": str(site)}, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == wanted
+
+
 @pytest.fixture
 def repository(tmp_path):
     """A repository in the leaderboard's place: a commit with tasks, and a later one on top."""
