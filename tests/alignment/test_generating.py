@@ -56,7 +56,7 @@ def model(tmp_path):
 
 
 def test_answers_are_of_any_length_under_sequence_parallelism(model, tmp_path):
-    template = SimpleNamespace(ids=lambda messages, add_generation_prompt: [5], end=END)
+    template = SimpleNamespace(ids=lambda messages, add_generation_prompt: [5], ends=(END,))
     tokenizer = SimpleNamespace(eos_token_id=END, decode=lambda ids, skip_special_tokens: " ".join(map(str, ids)))
     strategy = SimpleNamespace(megatron_parallel=[model])
     trainer = SimpleNamespace(strategy=strategy, is_global_zero=True, global_step=2)
