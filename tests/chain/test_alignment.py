@@ -80,7 +80,9 @@ def test_the_reference_is_what_transformers_says(laptop, template, tmp_path):
             assert torch.allclose(stored[at : at + len(wanted)], wanted, rtol=1e-4, atol=1e-5)
             at += length
     first = {key: laptop.losses("dpo", key)[0] for key in ("loss", "margin", "reference_kl")}
-    assert first == {"loss": pytest.approx(np.log(2), rel=1e-6), "margin": 0, "reference_kl": 0}
+    # up to rounding: attention works in blocks that go by the length that a pair is padded to
+    nothing = pytest.approx(0, abs=1e-6)
+    assert first == {"loss": pytest.approx(np.log(2), rel=1e-6), "margin": nothing, "reference_kl": nothing}
 
 
 @pytest.mark.parametrize("layout", ["data", "tensor", pytest.param("pipeline", marks=pytest.mark.slow)])
@@ -96,6 +98,8 @@ def test_layouts(laptop, stage, layout):
     for key in keys:
         one, two = laptop.losses(stage, key), laptop.losses(f"{layout}/{stage}", key)
         bound = {"abs": 1 / 8} if key in COUNTED else {"rel": 1e-3 if key == "grad_norm" else 5e-5, "abs": 2e-4}
+        if key in COUNTED:
+            one, two = one[1:], two[1:]  # of the first step's margins, which are 0, rounding decides
         assert one and one == pytest.approx(two, **bound), key
 
 

@@ -75,7 +75,7 @@ def test_every_model_of_the_run_is_evaluated_with_intervals(laptop, evaluation):
     assert [model for model in models if model in MODELS] == MODELS
     assert evaluation["subject"] == "grpo" and evaluation["tasks"] == models[evaluation["subject"]]["tasks"]
     for model, block in models.items():
-        assert len(block["tasks"]) == 13 and all(task["interval"] for task in block["tasks"].values())
+        assert len(block["tasks"]) == 11 and all(task["interval"] for task in block["tasks"].values())
         low, high = block["average_interval"]
         assert low <= block["average"] <= high
         assert (laptop.run / "eval" / "results" / model / "heldout_bits_per_byte.json").is_file()
