@@ -52,14 +52,13 @@ def numbers() -> dict[str, int]:
 
 
 def rows(kind: str, split: str, count: int) -> list[dict]:
-    chance = random.Random(f"{kind} {split}")
     found = exercises(split, count * DRAWN.get(kind, 1), SEEDS[kind])
-    others: dict[str, list[str]] = {}
-    for exercise in found:
-        others.setdefault(exercise.kind, []).append(exercise.answer)
     if kind == "sft":
         return [{"messages": turns(one.question, one.answer)} for one in found]
     if kind == "preferences":
+        chance, others = random.Random(f"{kind} {split}"), {}
+        for exercise in found:
+            others.setdefault(exercise.kind, []).append(exercise.answer)
         return [
             {"messages": turns(one.question), "chosen": one.answer, "rejected": wrong(one, others, chance)} for one in found
         ]

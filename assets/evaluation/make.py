@@ -37,14 +37,9 @@ def training_texts() -> list[str]:
     return found
 
 
-def said(item: Item) -> list[str]:
-    """What of an item, read before, would give its answer away."""
-    return [f"{item['question']} {item['target']}"]
-
-
 def clean(items: list[Item], texts: list[str]) -> tuple[list[Item], int, int]:
     """The items that no text gives away; how many it did, and how many are too short to look for."""
-    probes = {text: number for number, one in enumerate(items) for text in said(one)}
+    probes = {f"{one['question']} {one['target']}": number for number, one in enumerate(items)}
     looking, bad = Contamination(probes, NGRAM), set()
     for text in texts:
         while (hit := looking.found(text)) is not None and probes[hit] not in bad:
