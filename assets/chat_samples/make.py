@@ -17,10 +17,11 @@ from nemo_plugins.data.number_words import to_words
 
 HERE = Path(__file__).resolve().parent
 COUNTS = {"sft": (2400, 420), "preferences": (1200, 280), "grpo": (1200, 280), "forms": (2400, 0)}  # train, heldout
-DRAWN = {"forms": 12, "grpo": 60}  # exercises for each prompt that is taken
+DRAWN = {"forms": 12, "grpo": 40}  # exercises for each prompt that is taken
 SEEDS = {"sft": 1, "preferences": 2, "grpo": 3, "forms": 4}
-LARGEST = {"forms": 99, "grpo": 60}  # number in an answer, of grpo in a question too: what is never solved teaches nothing
-SMALLEST = {"forms": 0, "grpo": 2}  # likewise: with 0 and 1 among them a model learns to answer 0
+CHECKED = ("arithmetic", "words_to_number")  # exercises that a number answers, as many of one as of the other
+LARGEST = {"forms": 99, "grpo": 60}  # number of a sum, of grpo in its question too: what is never solved teaches nothing
+SMALLEST = {"forms": 0, "grpo": 2}  # of any answer: with 0 and 1 among them a model learns to answer 0
 
 
 def turns(question: str, *answer: str) -> list[dict[str, str]]:
@@ -62,17 +63,19 @@ def rows(kind: str, split: str, count: int) -> list[dict]:
         return [
             {"messages": turns(one.question), "chosen": one.answer, "rejected": wrong(one, others, chance)} for one in found
         ]
-    among = range(SMALLEST[kind], LARGEST[kind] + 1)
-    asked = [prompt(one) for one in found if fits(one, among, in_question=kind == "grpo")][:count]
-    if len(asked) < count:
-        raise ValueError(f"{kind} {split}: expected {count} prompts, {len(asked)} of {len(found)} exercises have such numbers")
-    return [answered(row) for row in asked] if kind == "forms" else asked
+    asked = [[prompt(one) for one in found if one.kind == checked and fits(one, kind)] for checked in CHECKED]
+    if min(map(len, asked)) < count // 2:
+        raise ValueError(f"{kind} {split}: expected {count // 2} prompts of {', '.join(CHECKED)}, got {[*map(len, asked)]}")
+    both = [row for pair in zip(*asked, strict=False) for row in pair][:count]
+    return [answered(row) for row in both] if kind == "forms" else both
 
 
-def fits(exercise: Exercise, among: range, in_question: bool) -> bool:
-    """Whether the answer is a number that can be checked, and it, and where asked for those of the question, are in range."""
-    given = re.findall(r"\d+", exercise.question) if in_question else []
-    return exercise.answer.isdigit() and all(int(number) in among for number in (exercise.answer, *given))
+def fits(exercise: Exercise, kind: str) -> bool:
+    """Whether the numbers that the prompt asks about are in the range of its kind."""
+    if exercise.kind != "arithmetic":
+        return int(exercise.answer) >= SMALLEST[kind]
+    given = re.findall(r"\d+", exercise.question) if kind == "grpo" else []
+    return all(SMALLEST[kind] <= int(number) <= LARGEST[kind] for number in (exercise.answer, *given))
 
 
 def prompt(exercise: Exercise) -> dict:

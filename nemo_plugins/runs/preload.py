@@ -1,5 +1,7 @@
 """What the stages that use NeMo import, in their order: whoever imports this module has it all."""
 
+import os
+
 from nemo_plugins import platforms
 
 platforms.prepare()
@@ -11,3 +13,10 @@ from nemo_plugins.distillation import distill, record  # noqa: E402, F401
 from nemo_plugins.models import conversion  # noqa: E402, F401
 from nemo_plugins.pruning import prune, search  # noqa: E402, F401
 from nemo_plugins.training import pretrain  # noqa: E402, F401
+
+
+def renew() -> None:
+    """Set what the libraries took from the environment while they were imported to what a forked process's environment says."""
+    from lightning_utilities.core.rank_zero import rank_zero_only
+
+    rank_zero_only.rank = int(os.environ.get("RANK") or 0)

@@ -35,9 +35,12 @@ from nemo_plugins.configs.store import REPOSITORY
 from nemo_plugins.runs import children
 
 ADDRESS = "MINITRON_WARM"  # in the environment: the socket of the server that this process and those that it starts may use
-PRELOAD = "nemo_plugins.runs.preload"  # module that a server imports
+PRELOAD = "nemo_plugins.runs.preload"  # module that a server imports; a forked process calls its `renew` where it has one
 # variables that say nothing to a library that is being imported; any other that differs from the server's wants a fresh process
-FREE = {"PWD", "OLDPWD", "SHLVL", "_", "COLUMNS", "LINES", "TERM", "PYTEST_CURRENT_TEST"}
+FREE = {
+    "PWD", "OLDPWD", "SHLVL", "_", "COLUMNS", "LINES", "TERM", "PYTEST_CURRENT_TEST",
+    "MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "RANK", "LOCAL_RANK",
+}  # fmt: skip
 OURS = "MINITRON_"
 LOG = "log.txt"  # beside the socket: what the imports say
 LENGTH = struct.Struct("!I")
@@ -218,6 +221,7 @@ def main(listener: int, owner: int, preload: str, free: Collection[str]) -> None
         warnings.simplefilter("ignore", DeprecationWarning)
         request = _serve(waiting, socket.socket(fileno=owner), environment, free)
     if request:
+        getattr(sys.modules[preload], "renew", lambda: None)()
         _run(request["arguments"])
     else:  # whoever started it may have been killed
         shutil.rmtree(os.path.dirname(waiting.getsockname()), ignore_errors=True)

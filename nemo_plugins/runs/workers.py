@@ -12,6 +12,7 @@ import threading
 import time
 
 from nemo_plugins.configs.schema import PlatformConfig, Recipe
+from nemo_plugins.runs import warm
 from nemo_plugins.runs.children import WORKER
 from nemo_plugins.runs.errors import RESUMABLE
 
@@ -55,18 +56,20 @@ def start(platform: PlatformConfig, arguments: list[str]) -> int:
         "LOCAL_WORLD_SIZE": str(count),
     }
     shared |= {"NODE_RANK": "0", "GROUP_RANK": "0", "OMP_NUM_THREADS": str(threads)}
-    workers: list[subprocess.Popen] = []
+    workers: list[subprocess.Popen | warm.Process] = []
     tails: list[collections.deque] = []
     for number in range(count):
         env = {**inherited, **shared, "RANK": str(number), "LOCAL_RANK": str(number), WORKER: "1"}
-        streams = (
-            {} if number == 0 else {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True, "errors": "replace"}
-        )
-        # a session of its own: Ctrl-C reaches the workers once, through us
-        workers.append(subprocess.Popen([sys.executable, *arguments], env=env, start_new_session=True, **streams))
         tails.append(collections.deque(maxlen=LAST_LINES))
-        if number:
-            threading.Thread(target=tails[number].extend, args=(workers[number].stderr,), daemon=True).start()
+        if number == 0:
+            workers.append(_worker(arguments, env, 1, 2))
+            continue
+        source, sink = os.pipe()
+        with open(os.devnull, "wb") as nowhere:
+            workers.append(_worker(arguments, env, nowhere.fileno(), sink))
+        os.close(sink)
+        lines = open(source, encoding="utf-8", errors="replace")
+        threading.Thread(target=tails[number].extend, args=(lines,), daemon=True).start()
 
     def forward(number: int, _frame) -> None:
         for worker in workers:
@@ -97,7 +100,16 @@ def start(platform: PlatformConfig, arguments: list[str]) -> int:
     return 128 - code if code < 0 else code
 
 
-def _wait(workers: list[subprocess.Popen]) -> int | None:
+def _worker(arguments: list[str], env: dict[str, str], stdout: int, stderr: int) -> subprocess.Popen | warm.Process:
+    """One copy, forked from the server that there may be, in a session of its own: Ctrl-C reaches it once, through us."""
+    command = [sys.executable, *arguments]
+    try:
+        return warm.start(command, env=env, stdout=stdout, stderr=stderr)
+    except warm.Unavailable:
+        return subprocess.Popen(command, env=env, start_new_session=True, stdout=stdout, stderr=stderr)
+
+
+def _wait(workers: list[subprocess.Popen | warm.Process]) -> int | None:
     """Until all are done (None) or one has failed (its number)."""
     while True:
         codes = [worker.poll() for worker in workers]
@@ -109,7 +121,7 @@ def _wait(workers: list[subprocess.Popen]) -> int | None:
         time.sleep(0.1)
 
 
-def _end(workers: list[subprocess.Popen], grace: float) -> None:
+def _end(workers: list[subprocess.Popen | warm.Process], grace: float) -> None:
     """End what still runs: asked first, killed after `grace` seconds (a rank that waits for a lost one hears no signal)."""
     deadline = time.monotonic() + grace
     for worker in workers:

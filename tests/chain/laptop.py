@@ -5,6 +5,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -95,6 +97,15 @@ class Laptop:
     def recipe(self, name: str, *overrides: str, **popen) -> subprocess.CompletedProcess:
         """Run a recipe of the same experiment and run root as a user would, without importing NeMo each time."""
         return warm_start.run(self.command(name, *overrides), **popen)
+
+    def start(self, name: str, *overrides: str, until: Callable[[], bool], said: str | Path = os.devnull):
+        """Start a recipe, whose output goes to the file `said`. Returns its process once `until()` is true."""
+        process = warm_start.start(self.command(name, *overrides), said)
+        deadline = time.monotonic() + 600
+        while not until():
+            assert process.poll() is None and time.monotonic() < deadline, f"{name} {overrides}: {process.poll()}"
+            time.sleep(0.02)
+        return process
 
     def command(self, name: str, *overrides: str) -> list[str]:
         start = [sys.executable, str(REPOSITORY / "recipes" / f"{name}.py"), "+model=tiny_pl", "experiment=laptop"]

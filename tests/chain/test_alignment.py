@@ -1,8 +1,5 @@
 """SFT and preference training of the short chain: against transformers, at other layouts, killed and resumed."""
 
-import os
-import signal
-import subprocess
 import time
 
 import numpy as np
@@ -85,8 +82,15 @@ def test_the_reference_is_what_transformers_says(laptop, template, tmp_path):
     assert first == {"loss": pytest.approx(np.log(2), rel=1e-6), "margin": nothing, "reference_kl": nothing}
 
 
-@pytest.mark.parametrize("layout", ["data", "tensor", pytest.param("pipeline", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("stage", ["sft", "dpo"])
+# the two share all that splits: each layout once, the rest by `-m slow`
+@pytest.mark.parametrize(
+    ("stage", "layout"),
+    [
+        pytest.param(stage, layout, marks=[] if (stage, layout) in (("sft", "tensor"), ("dpo", "data")) else pytest.mark.slow)
+        for stage in ("sft", "dpo")
+        for layout in LAYOUTS
+    ],
+)
 def test_layouts(laptop, stage, layout):
     """Data, tensor and pipeline parallel runs with other micro-batches are the run in one process."""
     source = laptop.run / ("distill" if stage == "sft" else "sft") / "checkpoint"
@@ -106,13 +110,8 @@ def test_layouts(laptop, stage, layout):
 def test_a_killed_preference_training_goes_on_bit_equal(laptop):
     own = ("run.name=tiny_pl-laptop/killed", f"student.path={laptop.run / 'sft' / 'checkpoint'}")
     folder = laptop.run / "killed" / "dpo"
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    stage = subprocess.Popen(laptop.command("dpo", *own), start_new_session=True, **quiet)
-    deadline = time.monotonic() + 600
-    while not (folder / "steps" / "step=0000002").exists():
-        assert stage.poll() is None and time.monotonic() < deadline, (folder / "log.txt").read_text()[-3000:]
-        time.sleep(0.05)
-    os.kill(stage.pid, signal.SIGKILL)
+    stage = laptop.start("dpo", *own, until=(folder / "steps" / "step=0000002").exists)
+    stage.kill()
     stage.wait()
     measured = (folder / "reference" / "data.safetensors").stat().st_mtime_ns
     ok(laptop.recipe("dpo", *own))
@@ -138,13 +137,8 @@ def test_adapters_are_trained_resumed_and_merged(laptop, template, tmp_path):
         "platform.tensor_parallel=2",
     )
     folder = laptop.run / "lora" / "sft"
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    stage = subprocess.Popen(laptop.command("sft", *own), start_new_session=True, **quiet)
-    deadline = time.monotonic() + 600
-    while not (folder / "steps" / "step=0000002").exists():
-        assert stage.poll() is None and time.monotonic() < deadline, (folder / "log.txt").read_text()[-3000:]
-        time.sleep(0.05)
-    os.kill(stage.pid, signal.SIGKILL)
+    stage = laptop.start("sft", *own, until=(folder / "steps" / "step=0000002").exists)
+    stage.kill()
     stage.wait()
     time.sleep(2)  # the kernel ends the workers of a launcher that is dead
     ok(laptop.recipe("sft", *own))

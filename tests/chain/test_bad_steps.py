@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import warm_start
 from laptop import ok
 from test_interruption import weights
 
@@ -19,7 +20,7 @@ def with_nan(laptop, step: int, *overrides: str) -> subprocess.CompletedProcess:
     call = (step - 1) * MICRO_BATCHES + 1
     driver = [sys.executable, str(Path(__file__).with_name("nan_loss.py")), str(call)]
     student = f"student.path={laptop.run / 'prune' / 'checkpoint'}"
-    return subprocess.run([*driver, *laptop.command("distill", student, *overrides)[2:]], capture_output=True, text=True)
+    return warm_start.run([*driver, *laptop.command("distill", student, *overrides)[2:]], nemo=True)
 
 
 def test_stop_and_go_on(laptop):

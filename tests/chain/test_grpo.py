@@ -1,10 +1,6 @@
 """Training by rewards of the short chain: against transformers, at other layouts, killed, with rewards that throw."""
 
 import json
-import os
-import signal
-import subprocess
-import time
 
 import pytest
 import torch
@@ -92,14 +88,9 @@ def test_layouts(laptop, source, layout):
 def test_killed_within_a_rollout_it_goes_on_bit_equal(laptop, source):
     own = ("run.name=tiny_pl-laptop/killed", source)
     folder = laptop.run / "killed" / "grpo"
-    stage = subprocess.Popen(
-        laptop.command("grpo", *own), start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 600
-    while not (folder / "steps" / "step=0000001").exists():  # of two updates that share a rollout
-        assert stage.poll() is None and time.monotonic() < deadline, (folder / "log.txt").read_text()[-3000:]
-        time.sleep(0.02)
-    os.kill(stage.pid, signal.SIGKILL)
+    first = folder / "steps" / "step=0000001"  # of two updates that share a rollout
+    stage = laptop.start("grpo", *own, until=first.exists)
+    stage.kill()
     stage.wait()
     ok(laptop.recipe("grpo", *own))
     straight, resumed = (weights(at / "steps" / "step=0000004") for at in (laptop.run / "grpo", folder))

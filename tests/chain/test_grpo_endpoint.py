@@ -1,9 +1,7 @@
 """Training by rewards with completions of a real server, llama.cpp's, in F32: its log-probabilities, its death, its return."""
 
 import socket
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import policy_server
@@ -36,16 +34,12 @@ def asked(laptop, tmp_path_factory):
 def test_a_server_dies_the_run_stops_and_goes_on_when_it_is_back(laptop, asked, capsys):
     overrides, server = asked
     run = laptop.run / "endpoint" / "grpo"
-    stage = subprocess.Popen(
-        laptop.command("grpo", *overrides), start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    deadline = time.monotonic() + 600
-    while not (run / "steps" / "step=0000001").exists():  # of two updates that share the first rollout
-        assert stage.poll() is None and time.monotonic() < deadline, (run / "log.txt").read_text()[-3000:]
-        time.sleep(0.02)
+    output = server / "said.txt"
+    first = run / "steps" / "step=0000001"  # of two updates that share the first rollout
+    stage = laptop.start("grpo", *overrides, until=first.exists, said=output)
     policy_server.stop(server)
-    said, _ = stage.communicate(timeout=600)
-    assert stage.returncode == 75 and "has not answered for 5 s" in said and "Traceback" not in said
+    code, said = stage.wait(600), output.read_text()
+    assert code == 75 and "has not answered for 5 s" in said and "Traceback" not in said
     assert not (run / "summary.json").exists() and (run / "steps" / "step=0000002").exists()
 
     ok(laptop.recipe("grpo", *overrides))  # its refresh starts the server again, with the weights of two updates

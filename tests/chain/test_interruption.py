@@ -2,8 +2,6 @@
 
 import json
 import os
-import signal
-import subprocess
 import time
 
 import pytest
@@ -18,20 +16,12 @@ def killed(laptop):
     """`distill` again under another run name: killed after its first checkpoint with every process, then started again."""
     overrides = ("run.name=tiny_pl-laptop/killed",)
     folder = laptop.run / "killed" / "distill"
-    stage = subprocess.Popen(
-        laptop.command("distill", *overrides, f"student.path={laptop.run / 'prune' / 'checkpoint'}"),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 600
-    while not (folder / "steps" / "step=0000002").exists():
-        assert stage.poll() is None and time.monotonic() < deadline, (folder / "log.txt").read_text()[-3000:]
-        time.sleep(0.05)
-    os.kill(stage.pid, signal.SIGKILL)
+    student = f"student.path={laptop.run / 'prune' / 'checkpoint'}"
+    stage = laptop.start("distill", *overrides, student, until=(folder / "steps" / "step=0000002").exists)
+    stage.kill()
     stage.wait()
     reached = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    again = ok(laptop.recipe("distill", *overrides, f"student.path={laptop.run / 'prune' / 'checkpoint'}"))
+    again = ok(laptop.recipe("distill", *overrides, student))
     return folder, reached, again
 
 
@@ -65,21 +55,17 @@ def test_it_leaves_no_process_behind(killed):
                 assert folder not in cwd, f"process {process} still runs"
 
 
-def test_stopped_by_a_signal_it_goes_on_with_two_processes(laptop):
+def test_stopped_by_a_signal_it_goes_on_with_two_processes(laptop, tmp_path):
     """SIGTERM leads to a checkpoint of the step that was reached; another data-parallel size continues the same curve."""
     student = f"student.path={laptop.run / 'prune' / 'checkpoint'}"
     own = ("run.name=tiny_pl-laptop/stopped", "distill.checkpoint_every=100", student)
     folder = laptop.run / "stopped" / "distill"
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    stage = subprocess.Popen(laptop.command("distill", *own), start_new_session=True, **quiet)
-    deadline = time.monotonic() + 600
-    metrics = folder / "metrics.jsonl"
-    while not (metrics.exists() and '"step": 1' in metrics.read_text()):  # step 0 is the student before its training
-        assert stage.poll() is None and time.monotonic() < deadline, (folder / "log.txt").read_text()[-3000:]
-        time.sleep(0.02)
-    os.kill(stage.pid, signal.SIGTERM)
-    said = stage.communicate()[1]
-    assert stage.returncode == 75 and "SIGTERM" in said, said[-3000:]
+    metrics, output = folder / "metrics.jsonl", tmp_path / "said.txt"
+    # step 0 is the student before its training
+    stage = laptop.start("distill", *own, until=lambda: metrics.exists() and '"step": 1' in metrics.read_text(), said=output)
+    stage.terminate()
+    code, said = stage.wait(), output.read_text()
+    assert code == 75 and "SIGTERM" in said, said[-3000:]
     [reached] = [int(path.name.removeprefix("step=")) for path in (folder / "steps").iterdir()]
     assert 1 <= reached < 6
     ok(laptop.recipe("distill", *own, "platform.devices=2"))

@@ -1,14 +1,13 @@
 """Hugging Face → NeMo → Hugging Face loses nothing: weights to the bit, configuration, tokenizer, chat template."""
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+import warm_start
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, MistralConfig
 
@@ -48,7 +47,7 @@ def converted(tmp_path_factory) -> Path:
             if file.name not in ("config.json", "model.safetensors") and file.suffix in (".json", ".model", ".jinja"):
                 shutil.copy(file, root / name / "source" / file.name)
     script = Path(__file__).with_name("conversions.py")
-    done = subprocess.run([sys.executable, str(script), str(root)], capture_output=True, text=True, env={**os.environ})
+    done = warm_start.run([sys.executable, str(script), str(root)], nemo=True)
     assert done.returncode == 0, done.stderr[-4000:]
     return root
 

@@ -5,7 +5,6 @@ import gzip
 import importlib.util
 import json
 import math
-import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import warm_start
 from safetensors.torch import load_file, save_file
 from scipy.optimize import minimize
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -34,8 +34,7 @@ EMBEDDINGS = ("model.embed_tokens.weight", "lm_head.weight")
 
 def recipe(root: Path, *overrides: str) -> subprocess.CompletedProcess:
     command = [sys.executable, str(REPOSITORY / "recipes" / "convert.py"), "+model=tiny_pl", f"run.root={root}", *overrides]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    return subprocess.run(command, capture_output=True, text=True, env=env)
+    return warm_start.run(command)
 
 
 @pytest.fixture(scope="module")

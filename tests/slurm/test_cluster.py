@@ -125,7 +125,7 @@ def rank_process(site: Site, rank: int) -> int:
     raise AssertionError(f"no process of rank {rank}")
 
 
-NIGHT = ("USR1", "SIGKILL", "node down")
+NIGHT = ("USR1", "SIGKILL")
 LONG_NIGHT = ("USR1", "TERM", "requeue", "SIGKILL", "node down")
 
 
