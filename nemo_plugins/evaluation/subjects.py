@@ -15,7 +15,7 @@ from nemo_plugins.runs.fingerprint import fingerprint
 MADE = {"prune": "pruned", "distill": "distilled"}  # name of what a stage leaves, where it is not the stage's own
 ORDER = ("prune", "distill", "sft", "dpo", "grpo")  # recipes that leave a student's checkpoint, in the order of a chain
 OTHERS = ("convert", "eval", "report", "bench", "plan", "data", "pretrain", "search", "publish", "chat", "serve")  # no model's
-BESIDE = ("imatrix",)  # .gguf files that are no model
+BESIDE = ("imatrix", "f32", "f16")  # .gguf files that are no model, or lose nothing of one that is measured by itself
 ASIDE = re.compile(r"\.old-\d+$")  # what force=true has moved out of the way
 RECIPE = re.compile(r"recipes/(\w+)\.py")
 

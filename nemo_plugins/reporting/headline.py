@@ -162,8 +162,8 @@ def _time(run_folder: Path) -> Figure | None:
     seconds = [stage.summary["seconds"] for stage in done if "seconds" in stage.summary]
     if not seconds:
         return None
-    count = f"{len(seconds)} stages together" if len(seconds) > 1 else "one stage"
-    return Figure("time", output.duration(sum(seconds)), f"{count} took so long")
+    count = f"all {len(seconds)} stages" if len(seconds) > 1 else "one stage"
+    return Figure("time", output.duration(sum(seconds)), f"of {count}")
 
 
 def _evaluated(stages: list[Stage], usable: Callable[[dict[str, Any]], Any]) -> tuple[Stage, dict[str, str]] | None:
