@@ -14,6 +14,7 @@ from nemo_plugins.data.number_words import from_words
 SAMPLES = Path(__file__).resolve().parents[2] / "assets" / "chat_samples"
 KINDS, SPLITS = ("sft", "preferences", "grpo"), ("train", "heldout")
 CALCULATION = re.compile(r"(\d+) ([-+*·:/]) (\d+)")
+IN_WORDS = re.compile(r"(?:Zapisz cyframi liczbę|Zapisz cyframi:|Jaka to liczba:) ([^.?]+)[.?]")
 CAPITALS = {country.genitive: country.capital for country in COUNTRIES}
 
 
@@ -63,6 +64,8 @@ def test_answers_are_right_and_rejected_ones_wrong():
         country = re.search(r"(?:stolica|stolicę|stolicą) (\w[^?.]*)[?.]", question(row))
         if (value := calculated(row)) is not None:
             right = str(value)
+        elif words := IN_WORDS.search(question(row)):
+            right = str(from_words(words[1]))
         elif country and country[1] in CAPITALS:
             right = CAPITALS[country[1]]
         elif number := re.search(r"liczbę (\d+)", question(row)):

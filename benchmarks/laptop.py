@@ -1,0 +1,70 @@
+"""The laptop's chain over several seeds: how much of the teacher each stage keeps, and how many held-out prompts GRPO wins.
+
+    python benchmarks/laptop.py [--seeds 1 2 3] [--root runs] [OVERRIDE …]
+
+Runs `experiment=laptop` on `tiny_pl` once a seed (the seed draws calibration, training order and completions; the teacher is
+the same) and prints the tables that README and docs quote, each share with its 95 % interval. What is finished is not run again.
+`change` is what a stage does to the average score, in points, with the p of the paired bootstrap. Prompts are those whose
+greedy answer earns the whole reward; `together` is McNemar's exact test of all seeds (see benchmarks/rewards.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from rewards import mcnemar, share
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+STAGES = ("pruned", "distilled", "sft", "dpo", "grpo")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--root", default="runs")
+    parser.add_argument("overrides", nargs="*", help="Hydra overrides for every seed")
+    given = parser.parse_args()
+    runs = []
+    for seed in given.seeds:
+        run = Path("laptop", f"seed-{seed}")
+        command = [sys.executable, str(REPOSITORY / "recipes" / "minitron.py"), "+model=tiny_pl", "experiment=laptop"]
+        if code := subprocess.call(
+            [*command, f"run.name={run}", f"run.root={given.root}", f"run.seed={seed}", *given.overrides]
+        ):
+            return code
+        runs.append(Path(given.root) / run)
+    models = [json.loads((run / "eval" / "summary.json").read_text())["models"] for run in runs]
+
+    print("\n| recovery | " + " | ".join(f"seed {seed} | change" for seed in given.seeds) + " |")
+    print("|---" * (1 + 2 * len(runs)) + "|")
+    for stage in STAGES:
+        print(f"| {stage} | " + " | ".join(f"{recovery(of[stage])} | {change(of[stage])}" for of in models) + " |")
+
+    print("\n| seed | solved before GRPO | after | only before | only after |\n|---|---|---|---|---|")
+    lost = won = 0
+    for seed, run in zip(given.seeds, runs, strict=True):
+        tested = sorted((run / "grpo" / "solved").glob("step=*.json"))
+        before, after = (json.loads(tested[place].read_text()) for place in (0, -1))
+        only = [sum(a and not b for a, b in zip(*pair, strict=True)) for pair in ((before, after), (after, before))]
+        lost, won = lost + only[0], won + only[1]
+        print(f"| {seed} | {' | '.join(share(sum(one), len(one)) for one in (before, after))} | {only[0]} | {only[1]} |")
+    print(f"| together | | by chance: p = {mcnemar(lost, won):.2g} | {lost} | {won} |")
+    return 0
+
+
+def recovery(model: dict) -> str:
+    low, high = model["against_teacher"]["recovery_interval"]
+    return f"{model['against_teacher']['recovery']:.1%} ({low:.1%} to {high:.1%})"
+
+
+def change(model: dict) -> str:
+    before = model.get("against_before")
+    return f"{100 * before['difference']:+.1f} (p = {before['p']:.2g})" if before else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
