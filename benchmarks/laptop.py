@@ -3,7 +3,8 @@
     python benchmarks/laptop.py [--seeds 1 2 3] [--root runs] [OVERRIDE …]
 
 Runs `experiment=laptop` on `tiny_pl` once a seed (the seed draws calibration, training order and completions; the teacher is
-the same) and prints the tables that README and docs quote, each share with its 95 % interval. What is finished is not run again.
+the same) and prints the tables that README and docs quote, each share with its 95 % interval. What is finished is not run
+again.
 `change` is what a stage does to the average score, in points, with the p of the paired bootstrap. Prompts are those whose
 greedy answer earns the whole reward; `together` is McNemar's exact test of all seeds (see benchmarks/rewards.py).
 """
