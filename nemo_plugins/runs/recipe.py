@@ -29,8 +29,9 @@ from nemo_plugins.platforms import environment
 from nemo_plugins.runs import children, hydra_errors, multirun, output, usage, workers
 from nemo_plugins.runs.chain import NEMO
 from nemo_plugins.runs.errors import DONE, FAILED, RESUMABLE, WRONG_INPUT, Failed, Stopped, UserError
-from nemo_plugins.runs.folder import Run, note_failure, rank
+from nemo_plugins.runs.folder import Run, note_failure
 from nemo_plugins.runs.prepare import composed, prepare
+from nemo_plugins.runs.workers import rank
 
 if TYPE_CHECKING:
     from nemo_plugins.planning.plan import Plan
