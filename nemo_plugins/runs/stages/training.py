@@ -1,0 +1,202 @@
+"""Stages that leave a student, and the training of a teacher or a baseline."""
+
+from __future__ import annotations
+
+from nemo_plugins.runs.stages.stage import CORRECTED, NEMO, PRUNING, THE_JOBS, WHOLE_NODES, Job, Stage, Student
+
+PRETRAIN = Stage(
+    name="pretrain",
+    plan="nemo_plugins.planning.pretrain_plan:plan",
+    reads=("model", "teacher", "data", "pretrain", "platform.precision"),
+    folder="nemo_plugins.planning.pretrain_plan:stage",
+    resumable=True,
+    in_chain=True,
+    checkpoints=(CORRECTED, "pretrain"),
+    packages=NEMO,
+    metrics=("loss_first", "loss_last", "val_loss", "tokens_per_second"),
+    settings=("max_steps", "global_batch_size", "seq_length", "lr"),
+    data="data",
+    seconds=150,
+    job=Job(
+        "Cross-entropy on text: the baseline from scratch, or the teacher's correction.",
+        "+model=bielik11b pretrain.from_teacher=true platform.tensor_parallel=4",
+        **WHOLE_NODES,
+    ),
+    keys={
+        "pretrain.max_steps=N, pretrain.lr=X, pretrain.global_batch_size=N": "schedule and sizes, as of distill",
+        "pretrain.from_teacher=true": "go on from the teacher's weights: teacher correction",
+        "pretrain.sizes.num_layers=N, pretrain.sizes.ffn_hidden_size=N": "train another size than the model's own",
+    },
+    examples=("+model=tiny_pl debug=fast",),
+)
+PRUNE = Stage(
+    name="prune",
+    plan="nemo_plugins.planning.prune_plan:plan",
+    reads=(
+        "model",
+        "teacher",
+        "prune",
+        "data.heldout",
+        "data.weights",
+        "data.exercises",
+        "data.document_boundaries",
+        "platform.precision",
+    ),  # fmt: skip
+    processes="one",
+    in_chain=True,
+    student=Student("pruned", done="pruned", tags=("minitron", "pruned")),
+    packages=PRUNING,
+    metrics=("loss_before", "loss_after"),
+    settings=("num_layers", "ffn_hidden_size", "hidden_size", "criterion", "calibration.samples"),
+    data="calibration.data",
+    job=Job(
+        "Importance and pruning in one process; more GPUs are pipeline stages: --ntasks-per-node=5 --gpus-per-node=5"
+        " platform.pipeline_parallel=5.",
+        "+model=bielik11b experiment=minitron_7b",
+        f"{THE_JOBS[:-1]} platform.tensor_parallel=1)",
+        gpus=1,
+    ),
+    keys={
+        "prune.num_layers=N, prune.ffn_hidden_size=N, prune.hidden_size=N": "the student (default: the recommended one)",
+        "prune.drop_layers=[3,4]": "drop just these layers, counted from 1",
+        "prune.budget.parameters=N, .weights_gb=X, .device=NAME, .decode_ms=X": "instead of sizes: what the student may cost",
+        "prune.budget.count=all|paper, .format=NAME, .context=N": "what counts; the weights' format (bf16); tokens of cache",
+        "prune.budget.frozen=[NAME], .grid.ffn_hidden_size=[N]": "sizes that stay (hidden_size, num_attention_heads); choices",
+        "prune.criterion=importance|loss|loss_run|random|last_layers": "which layers go; the last two are baselines",
+        "prune.aggregation.sequence=mean|l2|variance, .samples=…": "how activations become importance (mean, l2: the paper's)",
+        "prune.scores=FILE": "scores that another run left (default: those of the same teacher and calibration, if any)",
+        "prune.calibration.samples=N, .seq_length=N, .data=[FILE]": "the text that importance is measured on",
+        "teacher.path=DIR": "NeMo checkpoint or Hugging Face folder (default: the run's convert-import, else model.path)",
+    },
+    examples=(
+        "+model=bielik11b dry_run=true",
+        "+model=tiny_pl prune.num_layers=6",
+        "+model=bielik11b prune.budget.device=rtx4090 dry_run=true",
+        "+model=tiny_pl --multirun prune.ffn_hidden_size=512,768",
+    ),
+)
+DISTILL = Stage(
+    name="distill",
+    plan="nemo_plugins.planning.distill_plan:plan",
+    reads=("model", "teacher", "student", "data", "distill", "platform.precision"),
+    folder="nemo_plugins.planning.distill_plan:stage",
+    resumable=True,
+    in_chain=True,
+    student=Student("distilled", done="distilled", tags=("distilled",)),
+    packages=PRUNING,
+    metrics=("kd_loss_first", "kd_loss_last", "val_loss", "tokens_per_second"),
+    settings=("max_steps", "global_batch_size", "seq_length", "lr", "loss.kind", "loss.temperature"),
+    data="data",
+    seconds=150,
+    job=Job("The teacher's logits into the pruned student.", "+model=bielik11b experiment=minitron_7b", **WHOLE_NODES),
+    keys={
+        "distill.max_steps=N, distill.lr=X, distill.min_lr=X, distill.warmup_steps=N": "schedule",
+        "distill.micro_batch_size=N, distill.global_batch_size=N, distill.seq_length=N": "sizes of a step",
+        "distill.loss.kind=forward_kl|reverse_kl|jsd|skewed_kl": "divergence; .temperature=X, .top_k=N, .alpha=X",
+        "distill.bad_step=stop|skip, distill.spike=X": "what becomes of a step with no finite loss, or one X times the median",
+        "distill.data=[FILE], data.document_boundaries=true": "training text (default: data.train); kept apart",
+        "teacher.mode=live|record|cached": "the teacher beside the student; alone, its top-k to files; from those files",
+        "teacher.path=DIR, student.path=DIR": "default: what the run's convert-import and prune left",
+    },
+    examples=(
+        "+model=tiny_pl",
+        "+model=tiny_pl distill.max_steps=50 run.name=short",
+    ),
+)
+SFT = Stage(
+    name="sft",
+    plan="nemo_plugins.planning.alignment_plan:sft",
+    reads=("model", "student", "sft", "chat.template", "corpus.decontamination", "platform.precision"),
+    resumable=True,
+    in_chain=True,
+    student=Student("sft", label="SFT", done="fine-tuned on dialogues (SFT)"),
+    packages=NEMO,
+    metrics=("loss_first", "loss_last", "val_loss", "tokens_per_second"),
+    settings=("max_steps", "global_batch_size", "seq_length", "lr", "lora.dim"),
+    data="data",
+    seconds=120,
+    job=Job(
+        "Supervised fine-tuning on dialogues.",
+        "+model=bielik11b experiment=minitron_7b sft.data=[chats.jsonl.gz]",
+        **WHOLE_NODES,
+    ),
+    keys={
+        "sft.data=[FILE], sft.heldout=[FILE]": "dialogues, .jsonl[.gz|.zst] with messages and, where wanted, a weight",
+        "sft.max_steps=N, sft.lr=X, sft.warmup_steps=N, sft.global_batch_size=N": "schedule and sizes (sft.min_lr: sft.lr)",
+        "sft.seq_length=N, sft.packing=auto|thd|mask|none": "a window; how dialogues share it without seeing each other",
+        "sft.learn=every|last": "the assistant's turns that are learned",
+        "sft.bad_rows=drop|error": "what becomes of rows that cannot be used",
+        "sft.prompts=[TEXT]": "answered at each validation, for people to read",
+        "sft.lora.dim=N": "low-rank adapters of rank N, merged in the end (default: all weights are trained); .alpha=N",
+        "sft.adaptive_tokens=N": "lr * sqrt(learned tokens of the step / N)",
+        "chat.template=own|chatml": "how dialogues are written: the tokenizer's chat template, or ChatML in its place",
+        "student.path=DIR": "NeMo checkpoint (default: what the run's distill left)",
+    },
+    examples=(
+        "+model=tiny_pl experiment=laptop",
+        "+model=bielik11b sft.data=[chats.jsonl.gz] dry_run=true",
+    ),
+)
+DPO = Stage(
+    name="dpo",
+    plan="nemo_plugins.planning.alignment_plan:dpo",
+    reads=("model", "student", "dpo", "chat.template", "corpus.decontamination", "platform.precision"),
+    resumable=True,
+    in_chain=True,
+    student=Student("dpo", label="DPO-P", done="aligned by preference pairs"),
+    packages=NEMO,
+    metrics=("loss_first", "loss_last", "margin", "accuracy", "val_loss", "tokens_per_second"),
+    settings=("max_steps", "global_batch_size", "lr", "kind", "beta", "lam"),
+    data="data",
+    seconds=120,
+    job=Job(
+        "Preference training, DPO-Positive.", "+model=bielik11b experiment=minitron_7b dpo.data=[pairs.jsonl.gz]", **WHOLE_NODES
+    ),
+    keys={
+        "dpo.data=[FILE], dpo.heldout=[FILE]": "pairs, .jsonl[.gz|.zst] with messages, chosen and rejected",
+        "dpo.max_steps=N, dpo.lr=X, dpo.warmup_steps=N, dpo.global_batch_size=N": "schedule and sizes, in pairs",
+        "dpo.kind=dpop|dpo|ipo|simpo": "the loss; dpo.beta=X, dpo.lam=X of dpop, dpo.gamma=X of simpo",
+        "dpo.seq_length=N": "the longest prompt with an answer; longer ones are counted and left out",
+        "chat.template=own|chatml": "how dialogues are written: the tokenizer's chat template, or ChatML in its place",
+        "student.path=DIR": "NeMo checkpoint, the policy and its reference (default: what the run's sft left, else distill)",
+    },
+    examples=(
+        "+model=tiny_pl experiment=laptop",
+        "+model=tiny_pl experiment=laptop dpo.kind=dpo run.name=beside",
+    ),
+)
+GRPO = Stage(
+    name="grpo",
+    plan="nemo_plugins.planning.grpo_plan:plan",
+    reads=("model", "student", "grpo", "chat.template", "corpus.decontamination", "language.code", "platform.precision"),
+    resumable=True,
+    in_chain=True,
+    student=Student("grpo", label="GRPO", done="trained on rewards that can be checked (GRPO)"),
+    packages=NEMO,
+    metrics=("val_loss", "tokens_per_second"),
+    settings=("max_steps", "prompts", "group_size", "lr", "kind", "kl_coef"),
+    data="data",
+    seconds=120,
+    job=Job(
+        "Reinforcement learning with rewards that can be checked.",
+        "+model=bielik11b experiment=minitron_7b grpo.data=[prompts.jsonl.gz]",
+        **WHOLE_NODES,
+    ),
+    keys={
+        "grpo.data=[FILE], grpo.heldout=[FILE]": "prompts, .jsonl[.gz|.zst] with messages, kind and reference",
+        "grpo.max_steps=N, grpo.lr=X, grpo.global_batch_size=N": "updates, and the completions of each",
+        "grpo.prompts=N, grpo.group_size=N, grpo.epochs=N": "of a rollout, and how often it is learned from",
+        "grpo.kind=grpo|dr_grpo": "the loss; grpo.kl_coef=X, grpo.clip_low=X, grpo.clip_high=X",
+        "grpo.max_tokens=N, grpo.temperature=X": "of a completion",
+        "+grpo.rewards.KIND.NAME=WEIGHT": "what a kind of prompt is rewarded by",
+        "+grpo.own_rewards.NAME=file.py:function": "a reward of your own, to be given a weight as any other",
+        "grpo.engine=megatron|endpoint, grpo.endpoint.url=URL": "what draws the completions: the weights in place, or a server",
+        "chat.template=own|chatml": "how dialogues are written: the tokenizer's chat template, or ChatML in its place",
+        "student.path=DIR": "NeMo checkpoint, the policy and its reference (default: what the run's dpo left, else sft)",
+    },
+    examples=(
+        "+model=tiny_pl experiment=laptop",
+        "+model=tiny_pl experiment=laptop grpo.kind=dr_grpo run.stage=grpo-dr",
+    ),
+)
+TRAINING = (PRETRAIN, PRUNE, DISTILL, SFT, DPO, GRPO)
