@@ -14,7 +14,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a plain checkout
 from nemo_plugins import runs
 from nemo_plugins.configs import Recipe
 
-READS = ("model", "bench", "platform.threads")
 LISTS = re.compile(r"(bench\.(?:shapes|backends|formats))=([\w.-]+(?:,[\w.-]+)*)")  # a,b is a list here, not Hydra's sweep
 
 

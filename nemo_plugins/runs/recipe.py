@@ -91,7 +91,7 @@ def _command(job: Callable[[DictConfig], int], stage: Stage, docstring: str) -> 
     try:
         if multirun.asked_for(arguments):
             return multirun.run(arguments)
-        return _compose_and_run(job, name)
+        return _compose_and_run(job)
     except UserError as error:
         output.error(f"{name}: {error}")
         return WRONG_INPUT
@@ -106,7 +106,7 @@ def _command(job: Callable[[DictConfig], int], stage: Stage, docstring: str) -> 
         return WRONG_INPUT
 
 
-def _compose_and_run(job: Callable[[DictConfig], int], name: str) -> int:
+def _compose_and_run(job: Callable[[DictConfig], int]) -> int:
     _hide_plugins()
     arguments = sys.argv[1:]
     if not any(word.startswith("-") for word in arguments):
@@ -123,7 +123,7 @@ def _compose_and_run(job: Callable[[DictConfig], int], name: str) -> int:
         except Exception as error:
             failed.append(error)
 
-    hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
+    hydra.main(version_base="1.3", config_path=str(CONF), config_name="recipe")(task)()
     if failed:
         raise failed[0]
     return ended[0] if ended else DONE  # these run no task

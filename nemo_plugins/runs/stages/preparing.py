@@ -1,7 +1,5 @@
 """Stages before a student is trained: the machine, the text, its size, the teacher."""
 
-from __future__ import annotations
-
 from nemo_plugins.runs.stages.stage import NEMO, ONE_PROCESS, PRUNING, Job, Stage
 
 # of `corpus`: where and how fast it runs does not change a byte
@@ -20,11 +18,7 @@ DOCTOR = Stage(
         "doctor.deep=true": "import torch, Transformer Engine and NeMo, too, and compute on every GPU: half a minute",
         "+model=NAME": "whose weights to look for (default: tiny_pl)",
     },
-    examples=(
-        "",
-        "+model=bielik11b platform=gpu platform.devices=8",
-        "doctor.json=true run.root=/shared/runs",
-    ),
+    examples=("", "+model=bielik11b platform=gpu platform.devices=8", "doctor.json=true run.root=/shared/runs"),
 )
 DATA = Stage(
     name="data",
@@ -94,10 +88,7 @@ CONVERT = Stage(
         "convert.tokenizer=DIR": "put another tokenizer in place of the model's own, Hugging Face to Hugging Face",
         "convert.vocabulary.start=focus|mean|random": "what the embeddings of its new tokens start from",
     },
-    examples=(
-        "+model=tiny_pl",
-        "+model=bielik11b convert.source=Bielik-11B dry_run=true",
-    ),
+    examples=("+model=tiny_pl", "+model=bielik11b convert.source=Bielik-11B dry_run=true"),
 )
 SEARCH = Stage(
     name="search",

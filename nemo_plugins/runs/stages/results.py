@@ -1,7 +1,5 @@
 """Stages that make something of a trained student, and the chain of all of them."""
 
-from __future__ import annotations
-
 from nemo_plugins.runs.stages.stage import ONE_PROCESS, Job, Stage
 
 QUANTIZE = Stage(
@@ -107,10 +105,7 @@ REPORT = Stage(
         "report.generations=N": "questions whose answers are shown side by side",
         "report.card=true|false": "whether the model card also goes into the exported folder",
     },
-    examples=(
-        "+model=tiny_pl experiment=laptop",
-        "+model=tiny_pl experiment=laptop report.results=[bfcl.csv]",
-    ),
+    examples=("+model=tiny_pl experiment=laptop", "+model=tiny_pl experiment=laptop report.results=[bfcl.csv]"),
 )
 PUBLISH = Stage(
     name="publish",
@@ -142,10 +137,7 @@ CHAT = Stage(
         "chat.system=TEXT": "default: the language's; '' for none",
         "chat.temperature=X, chat.top_p=X, chat.new_tokens=N, chat.context=N": "how it answers (temperature 0: greedily)",
     },
-    examples=(
-        "+model=tiny_pl experiment=laptop",
-        "+model=tiny_pl chat.model=http://127.0.0.1:8080/v1 chat.temperature=0",
-    ),
+    examples=("+model=tiny_pl experiment=laptop", "+model=tiny_pl chat.model=http://127.0.0.1:8080/v1 chat.temperature=0"),
 )
 SERVE = Stage(
     name="serve",
@@ -159,10 +151,7 @@ SERVE = Stage(
         "chat.port=N, chat.host=ADDRESS": "where it listens (8080, this machine alone)",
         "chat.context=N, chat.parallel=N, platform.threads=N": "tokens of a dialogue; dialogues side by side; CPU threads",
     },
-    examples=(
-        "+model=tiny_pl experiment=laptop",
-        "+model=tiny_pl chat.model=my-Q4_K_M.gguf chat.port=9000",
-    ),
+    examples=("+model=tiny_pl experiment=laptop", "+model=tiny_pl chat.model=my-Q4_K_M.gguf chat.port=9000"),
 )
 MINITRON = Stage(
     name="minitron",
@@ -170,13 +159,7 @@ MINITRON = Stage(
     section="",
     resumable=True,
     runs_others=True,
-    keys={
-        "experiment=NAME": "the chain: its stages, sizes and baselines",
-        "prune.…=, distill.…=": "handed on to every stage",
-    },
-    examples=(
-        "+model=tiny_pl experiment=laptop",
-        "+model=bielik11b experiment=minitron_7b dry_run=true",
-    ),
+    keys={"experiment=NAME": "the chain: its stages, sizes and baselines", "prune.…=, distill.…=": "handed on to every stage"},
+    examples=("+model=tiny_pl experiment=laptop", "+model=bielik11b experiment=minitron_7b dry_run=true"),
 )
 RESULTS = (QUANTIZE, EVAL, BENCH, REPORT, PUBLISH, CHAT, SERVE, MINITRON)

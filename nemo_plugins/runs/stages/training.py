@@ -1,7 +1,5 @@
 """Stages that leave a student, and the training of a teacher or a baseline."""
 
-from __future__ import annotations
-
 from nemo_plugins.runs.stages.stage import CORRECTED, NEMO, PRUNING, THE_JOBS, WHOLE_NODES, Job, Stage, Student
 
 PRETRAIN = Stage(
@@ -98,10 +96,7 @@ DISTILL = Stage(
         "teacher.mode=live|record|cached": "the teacher beside the student; alone, its top-k to files; from those files",
         "teacher.path=DIR, student.path=DIR": "default: what the run's convert-import and prune left",
     },
-    examples=(
-        "+model=tiny_pl",
-        "+model=tiny_pl distill.max_steps=50 run.name=short",
-    ),
+    examples=("+model=tiny_pl", "+model=tiny_pl distill.max_steps=50 run.name=short"),
 )
 SFT = Stage(
     name="sft",
@@ -132,10 +127,7 @@ SFT = Stage(
         "chat.template=own|chatml": "how dialogues are written: the tokenizer's chat template, or ChatML in its place",
         "student.path=DIR": "NeMo checkpoint (default: what the run's distill left)",
     },
-    examples=(
-        "+model=tiny_pl experiment=laptop",
-        "+model=bielik11b sft.data=[chats.jsonl.gz] dry_run=true",
-    ),
+    examples=("+model=tiny_pl experiment=laptop", "+model=bielik11b sft.data=[chats.jsonl.gz] dry_run=true"),
 )
 DPO = Stage(
     name="dpo",
@@ -160,10 +152,7 @@ DPO = Stage(
         "chat.template=own|chatml": "how dialogues are written: the tokenizer's chat template, or ChatML in its place",
         "student.path=DIR": "NeMo checkpoint, the policy and its reference (default: what the run's sft left, else distill)",
     },
-    examples=(
-        "+model=tiny_pl experiment=laptop",
-        "+model=tiny_pl experiment=laptop dpo.kind=dpo run.name=beside",
-    ),
+    examples=("+model=tiny_pl experiment=laptop", "+model=tiny_pl experiment=laptop dpo.kind=dpo run.name=beside"),
 )
 GRPO = Stage(
     name="grpo",
@@ -194,9 +183,6 @@ GRPO = Stage(
         "chat.template=own|chatml": "how dialogues are written: the tokenizer's chat template, or ChatML in its place",
         "student.path=DIR": "NeMo checkpoint, the policy and its reference (default: what the run's dpo left, else sft)",
     },
-    examples=(
-        "+model=tiny_pl experiment=laptop",
-        "+model=tiny_pl experiment=laptop grpo.kind=dr_grpo run.stage=grpo-dr",
-    ),
+    examples=("+model=tiny_pl experiment=laptop", "+model=tiny_pl experiment=laptop grpo.kind=dr_grpo run.stage=grpo-dr"),
 )
 TRAINING = (PRETRAIN, PRUNE, DISTILL, SFT, DPO, GRPO)
