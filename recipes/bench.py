@@ -13,13 +13,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a plain checkout
 
 from nemo_plugins import runs
 from nemo_plugins.configs import Recipe
-from nemo_plugins.planning import bench_plan
 
-READS = ("model", "bench", "platform.threads")
 LISTS = re.compile(r"(bench\.(?:shapes|backends|formats))=([\w.-]+(?:,[\w.-]+)*)")  # a,b is a list here, not Hydra's sweep
 
 
-@runs.recipe("bench", plan=bench_plan.plan, reads=READS, resumable=True)
+@runs.recipe("bench")
 def main(cfg: Recipe, run: runs.Run) -> None:
     from nemo_plugins.serving import bench  # heavy imports after validation
 

@@ -12,10 +12,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a plain checkout
 
 from nemo_plugins import runs
 from nemo_plugins.configs import Recipe
-from nemo_plugins.planning import chat_plan
 
 
-@runs.recipe("chat", plan=chat_plan.plan, writes=False)
+@runs.recipe("chat")
 def main(cfg: Recipe, run: runs.Run) -> None:
     from nemo_plugins.serving import chat  # heavy imports after validation
 

@@ -13,10 +13,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a plain checkout
 
 from nemo_plugins import runs
 from nemo_plugins.configs import Recipe
-from nemo_plugins.planning import convert_plan
 
 
-@runs.recipe("convert", plan=convert_plan.plan, reads=("model", "convert"), stage=convert_plan.stage)
+@runs.recipe("convert")
 def main(cfg: Recipe, run: runs.Run) -> None:
     if cfg.convert.tokenizer:
         from nemo_plugins.models.vocabulary import swap  # heavy imports after validation

@@ -14,14 +14,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a plain checkout
 
 from nemo_plugins import runs
 from nemo_plugins.configs import CorpusTask, Recipe
-from nemo_plugins.planning import corpus_plan
-
-WHAT = ("task", "sources", "text_files", "longest_mib", "part_mib", "language_minimum", "quality", "duplicates",
-        "decontamination", "mask", "heldout_share", "heldout_similarity", "tokens", "samples")  # fmt: skip
-READS = ("model.path", "language", *(f"corpus.{key}" for key in WHAT))  # where and how fast it runs does not change a byte
 
 
-@runs.recipe("data", plan=corpus_plan.plan, reads=READS, stage=corpus_plan.stage, resumable=True, alone=lambda cfg: True)
+@runs.recipe("data")
 def main(cfg: Recipe, run: runs.Run) -> None:
     if cfg.corpus.task is CorpusTask.clean:
         from nemo_plugins.data.corpus import clean  # heavy imports after validation

@@ -13,14 +13,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a plain checkout
 
 from nemo_plugins import runs
 from nemo_plugins.configs import Recipe, TeacherMode
-from nemo_plugins.planning import distill_plan
-
-READS = ("model", "teacher", "student", "data", "distill", "platform.precision")
 
 
-@runs.recipe(
-    "distill", plan=distill_plan.plan, reads=READS, stage=distill_plan.stage, resumable=True, before=runs.import_teacher
-)
+@runs.recipe("distill", before=runs.import_teacher)
 def main(cfg: Recipe, run: runs.Run) -> None:
     from nemo_plugins.platforms import prepare  # heavy imports after validation
 

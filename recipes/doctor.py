@@ -12,10 +12,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a plain checkout
 
 from nemo_plugins import runs
 from nemo_plugins.configs import Recipe
-from nemo_plugins.planning import doctor_plan
 
 
-@runs.recipe("doctor", plan=doctor_plan.plan, writes=False, model="tiny_pl")
+@runs.recipe("doctor")
 def main(cfg: Recipe, run: runs.Run) -> None:
     from nemo_plugins.platforms import doctor
 

@@ -12,12 +12,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a plain checkout
 
 from nemo_plugins import runs
 from nemo_plugins.configs import Recipe
-from nemo_plugins.planning import eval_plan
-
-READS = ("model", "eval", "convert.dtype")
 
 
-@runs.recipe("eval", plan=eval_plan.plan, reads=READS, stage=eval_plan.stage, resumable=True, alone=lambda cfg: True)
+@runs.recipe("eval")
 def main(cfg: Recipe, run: runs.Run) -> None:
     from nemo_plugins.evaluation import run as evaluation  # heavy imports after validation
 

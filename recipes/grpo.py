@@ -12,12 +12,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a plain checkout
 
 from nemo_plugins import runs
 from nemo_plugins.configs import Recipe
-from nemo_plugins.planning import grpo_plan
-
-READS = ("model", "student", "grpo", "chat.template", "corpus.decontamination", "language.code", "platform.precision")
 
 
-@runs.recipe("grpo", plan=grpo_plan.plan, reads=READS, resumable=True)
+@runs.recipe("grpo")
 def main(cfg: Recipe, run: runs.Run) -> None:
     from nemo_plugins.platforms import prepare  # heavy imports after validation
 

@@ -14,7 +14,7 @@ from nemo_plugins.configs import Recipe
 from nemo_plugins.planning import chain_plan
 
 
-@runs.recipe("minitron", plan=chain_plan.plan, resumable=True, chain=True)
+@runs.recipe("minitron")
 def main(cfg: Recipe, run: runs.Run) -> None:
     from nemo_plugins.reporting import first_result
     from nemo_plugins.runs import chain

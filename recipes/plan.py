@@ -12,12 +12,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a plain checkout
 
 from nemo_plugins import runs
 from nemo_plugins.configs import Recipe
-from nemo_plugins.planning import plan_plan
-
-READS = ("model", "prune", "distill", "sft", "dpo", "platform", "plan")
 
 
-@runs.recipe("plan", plan=plan_plan.plan, reads=READS, alone=lambda cfg: True)
+@runs.recipe("plan")
 def main(cfg: Recipe, run: runs.Run) -> None:
     from nemo_plugins.reporting import plan_report
 

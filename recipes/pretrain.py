@@ -12,7 +12,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a plain checkout
 
 from nemo_plugins import runs
 from nemo_plugins.configs import Recipe
-from nemo_plugins.planning import pretrain_plan
 
 
 def import_teacher(cfg: Recipe) -> None:
@@ -21,10 +20,7 @@ def import_teacher(cfg: Recipe) -> None:
         runs.import_teacher(cfg)
 
 
-READS = ("model", "teacher", "data", "pretrain", "platform.precision")
-
-
-@runs.recipe("pretrain", plan=pretrain_plan.plan, reads=READS, stage=pretrain_plan.stage, resumable=True, before=import_teacher)
+@runs.recipe("pretrain", before=import_teacher)
 def main(cfg: Recipe, run: runs.Run) -> None:
     from nemo_plugins.platforms import prepare  # heavy imports after validation
 

@@ -11,13 +11,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a plain checkout
 
 from nemo_plugins import runs
 from nemo_plugins.configs import Recipe
-from nemo_plugins.planning import prune_plan
-
-READS = ("model", "teacher", "prune", "data.heldout", "data.weights", "data.exercises", "data.document_boundaries",
-         "platform.precision")  # fmt: skip
 
 
-@runs.recipe("prune", plan=prune_plan.plan, reads=READS, before=runs.import_teacher)
+@runs.recipe("prune", before=runs.import_teacher)
 def main(cfg: Recipe, run: runs.Run) -> None:
     from nemo_plugins.platforms import prepare  # heavy imports after validation: a typo costs a second, not a minute
 

@@ -11,12 +11,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a plain checkout
 
 from nemo_plugins import runs
 from nemo_plugins.configs import Recipe
-from nemo_plugins.planning import publish_plan
-
-READS = ("model", "publish", "export.source")
 
 
-@runs.recipe("publish", plan=publish_plan.plan, reads=READS, resumable=True, alone=lambda cfg: True)
+@runs.recipe("publish")
 def main(cfg: Recipe, run: runs.Run) -> None:
     from nemo_plugins.export import publish  # heavy imports after validation
 

@@ -12,12 +12,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a plain checkout
 
 from nemo_plugins import runs
 from nemo_plugins.configs import Recipe
-from nemo_plugins.planning import quantize_plan
-
-READS = ("model", "export")
 
 
-@runs.recipe("quantize", plan=quantize_plan.plan, reads=READS, resumable=True)
+@runs.recipe("quantize")
 def main(cfg: Recipe, run: runs.Run) -> None:
     from nemo_plugins.export import quantize  # heavy imports after validation
 

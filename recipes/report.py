@@ -14,10 +14,8 @@ from nemo_plugins import runs
 from nemo_plugins.configs import Recipe
 from nemo_plugins.planning import report_plan
 
-READS = ("model", "report")
 
-
-@runs.recipe("report", plan=report_plan.plan, reads=READS, alone=lambda cfg: True, stale=report_plan.stale)
+@runs.recipe("report", stale=report_plan.stale)
 def main(cfg: Recipe, run: runs.Run) -> None:
     from nemo_plugins.reporting import run_report  # pictures: slow to import
 

@@ -12,20 +12,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a plain checkout
 
 from nemo_plugins import runs
 from nemo_plugins.configs import Recipe
-from nemo_plugins.planning import candidates, search_plan
-
-READS = ("model", "teacher", "prune", "search", "data", "distill", "platform.precision")
+from nemo_plugins.planning import candidates
 
 
-@runs.recipe(
-    "search",
-    plan=search_plan.plan,
-    reads=READS,
-    stage=candidates.stage,
-    resumable=True,
-    before=runs.import_teacher,
-    alone=candidates.distils,
-)
+@runs.recipe("search", before=runs.import_teacher, alone=candidates.distils)
 def main(cfg: Recipe, run: runs.Run) -> None:
     if candidates.distils(cfg):
         from nemo_plugins.pruning import shortlist

@@ -14,7 +14,7 @@ from nemo_plugins.configs import Recipe
 from nemo_plugins.planning import chat_plan
 
 
-@runs.recipe("serve", plan=chat_plan.serve, writes=False)
+@runs.recipe("serve")
 def main(cfg: Recipe, run: runs.Run) -> None:
     from nemo_plugins.serving import server  # heavy imports after validation
 

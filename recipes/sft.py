@@ -11,12 +11,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a plain checkout
 
 from nemo_plugins import runs
 from nemo_plugins.configs import Recipe
-from nemo_plugins.planning import alignment_plan
-
-READS = ("model", "student", "sft", "chat.template", "corpus.decontamination", "platform.precision")
 
 
-@runs.recipe("sft", plan=alignment_plan.sft, reads=READS, resumable=True)
+@runs.recipe("sft")
 def main(cfg: Recipe, run: runs.Run) -> None:
     from nemo_plugins.platforms import prepare  # heavy imports after validation
 

@@ -13,7 +13,7 @@
 #SBATCH --requeue
 #SBATCH --open-mode=append
 #SBATCH --output=%x-%j.log
-recipe=dpo
+recipe="dpo"
 defaults=("platform.nodes=$SLURM_JOB_NUM_NODES" "platform.devices=$SLURM_NTASKS_PER_NODE")
 launch="${MINITRON_ROOT:-$SLURM_SUBMIT_DIR}/slurm/launch.sh"
 [ -f "$launch" ] || { echo "minitron: no $launch: submit from the repository's folder, or export MINITRON_ROOT" >&2; exit 2; }

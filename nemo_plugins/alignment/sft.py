@@ -98,7 +98,7 @@ def run(cfg: Recipe, run: runs.Run) -> None:
         done.outputs["checkpoint"] = run.folder / "checkpoint"
     run.finish(
         outputs=done.outputs,
-        next=runs.command(cfg, "dpo", *runs.left_by("student.path", run.folder / "checkpoint", runs.STUDENTS)),
+        next=runs.command(cfg, "dpo", *runs.left_by("student.path", run.folder / "checkpoint", runs.students())),
         metrics={
             "loss_first": done.first["loss"],
             "loss_last": done.last["loss"],

@@ -22,7 +22,8 @@ def register() -> None:
 def groups() -> list[str]:
     """The groups of conf/ that a command line chooses from: those of recipe.yaml's defaults, and the model."""
     defaults = OmegaConf.load(CONF / "recipe.yaml").defaults
-    return ["model", *(name for entry in defaults if OmegaConf.is_dict(entry) for name in entry)]
+    names = (name for entry in defaults if OmegaConf.is_dict(entry) for name in entry)
+    return ["model", *(name for name in names if not name.startswith("override "))]
 
 
 def options(group: str) -> list[str]:

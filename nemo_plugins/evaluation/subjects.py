@@ -11,17 +11,15 @@ from typing import Any
 from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.runs import paths
 from nemo_plugins.runs.fingerprint import fingerprint
+from nemo_plugins.runs.stages import Stage, by_name, students
 
-MADE = {"prune": "pruned", "distill": "distilled"}  # name of what a stage leaves, where it is not the stage's own
-ORDER = ("prune", "distill", "sft", "dpo", "grpo")  # recipes that leave a student's checkpoint, in the order of a chain
-OTHERS = ("convert", "eval", "report", "bench", "plan", "data", "pretrain", "search", "publish", "chat", "serve")  # no model's
 BESIDE = ("imatrix", "f32", "f16")  # .gguf files that are no model, or lose nothing of one that is measured by itself
 ASIDE = re.compile(r"\.old-\d+$")  # what force=true has moved out of the way
 RECIPE = re.compile(r"recipes/(\w+)\.py")
 
 
 @dataclass(frozen=True)
-class Stage:
+class FinishedStage:
     """A finished stage of a run."""
 
     folder: Path
@@ -30,6 +28,11 @@ class Stage:
     @property
     def name(self) -> str:
         return self.folder.name
+
+    @property
+    def declared(self) -> Stage | None:
+        """The declaration of its recipe; None of one that is not ours."""
+        return by_name().get(self.recipe)
 
     @property
     def recipe(self) -> str:
@@ -43,11 +46,18 @@ class Stage:
         return self.folder / path if path and (self.folder / path).exists() else None
 
 
-def stages(run: Path) -> list[Stage]:
+def stages(run: Path) -> list[FinishedStage]:
     """The finished stages directly below a run's folder, in the order in which they began."""
     files = [file for file in sorted(run.glob("*/summary.json")) if not ASIDE.search(file.parent.name)]
-    found = [Stage(file.parent, json.loads(file.read_text())) for file in files]
+    found = [FinishedStage(file.parent, json.loads(file.read_text())) for file in files]
     return sorted(found, key=lambda stage: stage.summary.get("started", ""))
+
+
+def trained(done: list[FinishedStage]) -> list[FinishedStage]:
+    """Those that left a student's checkpoint, in the order of a chain."""
+    order = students()[::-1]
+    left = [stage for stage in done if stage.recipe in order and stage.output("checkpoint")]
+    return sorted(left, key=lambda stage: order.index(stage.recipe))
 
 
 def derived(cfg: Recipe) -> dict[str, str]:
@@ -57,16 +67,16 @@ def derived(cfg: Recipe) -> dict[str, str]:
     """
     found = {cfg.eval.teacher: cfg.model.path or ""}
     done = stages(paths.run_root(cfg))
-    trained = [stage for stage in done if stage.recipe in ORDER and stage.output("checkpoint")]
-    for stage in sorted(trained, key=lambda stage: ORDER.index(stage.recipe)):
-        found[MADE.get(stage.name, stage.name)] = str(stage.output("checkpoint"))
+    for stage in trained(done):
+        name = stage.declared.student.name if stage.name == stage.recipe else stage.name
+        found[name] = str(stage.output("checkpoint"))
     for stage in done:
-        if stage.recipe not in (*ORDER, *OTHERS):
+        if stage.declared is None or stage.declared.formats:
             found |= {name: str(path) for name, path in _formats(stage).items()}
     return found
 
 
-def _formats(stage: Stage) -> dict[str, Path]:
+def _formats(stage: FinishedStage) -> dict[str, Path]:
     """What a stage like a quantisation left: Hugging Face folders and `.gguf` files, by format.
 
     Those of another model than the run's student (`teacher-quantize`) bear its name before the format's.

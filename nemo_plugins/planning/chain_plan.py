@@ -3,43 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from nemo_plugins.configs.schema import Recipe, StageConfig
 from nemo_plugins.configs.store import options
-from nemo_plugins.planning import (
-    alignment_plan,
-    bench_plan,
-    checks,
-    convert_plan,
-    distill_plan,
-    eval_plan,
-    grpo_plan,
-    pretrain_plan,
-    prune_plan,
-    quantize_plan,
-    report_plan,
-)
+from nemo_plugins.planning import checks
 from nemo_plugins.planning.plan import Plan, Table
 from nemo_plugins.runs import output, paths
 from nemo_plugins.runs.command_line import key_of, line, override
 from nemo_plugins.runs.errors import UserError
 from nemo_plugins.runs.prepare import compose
+from nemo_plugins.runs.stages import by_name
 
-PLANS: dict[str, Callable[[Recipe], Plan]] = {
-    "convert": convert_plan.plan,
-    "prune": prune_plan.plan,
-    "distill": distill_plan.plan,
-    "pretrain": pretrain_plan.plan,
-    "sft": alignment_plan.sft,
-    "dpo": alignment_plan.dpo,
-    "grpo": grpo_plan.plan,
-    "quantize": quantize_plan.plan,
-    "eval": eval_plan.plan,
-    "report": report_plan.plan,
-    "bench": bench_plan.plan,
-}
 HANDED_ON_NOT = ("run.name", "run.stage", "dry_run")  # the chain gives each stage its own
 
 
@@ -76,8 +51,9 @@ def links(cfg: Recipe, arguments: list[str] | None = None) -> list[Link]:
 
 
 def _link(cfg: Recipe, stage: StageConfig, own: list[str]) -> Link:
-    if stage.recipe not in PLANS:
-        raise UserError(f"experiment.stages: {stage.name} wants recipe={stage.recipe}", f"expected one of: {', '.join(PLANS)}")
+    known = [one.name for one in by_name().values() if one.in_chain]
+    if stage.recipe not in known:
+        raise UserError(f"experiment.stages: {stage.name} wants recipe={stage.recipe}", f"expected one of: {', '.join(known)}")
     candidate, _, name = stage.name.rpartition("/")
     if "/" in candidate or not name:
         raise UserError(f"experiment.stages: name={stage.name}", "expected <stage> or <candidate>/<stage>")
@@ -93,7 +69,7 @@ def plan(cfg: Recipe) -> Plan:
     for number, link in enumerate(links(cfg), 1):
         stage = compose(link.overrides)
         try:
-            part = PLANS[link.recipe](stage)
+            part = by_name()[link.recipe].planned(stage)
         except UserError as error:
             raise UserError(f"stage {link.name}: {error}") from None
         if stage.force or not (paths.run_root(stage) / stage.run.stage / "summary.json").is_file():

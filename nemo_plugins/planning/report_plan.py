@@ -39,7 +39,7 @@ def stale(cfg: Recipe, summary: dict[str, Any]) -> bool:
     return bool(gone) or any(shown.get(file) != fingerprint(file) for file in now)
 
 
-def _any(cfg: Recipe, stages: list[subjects.Stage]) -> None:
+def _any(cfg: Recipe, stages: list[subjects.FinishedStage]) -> None:
     if not stages:
         raise UserError(
             f"{paths.run_root(cfg)} has no finished stage", "expected a run to report on; run one first, e.g.",

@@ -14,11 +14,14 @@ from nemo_plugins.reporting.prune_report import Explained
 
 if TYPE_CHECKING:
     from nemo_plugins.pruning.bench import Bench
-    from nemo_plugins.pruning.prune import Outcome
 
 
-def pruning(bench: Bench, student: Architecture, kept: list[int], criterion: str, outcome: Outcome) -> Explained:
-    """Everything that the report of a pruning shows; what was not measured is left out."""
+def pruning(bench: Bench, student: Architecture, kept: list[int], criterion: str, losses: tuple[float, float]) -> Explained:
+    """Everything that the report of a pruning shows; what was not measured is left out.
+
+    Args:
+        losses: held-out loss before and after.
+    """
     scores, removals, how = bench.scores, bench.removals, bench.cfg.prune.aggregation
     criteria: dict[str, list[float]] = {}
     width, stable, calibration = {}, None, {}
@@ -59,7 +62,7 @@ def pruning(bench: Bench, student: Architecture, kept: list[int], criterion: str
         if of_length
         else None,
         calibration=calibration,
-        losses=(outcome.loss_before, outcome.loss_after),
+        losses=losses,
     )
 
 

@@ -112,7 +112,9 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     kept = [n for n in range(bench.teacher.num_layers) if n + 1 not in drop_layers] if drop_layers else outcome.kept
     runs.put_in_place(unfinished, run.folder / "checkpoint")
     outputs = {"checkpoint": run.folder / "checkpoint"} | save_scores(bench, run.folder)
-    explained = explain.pruning(bench, student, kept, "dropped by hand" if drop_layers else cfg.prune.criterion.value, outcome)
+    criterion = "dropped by hand" if drop_layers else cfg.prune.criterion.value
+    losses = (outcome.loss_before, outcome.loss_after)
+    explained = explain.pruning(bench, student, kept, criterion, losses)
     outputs |= prune_report.write(run.folder, explained)
     run.finish(
         outputs=outputs,

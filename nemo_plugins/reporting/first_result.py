@@ -46,7 +46,7 @@ def show(cfg: Recipe, overrides: list[str], line: ProgressLine) -> None:
     write(file, json.dumps({"figures": {figure.name: figure.value for figure in figures}, **said}, indent=2) + "\n")
 
 
-def _continued(cfg: Recipe, overrides: list[str], done: dict[str, subjects.Stage], file: Path) -> dict:
+def _continued(cfg: Recipe, overrides: list[str], done: dict[str, subjects.FinishedStage], file: Path) -> dict:
     """The beginning of a held-out text and what each model goes on with, greedily; empty where it cannot be had."""
     checkpoint = done["prune"].output("checkpoint")
     folders = {

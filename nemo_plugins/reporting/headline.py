@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_plugins.evaluation import subjects
-from nemo_plugins.evaluation.subjects import Stage
+from nemo_plugins.evaluation.subjects import FinishedStage
 from nemo_plugins.runs import output
 
 BF16 = 2  # bytes a parameter
@@ -47,7 +47,7 @@ def recovered(teacher: float, pruned: float, distilled: float) -> float | None:
     return (pruned - distilled) / (pruned - teacher) if pruned > teacher else None
 
 
-def losses(stages: list[Stage]) -> tuple[dict[str, float], tuple[str, ...]] | None:
+def losses(stages: list[FinishedStage]) -> tuple[dict[str, float], tuple[str, ...]] | None:
     """Held-out loss of `teacher`, `pruned` and `distilled`, nats a token, and where they are written.
 
     A distillation measures all three on the same windows; one that did not is held against what the pruning measured.
@@ -68,11 +68,11 @@ def losses(stages: list[Stage]) -> tuple[dict[str, float], tuple[str, ...]] | No
     return values, tuple(_place(stage, "metrics", key) for stage, key in places.values())
 
 
-def _measured(places: dict[str, tuple[Stage, str]]) -> bool:
+def _measured(places: dict[str, tuple[FinishedStage, str]]) -> bool:
     return all(isinstance(stage.summary.get("metrics", {}).get(key), float) for stage, key in places.values())
 
 
-def _size(stages: list[Stage]) -> Figure | None:
+def _size(stages: list[FinishedStage]) -> Figure | None:
     """Both models in bf16, in whatever type their files are."""
     counts, sources = {}, ()
     if (evaluated := _evaluated(stages, lambda block: block.get("parameters"))) is not None:
@@ -92,7 +92,7 @@ def _size(stages: list[Stage]) -> Figure | None:
     return Figure("size", value, meaning, sources)
 
 
-def _speed(stages: list[Stage]) -> Figure | None:
+def _speed(stages: list[FinishedStage]) -> Figure | None:
     """Decoding in the first format that was timed, one stream."""
     bench = _last(stages, "bench")
     rows = [
@@ -121,7 +121,7 @@ def _timed_alike(row: dict[str, Any], other: dict[str, Any]) -> bool:
     return all(row.get(key) == other.get(key) for key in ("backend", "format"))
 
 
-def _recovery(stages: list[Stage]) -> Figure | None:
+def _recovery(stages: list[FinishedStage]) -> Figure | None:
     evaluated = _evaluated(stages, lambda block: "average" in block)
     if evaluated is None:
         return None
@@ -141,7 +141,7 @@ def _recovery(stages: list[Stage]) -> Figure | None:
     return Figure("recovery", f"{100 * against['recovery']:.1f} %", meaning, sources)
 
 
-def _loss(stages: list[Stage]) -> Figure | None:
+def _loss(stages: list[FinishedStage]) -> Figure | None:
     if (measured := losses(stages)) is None:
         return None
     values, sources = measured
@@ -166,7 +166,9 @@ def _time(run_folder: Path) -> Figure | None:
     return Figure("time", output.duration(sum(seconds)), f"of {count}")
 
 
-def _evaluated(stages: list[Stage], usable: Callable[[dict[str, Any]], Any]) -> tuple[Stage, dict[str, str]] | None:
+def _evaluated(
+    stages: list[FinishedStage], usable: Callable[[dict[str, Any]], Any]
+) -> tuple[FinishedStage, dict[str, str]] | None:
     """The last evaluation that has teacher and student, and their names in it.
 
     Args:
@@ -181,10 +183,10 @@ def _evaluated(stages: list[Stage], usable: Callable[[dict[str, Any]], Any]) -> 
     return None
 
 
-def _last(stages: list[Stage], recipe: str) -> Stage | None:
+def _last(stages: list[FinishedStage], recipe: str) -> FinishedStage | None:
     return next((stage for stage in reversed(stages) if stage.recipe == recipe), None)
 
 
-def _place(stage: Stage, *keys: str | int) -> str:
+def _place(stage: FinishedStage, *keys: str | int) -> str:
     """A number of a stage's summary as file and JSON pointer (RFC 6901)."""
     return f"{stage.name}/summary.json#/{'/'.join(str(key).replace('~', '~0').replace('/', '~1') for key in keys)}"

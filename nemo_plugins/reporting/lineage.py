@@ -10,26 +10,14 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from nemo_plugins.evaluation.subjects import ORDER, RECIPE, Stage, stages
+from nemo_plugins.evaluation.subjects import RECIPE, FinishedStage, stages
 from nemo_plugins.reporting import headline
 from nemo_plugins.reporting.chain import MODELS
 from nemo_plugins.reporting.page import Cell, Picture, Section, Sourced, Table
 from nemo_plugins.runs import command_line, output
+from nemo_plugins.runs.stages import students
 
 HALF = ("bf16", "f16", "fp16")  # formats of 16 bits a weight
-# recipe → its keys of the configuration that a reader asks for first
-SETTINGS = {
-    "prune": ("prune.num_layers", "prune.ffn_hidden_size", "prune.hidden_size", "prune.criterion", "prune.calibration.samples"),
-    "distill": ("distill.max_steps", "distill.global_batch_size", "distill.seq_length", "distill.lr", "distill.loss.kind",
-                "distill.loss.temperature"),
-    "pretrain": ("pretrain.max_steps", "pretrain.global_batch_size", "pretrain.seq_length", "pretrain.lr"),
-    "sft": ("sft.max_steps", "sft.global_batch_size", "sft.seq_length", "sft.lr", "sft.lora.dim"),
-    "dpo": ("dpo.max_steps", "dpo.global_batch_size", "dpo.lr", "dpo.kind", "dpo.beta", "dpo.lam"),
-    "grpo": ("grpo.max_steps", "grpo.prompts", "grpo.group_size", "grpo.lr", "grpo.kind", "grpo.kl_coef"),
-    "eval": ("eval.suite", "eval.num_fewshot", "eval.chat_template", "eval.limit", "eval.dtype"),
-}  # fmt: skip
-DATA = {"prune": "prune.calibration.data", "distill": "distill.data", "pretrain": "pretrain.data", "sft": "sft.data",
-        "dpo": "dpo.data", "grpo": "grpo.data"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -37,7 +25,7 @@ class Lineage:
     """The stages of a run, baselines and candidates included, by their folder below it."""
 
     run: Path
-    stages: dict[str, Stage]
+    stages: dict[str, FinishedStage]
 
     def figure(self, stage: str, *keys: str, show=None) -> Cell:
         """A number of a stage's summary, with its place; a dash where there is none."""
@@ -91,10 +79,12 @@ def settings_table(made: Lineage) -> Table:
     for name, stage in made.stages.items():
         file = stage.folder / "config.yaml"
         config = OmegaConf.load(file) if file.is_file() else OmegaConf.create()
-        wanted = SETTINGS.get(stage.recipe, ())
-        values = ((key.partition(".")[2], OmegaConf.select(config, key)) for key in wanted)
+        if (declared := stage.declared) is None:
+            continue
+        section = declared.of_config
+        values = ((key, OmegaConf.select(config, f"{section}.{key}")) for key in declared.settings)
         said = ", ".join(f"{key} {value}" for key, value in values if value is not None)
-        data = OmegaConf.select(config, DATA[stage.recipe]) if stage.recipe in DATA else None
+        data = OmegaConf.select(config, f"{section}.{declared.data}") if declared.data else None
         if said or data:
             rows.append([name, said or "–", ", ".join(map(str, data)) if data else "–"])
     return Table(["stage", "settings", "data"], rows)
@@ -115,7 +105,7 @@ def curves(made: Lineage) -> list[Section]:
     found = []
     for name, stage in made.stages.items():
         picture = stage.folder / "plots" / "curves.png"
-        if stage.recipe in ORDER and "/" not in name and picture.is_file():
+        if stage.recipe in students() and "/" not in name and picture.is_file():
             found.append(Picture(picture, f"curves of {name}"))
     return [Section("Curves", found)] if found else []
 

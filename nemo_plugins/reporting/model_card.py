@@ -11,21 +11,13 @@ import yaml
 
 from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.evaluation import subjects
-from nemo_plugins.evaluation.subjects import ORDER
 from nemo_plugins.reporting import lineage, scores
 from nemo_plugins.reporting.lineage import Lineage
 from nemo_plugins.reporting.page import Table, markdown
 from nemo_plugins.runs import paths
+from nemo_plugins.runs.stages import by_name, students
 
-DONE = {  # what each recipe has done to the student, in the order of a chain
-    "prune": "pruned",
-    "distill": "distilled",
-    "sft": "fine-tuned on dialogues (SFT)",
-    "dpo": "aligned by preference pairs",
-    "grpo": "trained on rewards that can be checked (GRPO)",
-}
 DEFAULT = "pl"  # language of a run that names none: conf/recipe.yaml
-TAGS = {"prune": ("minitron", "pruned"), "distill": ("distilled",)}  # by recipe, as hubs are searched
 
 
 @dataclass(frozen=True)
@@ -58,8 +50,7 @@ class Front:
 
 def exported(root: Path) -> Path | None:
     """The Hugging Face folder that a conversion made of the run's last student."""
-    trained = [stage for stage in subjects.stages(root) if stage.recipe in ORDER and stage.output("checkpoint")]
-    for stage in sorted(trained, key=lambda stage: ORDER.index(stage.recipe), reverse=True):
+    for stage in sorted(subjects.trained(subjects.stages(root)), key=lambda stage: students().index(stage.recipe)):
         if folder := subjects.export_of(root, stage.output("checkpoint")):
             return folder
     return None
@@ -110,11 +101,11 @@ def text(
         body: further lines, below the shape.
     """
     chain = ancestry(chain, folder) if folder else chain
-    done = [recipe for recipe in DONE if recipe in {stage.recipe for stage in chain.stages.values()}]
-    front = replace(front, tags=(*front.tags, *(tag for recipe in done for tag in TAGS.get(recipe, ()))))
-    made = (
-        f"A smaller model made of {cfg.model.name}: {', '.join(DONE[recipe] for recipe in done)}. " if "prune" in done else ""
-    )
+    recipes = {stage.recipe for stage in chain.stages.values()}
+    done = [stage.student for stage in by_name().values() if stage.student and stage.name in recipes]
+    front = replace(front, tags=(*front.tags, *(tag for student in done for tag in student.tags)))
+    what = ", ".join(student.done for student in done)
+    made = f"A smaller model made of {cfg.model.name}: {what}. " if "prune" in recipes else ""
     lines = [
         *front.lines(languages(cfg)),
         f"# {front.title}",

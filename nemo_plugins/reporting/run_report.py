@@ -7,12 +7,12 @@ from pathlib import Path
 
 from nemo_plugins import runs
 from nemo_plugins.configs.schema import Recipe
-from nemo_plugins.evaluation.subjects import ORDER
 from nemo_plugins.planning import publish_plan
 from nemo_plugins.reporting import headline, lineage, model_card, quoted, results, scores
 from nemo_plugins.reporting.lineage import Lineage
 from nemo_plugins.reporting.page import Large, Picture, Section, Table, page
 from nemo_plugins.runs.folder import write
+from nemo_plugins.runs.stages import students
 
 CARD = "README.md"
 
@@ -100,7 +100,7 @@ def not_run(cfg: Recipe, chain: Lineage, evaluations: list[scores.Evaluation], j
     """What a reader might look for and this run has not."""
     done = {stage.recipe for stage in chain.stages.values()}
     suites = {made.suite["name"] for made in evaluations}
-    rows = [(f"stage {recipe}", "not in this run") for recipe in ORDER if recipe not in done]
+    rows = [(f"stage {recipe}", "not in this run") for recipe in reversed(students()) if recipe not in done]
     rows += [(f"suite {suite}", "not run") for suite in cfg.language.evaluation if suite not in suites]
     for made in evaluations:
         rows += [(f"{made.suite['name']}: {what}", why) for what, why in made.summary.get("not_run", {}).items()]

@@ -13,8 +13,8 @@ from nemo_plugins.reporting import eval_plots
 from nemo_plugins.reporting.eval_plots import Model, Point
 from nemo_plugins.reporting.lineage import Rate
 from nemo_plugins.reporting.page import Cell, Picture, Section, Sourced, Table
+from nemo_plugins.runs.stages import by_name
 
-SHOWN = {"sft": "SFT", "dpo": "DPO-P", "grpo": "GRPO"}  # as the paper names its stages
 SIGNIFICANT = 0.05
 LONGEST = 160  # characters of an answer that is shown
 
@@ -73,7 +73,8 @@ def _with_sizes(summary: dict[str, Any]) -> dict[str, Any]:
 
 def name(model: str) -> str:
     """A model as it is shown."""
-    return SHOWN.get(model, model)
+    students = (stage.student for stage in by_name().values() if stage.student)
+    return next((student.label for student in students if student.name == model and student.label), model)
 
 
 def percent(value: float) -> str:

@@ -5,11 +5,9 @@ from nemo_plugins.runs.children import end_with_parent
 from nemo_plugins.runs.command_line import command, override
 from nemo_plugins.runs.errors import FAILED, Failed, Stopped, UserError
 from nemo_plugins.runs.fingerprint import fingerprint
-from nemo_plugins.runs.folder import Run, peak_memory_bytes, put_in_place, rank
+from nemo_plugins.runs.folder import Run, peak_memory_bytes, put_in_place
 from nemo_plugins.runs.output import console, say
 from nemo_plugins.runs.paths import (
-    CORRECTED,
-    STUDENTS,
     architecture,
     earlier,
     export_command,
@@ -29,12 +27,12 @@ from nemo_plugins.runs.paths import (
     uncorrected_teacher,
 )
 from nemo_plugins.runs.recipe import recipe
-from nemo_plugins.runs.workers import threads
+from nemo_plugins.runs.stages import CORRECTED, students
+from nemo_plugins.runs.workers import rank, threads
 
 __all__ = [
     "CORRECTED",
     "FAILED",
-    "STUDENTS",
     "Failed",
     "Run",
     "Stopped",
@@ -65,6 +63,7 @@ __all__ = [
     "say",
     "student",
     "student_sizes",
+    "students",
     "teacher",
     "threads",
     "uncorrected_teacher",

@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -18,14 +18,10 @@ from nemo_plugins.platforms import gpus
 from nemo_plugins.runs import children, locks, output, paths, warm, workers
 from nemo_plugins.runs.command_line import line, override
 from nemo_plugins.runs.progress_line import ProgressLine
+from nemo_plugins.runs.stages import by_name
 
-METRICS = (
-    "loss_before", "loss_after", "kd_loss_first", "kd_loss_last", "loss_first", "loss_last", "margin", "accuracy", "val_loss",
-    "kl_q4_k_m", "tokens_per_second", "speed_up", "decode_speed_up", "bound",
-)  # fmt: skip
 TICK = 1.0  # seconds between two looks at a stage
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-NEMO = ("convert", "prune", "distill", "pretrain", "sft", "dpo", "grpo", "search")  # recipes that import it themselves
 
 
 def run(
@@ -48,7 +44,7 @@ def run(
         with ProgressLine(folder, [(name, recipe.stem) for name, recipe, _ in stages]) as progress:
             for name, recipe, overrides in stages:
                 progress.begin(name)
-                if server and recipe.stem in NEMO and not (folder / name / "summary.json").is_file():
+                if server and _imports_nemo(recipe) and not (folder / name / "summary.json").is_file():
                     server.start()
                 code = process([sys.executable, str(recipe), *overrides], progress=progress)
                 if code:
@@ -61,7 +57,7 @@ def run(
     finally:
         if server:
             server.stop()
-    table(folder, [name for name, _, _ in stages])
+    table(folder, {name: recipe.stem for name, recipe, _ in stages})
 
 
 def can_start_warm(platform: PlatformConfig) -> bool:
@@ -133,7 +129,11 @@ def _start(command: list[str], env: dict[str, str], streams: dict[str, IO]) -> s
 
 def uses_nemo(command: list[str]) -> bool:
     """Whether it imports NeMo itself; what the platform puts right for NeMo on a CPU slows others, such as an evaluation."""
-    return command[1] == "-m" or Path(command[1]).stem in NEMO
+    return command[1] == "-m" or _imports_nemo(Path(command[1]))
+
+
+def _imports_nemo(recipe: Path) -> bool:
+    return recipe.stem in by_name() and by_name()[recipe.stem].uses_nemo
 
 
 def _fresh(command: list[str], env: dict[str, str], streams: dict[str, IO]) -> subprocess.Popen:
@@ -154,16 +154,21 @@ def _wait(stage: subprocess.Popen | warm.Process, progress: ProgressLine | None)
             signal.signal(number, handler)
 
 
-def table(folder: Path, names: list[str]) -> None:
-    """Seconds and headline metrics of each stage, from the summaries."""
+def table(folder: Path, recipes: Mapping[str, str]) -> None:
+    """Seconds and metrics of each stage, from the summaries; of a stage that is declared nowhere all metrics.
+
+    Args:
+        recipes: of the stages, by name below `folder`.
+    """
     from rich.table import Table
 
     made = Table(title=str(folder), title_justify="left")
     for column in ("stage", "took", "result"):
         made.add_column(column, overflow="fold")
-    for name in names:
+    for name, recipe in recipes.items():
         summary = json.loads((folder / name / "summary.json").read_text())
         metrics = summary["metrics"]
-        shown = [f"{key} {metrics[key]:.4f}" for key in METRICS if isinstance(metrics.get(key), (int, float))]
+        keys = by_name()[recipe].metrics if recipe in by_name() else metrics
+        shown = [f"{key} {metrics[key]:.4f}" for key in keys if isinstance(metrics.get(key), (int, float))]
         made.add_row(name, output.duration(summary["seconds"]), "  ".join(shown))
     output.console().print(made)

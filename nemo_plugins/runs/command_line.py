@@ -14,19 +14,12 @@ from omegaconf import OmegaConf
 
 from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.configs.store import CONF, options
+from nemo_plugins.runs.stages import by_name, sections
 
 PROCESSES = ("devices", "nodes", "tensor_parallel", "pipeline_parallel", "context_parallel")  # of `platform`
-ONE_PROCESS = ("convert", "prune", "search", "quantize", "bench", "data")  # recipes of one process; pruning may be a pipeline
 PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_/.-]*|/[A-Za-z0-9_/.-]*")  # what Hydra and a shell read as it is
 KEYWORDS = {"true", "false", "null", "inf", "nan"}  # what Hydra reads as something else than a text
-# sections of the configuration in the order in which stages read them; a command keeps its own section and those after it
-SECTIONS = (
-    "doctor", "corpus", "plan", "convert", "search", "pretrain", "prune", "distill", "sft", "dpo", "grpo", "export", "eval",
-    "bench", "report", "publish", "chat",
-)  # fmt: skip
-SECTION_OF = {"data": "corpus", "quantize": "export", "serve": "chat"}  # where a recipe's own is not named after it
 OF_THE_STUDENT = "prune"  # also says what the student of a later stage looks like
-STUDENTS_READERS = ("pretrain", "distill", "sft", "dpo", "grpo")
 OF_ONE_COMMAND = {"dry_run", "force", "run.stage", "student.path", "teacher.record"}
 
 
@@ -54,7 +47,7 @@ def command(cfg: Recipe, recipe: str, *overrides: str) -> str:
     words = ["+model=from_hf", override("model.path", cfg.model.path)] if from_hf else [f"+model={cfg.model.name}"]
     if cfg.experiment.name:
         words.append(f"experiment={cfg.experiment.name}")
-        words += [f"platform.{key}=1" for key in _processes(cfg.experiment.name) if recipe in ONE_PROCESS]
+        words += [f"platform.{key}=1" for key in _processes(cfg.experiment.name) if by_name()[recipe].processes == "one"]
     if cfg.run.name != default_name(cfg.model.name, cfg.experiment.name):
         words.append(override("run.name", cfg.run.name))
     if cfg.run.root != "runs":
@@ -76,7 +69,7 @@ def default_name(model: str, experiment: str | None) -> str:
 
 def _is_read(word: str, recipe: str, overrides: Iterable[str]) -> bool:
     """Whether an override of one stage's command is for another recipe's, too, or for what comes after that one."""
-    key = key_of(word)
+    key, stage = key_of(word), by_name()[recipe]
     section, _, rest = key.partition(".")
     if key in OF_ONE_COMMAND:
         return False
@@ -85,13 +78,11 @@ def _is_read(word: str, recipe: str, overrides: Iterable[str]) -> bool:
     if key == "teacher.mode":
         return recipe == "distill"
     if section == "platform" and rest in PROCESSES:
-        return recipe not in ONE_PROCESS and not word.endswith("=1")
-    if section == OF_THE_STUDENT and recipe in STUDENTS_READERS:
+        return stage.processes != "one" and not word.endswith("=1")
+    if section not in (known := sections()) or (section == OF_THE_STUDENT and stage.trains):
         return True
-    if section not in SECTIONS:
-        return True
-    own = "export" if "convert.to=hf" in overrides else SECTION_OF.get(recipe, recipe)
-    return SECTIONS.index(section) >= SECTIONS.index(own)
+    own = "export" if "convert.to=hf" in overrides else stage.of_config
+    return known.index(section) >= known.index(own)
 
 
 @cache

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from nemo_plugins.runs import locks
+from nemo_plugins.runs.atomic import write
 from nemo_plugins.runs.errors import UserError
 
 FORM = "b2-"  # before the digits
@@ -141,8 +142,6 @@ def _noted(note: Path, state: list[int]) -> bytes | None:
 
 
 def _note(note: Path, content: dict) -> None:
-    from nemo_plugins.runs.folder import write
-
     with contextlib.suppress(OSError):  # a home that cannot be written, or is full: the file is read again next time
         write(note, json.dumps(content))
 

@@ -17,14 +17,15 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from omegaconf import OmegaConf
 
 from nemo_plugins.configs.schema import Recipe
-from nemo_plugins.runs import locks, paths
+from nemo_plugins.runs import locks, output, paths
+from nemo_plugins.runs.atomic import write
 from nemo_plugins.runs.errors import DONE, RESUMABLE, UserError
 from nemo_plugins.runs.fingerprint import changed, fingerprint
+from nemo_plugins.runs.workers import rank
 
 PACKAGES = (
     "torch",
@@ -43,11 +44,6 @@ FREE |= {"bad_step", "spike"}
 NOTES = "MINITRON_NOTES"  # in the environment of a Slurm job: where slurm/job.sh reads which folder this is, and who failed
 WAIT = 120.0  # seconds that the other ranks give rank 0 to begin
 HEARTBEAT = 10.0  # seconds between notes of the time used, which a kill would lose
-
-
-def rank() -> int:
-    """Number of this process in the job: torchrun's and our workers' RANK, else Slurm's SLURM_PROCID, else 0."""
-    return int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0)
 
 
 def note_failure(code: int) -> None:
@@ -244,8 +240,6 @@ class Run:
             **block,
         }
         write(self.folder / "summary.json", json.dumps(summary, indent=2, default=_plain) + "\n")
-        from nemo_plugins.runs import output
-
         output.finished(self.folder, summary, [next] if isinstance(next, str) else next or [])
 
     def close(self) -> None:
@@ -320,21 +314,6 @@ def _job() -> str:
     """What the ranks of one job share and another job has not."""
     keys = ("MASTER_ADDR", "MASTER_PORT", "SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT", "TORCHELASTIC_RUN_ID")
     return "/".join(["job", *(os.environ.get(key, "") for key in keys)])
-
-
-def write(path: Path, content: str | bytes) -> None:
-    """Write a file under a temporary name and rename it; a write that fails leaves nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid4().hex}")  # processes on two nodes may share a process id
-    try:
-        with partial.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def put_in_place(partial: Path, to: Path) -> None:

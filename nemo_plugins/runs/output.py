@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from nemo_plugins.runs.folder import rank
+from nemo_plugins.runs.workers import rank
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -19,11 +19,9 @@ from nemo_plugins.models import hf_config
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.runs.command_line import command, override
 from nemo_plugins.runs.errors import Unusable, UserError
+from nemo_plugins.runs.stages import CORRECTED, checkpoints, students
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-CORRECTED = "teacher-correction"  # stage that trains the teacher on the distillation's text first
-STUDENTS = ("grpo", "dpo", "sft", "distill", "prune")  # stages that leave a student, latest in a chain first
-CHECKPOINTS = (*STUDENTS, "pretrain", CORRECTED, "convert-import")  # stages that leave one, latest in a chain first
 
 
 def resolve(path: str | Path) -> Path:
@@ -158,7 +156,7 @@ def policy(cfg: Recipe, stage: str) -> Path:
     """
     if cfg.student.path:
         return checkpoint("student.path", cfg.student.path)
-    before = STUDENTS[STUDENTS.index(stage) + 1 :]
+    before = students()[students().index(stage) + 1 :]
     return earlier(cfg, next((name for name in before if find(cfg, name)), before[0]))
 
 
@@ -181,13 +179,13 @@ def record(cfg: Recipe) -> Path:
 
 def newest_checkpoint(cfg: Recipe) -> Path:
     """The NeMo checkpoint that the run's latest finished stage left. Raises UserError where none has."""
-    for stage in CHECKPOINTS:
+    for stage in checkpoints():
         folder = find(cfg, stage)
         if folder and (folder / "checkpoint").exists():
             return folder / "checkpoint"
     raise UserError(
         f"no stage of {run_root(cfg)} has left a checkpoint",
-        f"looked for {', '.join(CHECKPOINTS)}",
+        f"looked for {', '.join(checkpoints())}",
         f"run one first, e.g. {command(cfg, 'prune')}\nor name a checkpoint: convert.source=<folder>",
     )
 
@@ -199,7 +197,7 @@ def left_by(key: str, folder: Path, usual: tuple[str, ...]) -> list[str]:
 
 def export_command(cfg: Recipe, folder: Path) -> str:
     """The line that exports the checkpoint that a training has left in its folder."""
-    return command(cfg, "convert", "convert.to=hf", *left_by("convert.source", folder / "checkpoint", CHECKPOINTS))
+    return command(cfg, "convert", "convert.to=hf", *left_by("convert.source", folder / "checkpoint", checkpoints()))
 
 
 def is_checkpoint(folder: Path) -> bool:

@@ -55,7 +55,7 @@ def composed(overrides: list[str]) -> DictConfig:
 
 @cache
 def _of_groups(chosen: tuple[str, ...]) -> DictConfig:
-    """What the recipes share, with the group choices: a recipe's own file has no more in it than the same under its name."""
+    """What the recipes share, with the group choices."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 

@@ -6,7 +6,7 @@ import threading
 import time
 
 from nemo_plugins.runs import output
-from nemo_plugins.runs.folder import rank
+from nemo_plugins.runs.workers import rank
 
 INTERVAL = 30.0  # seconds between lines where the output is no terminal
 

@@ -10,22 +10,9 @@ from typing import IO
 from omegaconf import OmegaConf
 
 from nemo_plugins.runs import output
+from nemo_plugins.runs.stages import by_name
 
-# seconds of each recipe in the laptop's chain on 2 cores: their proportions are a first guess, the run's own pace corrects it
-SECONDS = {
-    "convert": 5,
-    "prune": 30,
-    "distill": 150,
-    "pretrain": 150,
-    "sft": 120,
-    "dpo": 120,
-    "grpo": 120,
-    "quantize": 30,
-    "bench": 20,
-    "eval": 90,
-    "report": 10,
-}
-OTHER = 30  # of a recipe that is not in the table
+OTHER = 30  # seconds of a recipe that is no stage of ours
 PRIOR = 60.0  # seconds for which the first guess counts
 NEARLY = 0.95  # share of a stage that says nothing of its steps, however long it takes
 
@@ -41,7 +28,9 @@ class ProgressLine:
         """`stages`: name below `folder` and recipe of each."""
         self.folder, self.recipes = folder, dict(stages)
         self.numbers = {name: number for number, (name, _) in enumerate(stages, 1)}
-        self.weights = {name: SECONDS.get(recipe, OTHER) for name, recipe in stages if not self._finished(name)}
+        known = by_name()  # seconds on another machine: their proportions are a first guess, the run's own pace corrects it
+        guesses = {name: known[recipe].seconds if recipe in known else OTHER for name, recipe in stages}
+        self.weights = {name: seconds for name, seconds in guesses.items() if not self._finished(name)}
         self.total = sum(self.weights.values())
         self.stage_begun = time.monotonic()
         self.done = self.spent = 0.0  # seconds of the table, seconds of the clock

@@ -1,6 +1,6 @@
 """The decorator that makes a function a recipe: Hydra's command line, validation, one run folder, exit codes.
 
-@runs.recipe("prune", plan=prune_plan.plan, reads=("model", "teacher", "prune"))
+@runs.recipe("prune")
 def main(cfg: Recipe, run: runs.Run) -> None: ...
 """
 
@@ -15,7 +15,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import hydra
 from hydra.core.plugins import Plugins
@@ -27,13 +27,11 @@ from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.configs.store import CONF, register
 from nemo_plugins.platforms import environment
 from nemo_plugins.runs import children, hydra_errors, multirun, output, usage, workers
-from nemo_plugins.runs.chain import NEMO
 from nemo_plugins.runs.errors import DONE, FAILED, RESUMABLE, WRONG_INPUT, Failed, Stopped, UserError
-from nemo_plugins.runs.folder import Run, note_failure, rank
+from nemo_plugins.runs.folder import Run, note_failure
 from nemo_plugins.runs.prepare import composed, prepare
-
-if TYPE_CHECKING:
-    from nemo_plugins.planning.plan import Plan
+from nemo_plugins.runs.stages import Stage, by_name
+from nemo_plugins.runs.workers import rank
 
 Main = Callable[[Recipe, Run], None]
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -41,62 +39,51 @@ NEARLY_FULL = 1 << 20  # bytes
 
 
 def recipe(
-    name: str,
+    stage: str | Stage,
     *,
-    plan: Callable[[Recipe], Plan],
-    reads: tuple[str, ...] = (),
-    stage: Callable[[Recipe], str] | None = None,
-    resumable: bool = False,
-    chain: bool = False,
     before: Callable[[Recipe], None] | None = None,
-    alone: Callable[[Recipe], bool] = lambda cfg: False,
-    writes: bool = True,
+    alone: Callable[[Recipe], bool] | None = None,
     stale: Callable[[Recipe, dict[str, Any]], bool] | None = None,
-    model: str | None = None,
 ) -> Callable[[Main], Callable[[], None]]:
-    """Make `main(cfg, run)` a command.
+    """Make `main(cfg, run)` the command of a stage.
 
     Args:
-        name: of the recipe: `recipes/<name>.py` and `conf/<name>.yaml`.
-        plan: validates a configuration and says what it would do; raises UserError.
-        reads: dotted sections whose values decide what comes out; another value of one is another run.
-        stage: the stage's folder where it is not `name`; `run.stage` comes before both.
-        resumable: whether a stage that is stopped goes on where it was: exit code 75.
+        stage: the name of one of `stages.STAGES`, or another.
         before: called once, before any worker starts, where this is a plain call rather than one process of a job.
-        alone: whether it works in this process alone: `platform` is what it reckons or starts others with.
-        chain: the recipe runs other recipes: its folder is the run's own, without configuration and summary.
-        writes: false for a recipe that only shows something: it has no folder, and any process may run it any time.
+        alone: whether a stage of workers or of one process works in this process, as one with processes of its own does.
         stale: whether a finished stage, by its summary, is to be done again without being asked to.
-        model: taken where the command line names none: the recipe is hardly about one.
     """
+    declared = by_name()[stage] if isinstance(stage, str) else stage
 
     def decorate(main: Main) -> Callable[[], None]:
         @functools.wraps(main)
         def command() -> None:
+            model = declared.default_model
             if model and not any(word.lstrip("+~").partition("=")[0] == "model" for word in sys.argv[1:]):
                 sys.argv.append(f"+model={model}")
-            code = _command(job, name, main.__globals__.get("__doc__") or "")
+            code = _command(job, declared, main.__globals__.get("__doc__") or "")
             output.flush()
             note_failure(code)
             sys.exit(code)
 
         def job(config: DictConfig) -> int:
             cfg = prepare(config, [word for word in sys.argv[1:] if not word.startswith("-")])
-            folder = None if chain else cfg.run.stage or (stage(cfg) if stage else name)
-            if not writes:
-                return _show(main, plan, cfg, Run(cfg, name, None, reads))
-            return _stage(main, plan, cfg, Run(cfg, name, folder, reads), resumable, before, alone(cfg), stale)
+            if not declared.writes:
+                return _show(main, declared, cfg, Run(cfg, declared.name, None, declared.reads))
+            run = Run(cfg, declared.name, declared.folder_of(cfg), declared.reads)
+            own = declared.processes == "own" or bool(alone and alone(cfg))
+            return _stage(main, declared, cfg, run, before, own, stale)
 
         return command
 
     return decorate
 
 
-def _command(job: Callable[[DictConfig], int], name: str, docstring: str) -> int:
+def _command(job: Callable[[DictConfig], int], stage: Stage, docstring: str) -> int:
     """The process: parse, compose, run; every end of it as an exit code."""
-    arguments = sys.argv[1:]
+    arguments, name = sys.argv[1:], stage.name
     if "--help" in arguments or "-h" in arguments:
-        output.say(usage.text(name, docstring))
+        output.say(usage.text(stage, docstring))
         return DONE
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, _stop)
@@ -104,7 +91,7 @@ def _command(job: Callable[[DictConfig], int], name: str, docstring: str) -> int
     try:
         if multirun.asked_for(arguments):
             return multirun.run(arguments)
-        return _compose_and_run(job, name)
+        return _compose_and_run(job)
     except UserError as error:
         output.error(f"{name}: {error}")
         return WRONG_INPUT
@@ -119,7 +106,7 @@ def _command(job: Callable[[DictConfig], int], name: str, docstring: str) -> int
         return WRONG_INPUT
 
 
-def _compose_and_run(job: Callable[[DictConfig], int], name: str) -> int:
+def _compose_and_run(job: Callable[[DictConfig], int]) -> int:
     _hide_plugins()
     arguments = sys.argv[1:]
     if not any(word.startswith("-") for word in arguments):
@@ -136,7 +123,7 @@ def _compose_and_run(job: Callable[[DictConfig], int], name: str) -> int:
         except Exception as error:
             failed.append(error)
 
-    hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
+    hydra.main(version_base="1.3", config_path=str(CONF), config_name="recipe")(task)()
     if failed:
         raise failed[0]
     return ended[0] if ended else DONE  # these run no task
@@ -156,16 +143,15 @@ def _hide_plugins() -> None:
 
 def _stage(
     main: Main,
-    plan: Callable[[Recipe], Plan],
+    stage: Stage,
     cfg: Recipe,
     run: Run,
-    resumable: bool,
     before: Callable[[Recipe], None] | None,
     alone: bool,
     stale: Callable[[Recipe, dict[str, Any]], bool] | None,
 ) -> int:
     """One stage in its folder."""
-    made = plan(cfg)
+    made = stage.planned(cfg)
     outdated = bool(stale and run.finished and stale(cfg, run.summary))
     if cfg.dry_run:
         try:
@@ -193,12 +179,12 @@ def _stage(
         if cfg.force:
             run.put_aside()
         return workers.start(cfg.platform, [*sys.argv, "force=false"])
-    return _work(main, cfg, run, resumable)
+    return _work(main, stage, cfg, run)
 
 
-def _show(main: Main, plan: Callable[[Recipe], Plan], cfg: Recipe, run: Run) -> int:
+def _show(main: Main, stage: Stage, cfg: Recipe, run: Run) -> int:
     """A recipe without a folder."""
-    made = plan(cfg)
+    made = stage.planned(cfg)
     if cfg.dry_run:
         output.plan(made)
         return DONE
@@ -221,9 +207,9 @@ def _show(main: Main, plan: Callable[[Recipe], Plan], cfg: Recipe, run: Run) -> 
     return DONE
 
 
-def _work(main: Main, cfg: Recipe, run: Run, resumable: bool) -> int:
+def _work(main: Main, stage: Stage, cfg: Recipe, run: Run) -> int:
     """Run the stage in this process."""
-    environment.prepare(cfg.platform, uses_nemo=run.recipe in NEMO)  # torch is not imported yet
+    environment.prepare(cfg.platform, uses_nemo=stage.uses_nemo)  # torch is not imported yet
     try:
         run.begin()
         if run.stage:
@@ -236,7 +222,7 @@ def _work(main: Main, cfg: Recipe, run: Run, resumable: bool) -> int:
         run.failed = True
         raise
     except (Stopped, KeyboardInterrupt) as stop:
-        return _stopped(run, stop, resumable)
+        return _stopped(run, stop, stage.resumable)
     except Failed as failed:
         run.failed = True
         output.loud()
@@ -244,7 +230,7 @@ def _work(main: Main, cfg: Recipe, run: Run, resumable: bool) -> int:
         return FAILED
     except SystemExit as left:
         if not left.code and run.stage and run.is_writer and not run.finished:  # Lightning's answer to SIGTERM
-            return _stopped(run, left, resumable)
+            return _stopped(run, left, stage.resumable)
         run.failed = bool(left.code)
         return left.code if isinstance(left.code, int) else FAILED if left.code else DONE
     except BaseException as error:  # torch's CheckpointException is no Exception

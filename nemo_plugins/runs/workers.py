@@ -32,6 +32,11 @@ def world() -> int | None:
     return tasks if tasks > 1 else None
 
 
+def rank() -> int:
+    """Number of this process in the job: torchrun's and our workers' RANK, else Slurm's SLURM_PROCID, else 0."""
+    return int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0)
+
+
 def needed(platform: PlatformConfig) -> bool:
     """Whether this process is to start workers rather than to work."""
     return platform.devices > 1 and platform.nodes == 1 and world() is None

@@ -94,7 +94,7 @@ def test_a_value_among_the_overrides_is_read_as_hydra_reads_it():
     given = ["+model=bielik11b", "experiment=minitron_7b", "language=cs", "+sft.lora.dim=4", "data.train=[a.txt,'b c.txt']"]
     given += ["distill.lr=${distill.min_lr}", "+grpo.rewards.boxed_math.length=0.5", "eval=english", "~logger"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        expected = prepare(by_hydra(config_name="minitron", overrides=given))
+        expected = prepare(by_hydra(config_name="recipe", overrides=given))
     assert OmegaConf.to_yaml(OmegaConf.structured(compose(given))) == OmegaConf.to_yaml(OmegaConf.structured(expected))
 
 

@@ -14,22 +14,13 @@ from nemo_plugins.planning import (
     checks,
     distill_plan,
     memory,
-    pretrain_plan,
-    prune_plan,
     quantize_plan,
     training_plan,
 )
-from nemo_plugins.planning.convert_plan import plan as convert_plan
 from nemo_plugins.platforms import gpus
 from nemo_plugins.runs import UserError
 from nemo_plugins.runs.prepare import compose
-
-PLANS = {
-    "prune": prune_plan.plan,
-    "distill": distill_plan.plan,
-    "pretrain": pretrain_plan.plan,
-    "convert": convert_plan,
-}
+from nemo_plugins.runs.stages import by_name
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +31,7 @@ def _plain_call(monkeypatch, tmp_path):
 
 
 def plan(recipe, *overrides, model="tiny_pl"):
-    return PLANS[recipe](compose([f"+model={model}", *overrides]))
+    return by_name()[recipe].planned(compose([f"+model={model}", *overrides]))
 
 
 @pytest.mark.parametrize(
@@ -205,7 +196,7 @@ def test_the_distillation_is_planned_for_the_student_that_was_pruned(tmp_path):
 def test_the_papers_chain_without_transformer_engine(monkeypatch, recipe):
     """What does not fit 80 GB is missing: a warning of a plan, exit code 2 where it is to run; what the message names fits."""
     words = ["+model=bielik11b", "experiment=minitron_7b", "pretrain.global_batch_size=1000"]
-    plan = {**PLANS, **chain_plan.PLANS}[recipe]
+    plan = by_name()[recipe].planned
     said = missing(plan(compose(words)), "memory")
     if recipe in ("sft", "grpo"):
         shorter = re.search(rf"at most ({recipe}.seq_length=\d+)", said)[1]
@@ -305,7 +296,7 @@ def test_packing_goes_by_whether_transformer_engine_can_be_used(monkeypatch):
     monkeypatch.setattr(checks, "find_spec", lambda name: name)
 
     def said(*words) -> str:
-        return missing(chain_plan.PLANS["sft"](compose(["+model=tiny_pl", "experiment=laptop", *words])), "packing")
+        return missing(by_name()["sft"].planned(compose(["+model=tiny_pl", "experiment=laptop", *words])), "packing")
 
     for kind, packing in (("cpu", "mask"), ("gpu", "thd")):
         assert not said(f"platform={kind}", f"sft.packing={packing}")

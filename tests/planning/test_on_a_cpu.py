@@ -4,10 +4,11 @@ import pytest
 
 from nemo_plugins.configs.schema import Precision
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.planning import chain_plan, checks, memory, pace, plan_plan, text_size
+from nemo_plugins.planning import checks, memory, pace, plan_plan, text_size
 from nemo_plugins.platforms import arithmetic
 from nemo_plugins.runs import UserError, output
 from nemo_plugins.runs.prepare import compose
+from nemo_plugins.runs.stages import by_name
 
 MARGIN = 0.15  # of a memory estimate, either way
 # tiny_pl, and a teacher of 135 M parameters with tied embeddings
@@ -60,7 +61,7 @@ def test_the_flags_of_the_cpu_decide(tmp_path, line, has):
 @pytest.mark.parametrize("recipe", ["prune", "distill", "sft"])
 def test_the_plan_says_the_precision_and_why(monkeypatch, recipe):
     native(monkeypatch, False)
-    rows = {row[0]: row[1] for table in chain_plan.PLANS[recipe](config()).tables for row in table.rows}
+    rows = {row[0]: row[1] for table in by_name()[recipe].planned(config()).tables for row in table.rows}
     assert rows["precision"] == "fp32 (platform.precision=auto: this CPU has no bf16 products of its own)"
 
 
@@ -78,27 +79,27 @@ def test_planned_memory_of_a_conversion_is_what_was_seen(model, seen):
 
 
 def test_the_plan_shows_the_memory_of_the_process_itself():
-    rows = {row[0]: row[1] for table in chain_plan.PLANS["prune"](config()).tables for row in table.rows}
+    rows = {row[0]: row[1] for table in by_name()["prune"].planned(config()).tables for row in table.rows}
     assert rows["process"] == "1.0 GiB"
 
 
 def test_what_pruning_writes_is_of_the_precision_that_it_runs_in():
-    whole = {width: chain_plan.PLANS["prune"](config(f"platform.precision={width}")).writes for width in ("bf16", "fp32")}
+    whole = {width: by_name()["prune"].planned(config(f"platform.precision={width}")).writes for width in ("bf16", "fp32")}
     assert whole["fp32"] == 2 * whole["bf16"]
     assert memory.checkpoint(SMOL.with_sizes(num_layers=19), 4, optimizer=False) == pytest.approx(392e6, rel=0.1)
 
 
 @pytest.mark.parametrize("recipe", ["convert", "prune", "distill", "sft", "dpo"])
 def test_a_plan_on_a_cpu_gives_a_time(recipe):
-    made = chain_plan.PLANS[recipe](config())
+    made = by_name()[recipe].planned(config())
     assert made.seconds > pace.START
     assert any("estimated" in table.title and output.duration(made.seconds) in str(table.rows) for table in made.tables)
-    longer = chain_plan.PLANS["distill"](config("distill.max_steps=1200")).seconds - pace.START
-    assert longer == pytest.approx(2 * (chain_plan.PLANS["distill"](config()).seconds - pace.START))
+    longer = by_name()["distill"].planned(config("distill.max_steps=1200")).seconds - pace.START
+    assert longer == pytest.approx(2 * (by_name()["distill"].planned(config()).seconds - pace.START))
 
 
 def test_a_plan_for_gpus_gives_no_time_of_this_cpu():
-    made = chain_plan.PLANS["distill"](compose(["+model=bielik11b"]))
+    made = by_name()["distill"].planned(compose(["+model=bielik11b"]))
     assert made.seconds is None and not any("this CPU" in table.title for table in made.tables)
 
 
@@ -123,19 +124,19 @@ def test_tokens_are_counted_as_a_stage_counts_them(tmp_path):
 def test_a_held_out_text_smaller_than_a_batch_is_refused_by_the_plan(tmp_path, recipe):
     (tmp_path / "short.txt").write_text("Ala ma kota. " * 20)
     sizes = ["prune.calibration.micro_batch_size=8", "prune.calibration.seq_length=256"]
-    made = chain_plan.PLANS[recipe](config("data.heldout=[short.txt]", *sizes))
+    made = by_name()[recipe].planned(config("data.heldout=[short.txt]", *sizes))
     [said] = [missing.text for missing in made.missing if "too short" in missing.text]
     assert said.startswith("data.heldout is too short: short.txt has ") and "expected at least one global batch" in said
     if recipe != "prune":
-        made = chain_plan.PLANS[recipe](config("+data.heldout_more.en=short.txt"))
+        made = by_name()[recipe].planned(config("+data.heldout_more.en=short.txt"))
         assert any(missing.text.startswith("data.heldout_more.en is too short") for missing in made.missing)
-    assert not [missing for missing in chain_plan.PLANS[recipe](config()).missing if "short" in missing.text]
+    assert not [missing for missing in by_name()[recipe].planned(config()).missing if "short" in missing.text]
 
 
 @pytest.mark.parametrize("recipe", ["sft", "dpo"])
 def test_held_out_rows_fewer_than_a_batch_are_refused_by_the_plan(recipe):
     batch = f"{recipe}.global_batch_size=65536"
-    made = chain_plan.PLANS[recipe](config(batch))
+    made = by_name()[recipe].planned(config(batch))
     assert any(f"{recipe}.heldout holds" in missing.text and "a batch is 65,536" in missing.text for missing in made.missing)
 
 

@@ -10,15 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from nemo_plugins.planning import chain_plan
 from nemo_plugins.runs import paths
 from nemo_plugins.runs.prepare import compose
+from nemo_plugins.runs.stages import by_name
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-RECIPES = (
-    "plan", "data", "convert", "prune", "search", "distill", "pretrain", "sft", "dpo", "grpo",
-    "quantize", "bench", "chat", "serve", "publish", "eval", "report", "doctor", "minitron",
-)  # fmt: skip
 LIMIT = 2.0  # seconds that a mistake may cost
 
 
@@ -55,7 +51,7 @@ def call(tmp_path):
     return run
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", by_name())
 def test_help_says_what_there_is(call, recipe):
     done = call(recipe, "--help")
     assert done.returncode == 0
@@ -158,7 +154,7 @@ def test_the_commands_for_gpus_of_the_readme_find_what_those_before_them_left(tm
     assert [recipe for recipe, _ in found] == ["convert", "prune", "distill"]
     for recipe, words in found:
         cfg = compose(shlex.split(words))
-        made = chain_plan.PLANS[recipe](cfg)
+        made = by_name()[recipe].planned(cfg)
         assert not [missing.text for missing in made.missing if missing.kind in ("teacher", "earlier")]
         folder = paths.run_root(cfg) / {"convert": "convert-import"}.get(recipe, recipe)
         (folder / "checkpoint").mkdir(parents=True)

@@ -10,16 +10,22 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[2]
 STAGE = '''
 """A stage that counts to pretrain.max_steps."""
-import os, signal, sys, time
+import dataclasses, os, signal, sys, time
 sys.path.insert(0, {repository!r})
 from nemo_plugins import runs
 from nemo_plugins.planning.plan import Plan
-from nemo_plugins.runs import output
+from nemo_plugins.runs import output, stages
+
+def plan(cfg):
+    return Plan("count")
+
+reads = ("pretrain", "model")
+count = dataclasses.replace(stages.by_name()["pretrain"], plan="__main__:plan", reads=reads, folder="")
 
 def tell(*words, stream=1):  # past `quiet`, to the terminal
     print(*words, file=output.stream(stream), flush=True)
 
-@runs.recipe("pretrain", plan=lambda cfg: Plan("count"), reads=("pretrain", "model"), resumable=True)
+@runs.recipe(count)
 def main(cfg, run):
     act = os.environ.get("ACT", "")
     text = run.folder.parent.parent.parent / "text.txt"

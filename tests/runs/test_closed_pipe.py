@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from nemo_plugins.runs.stages import by_name
+
 REPOSITORY = Path(__file__).resolve().parents[2]
-RECIPES = sorted(file.stem for file in (REPOSITORY / "recipes").glob("*.py"))
 
 
 def closed(arguments: list[str], cwd: Path) -> subprocess.CompletedProcess:
@@ -23,7 +24,7 @@ def closed(arguments: list[str], cwd: Path) -> subprocess.CompletedProcess:
         os.close(writing)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", by_name())
 def test_help_of_every_recipe(tmp_path, recipe):
     done = closed([str(REPOSITORY / "recipes" / f"{recipe}.py"), "--help"], tmp_path)
     assert (done.returncode, done.stderr) == (0, "")

@@ -1,5 +1,6 @@
 """Progress of a chain by numbers that can be reckoned by hand: a clock of the test's own, stages of known weights."""
 
+import dataclasses
 import io
 import json
 import re
@@ -7,7 +8,7 @@ import re
 import pytest
 from rich.console import Console
 
-from nemo_plugins.runs import output, progress_line
+from nemo_plugins.runs import output, progress_line, stages
 from nemo_plugins.runs.progress_line import PRIOR, ProgressLine
 
 
@@ -15,7 +16,9 @@ from nemo_plugins.runs.progress_line import PRIOR, ProgressLine
 def clock(monkeypatch):
     now = [1000.0]
     monkeypatch.setattr(progress_line.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(progress_line, "SECONDS", {"convert": 10, "distill": 100, "eval": 50})
+    seconds = {"convert": 10, "distill": 100, "eval": 50}
+    guesses = [dataclasses.replace(stages.by_name()[name], seconds=guess) for name, guess in seconds.items()]
+    monkeypatch.setattr(stages, "STAGES", guesses)
     return now
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from nemo_plugins.planning.chain_plan import PLANS
 from nemo_plugins.platforms.nodes import sick
 from nemo_plugins.runs.prepare import compose
+from nemo_plugins.runs.stages import by_name
+from nemo_plugins.runs.stages.slurm import scripts
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SLURM = REPOSITORY / "slurm"
@@ -28,11 +29,10 @@ def test_shellcheck():
     assert done.returncode == 0, done.stdout
 
 
-def test_every_stage_of_a_chain_has_a_script_and_every_script_a_recipe():
-    names = {path.stem for path in STAGES}
-    assert set(PLANS) <= names and {"data", "search"} <= names
-    for path in STAGES:
-        assert (REPOSITORY / "recipes" / path.name).with_suffix(".py").is_file()
+def test_the_scripts_are_those_that_the_stages_declare():
+    """`python -m nemo_plugins.runs.stages.slurm` writes them."""
+    assert {path.name: path.read_text() for path in STAGES} == scripts()
+    assert all(stage.job for stage in by_name().values() if stage.in_chain)  # slurm/minitron.sh submits each stage of a chain
 
 
 @pytest.mark.parametrize("path", STAGES, ids=lambda path: path.stem)
@@ -56,8 +56,8 @@ def test_the_example_of_a_header_fits_the_job_that_it_asks_for(tmp_path, monkeyp
         env = {"SLURM_JOB_NUM_NODES": nodes, "SLURM_NTASKS_PER_NODE": tasks}
         defaults = subprocess.run(["/bin/bash", "-c", script], capture_output=True, text=True, env=env).stdout.split()
         cfg = compose([*words, *defaults])
-        if path.stem in PLANS and path.stem != "eval":  # whose tasks are in the image
-            PLANS[path.stem](cfg)
+        if by_name()[path.stem].in_chain and path.stem != "eval":  # whose tasks are in the image
+            by_name()[path.stem].planned(cfg)
 
 
 def test_under_pyxis_the_check_of_the_overrides_asks_for_the_sites_account(tmp_path):
