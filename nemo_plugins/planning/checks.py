@@ -20,7 +20,6 @@ from nemo_plugins.configs.schema import (
     PlatformConfig,
     Precision,
     Recipe,
-    SftConfig,
     TrainConfig,
 )
 from nemo_plugins.data import blend, documents
@@ -81,11 +80,6 @@ def sharded(cfg: Recipe) -> bool:
     """Whether the copies of the model share out the optimizer's state: `training.trainer.sharded_optimizer` of a new run."""
     asked = cfg.platform.shard_optimizer
     return on_gpu(cfg) if asked == "auto" else bool(asked)
-
-
-def masked(cfg: Recipe, train: TrainConfig) -> bool:
-    """Whether attention is given a mask: without Transformer Engine, of documents or packed dialogues that are kept apart."""
-    return not fused(cfg) and (isinstance(train, SftConfig) or cfg.data.document_boundaries)
 
 
 def gradient_accumulation() -> str:

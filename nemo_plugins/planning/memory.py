@@ -31,7 +31,6 @@ class Memory:
     optimizer: float = 0.0
     teacher: float = 0.0
     activations: float = 0.0
-    mask: float = 0.0
     logits: float = 0.0
     process: float = 0.0
 
@@ -64,13 +63,11 @@ def training(
     bytes_per_value: int,
     teacher: Architecture | None = None,
     sharded: bool = True,
-    masked: bool = False,
 ) -> Memory:
     """A GPU's share of a training step; the teacher keeps weights and logits only.
 
     Args:
         sharded: whether the copies of the model share out the optimizer's state.
-        masked: whether attention is given a mask, of which all layers share a boolean and an additive copy.
     """
     model_parallel = platform.tensor_parallel * platform.pipeline_parallel
     share = model.parameters() / model_parallel
@@ -90,7 +87,6 @@ def training(
         optimizer=learning * master / copies,
         teacher=teacher.parameters() / model_parallel * bytes_per_value if teacher else 0.0,
         activations=layers,
-        mask=train.micro_batch_size * train.seq_length**2 * (1 + bytes_per_value) if masked else 0.0,
         logits=vocabulary * (2 if teacher else 1),
     )
 

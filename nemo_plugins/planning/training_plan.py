@@ -28,7 +28,7 @@ def add(
     folder = paths.run_root(cfg) / (cfg.run.stage or stage or key)
     written = files(train, model, width)
     checks.room(plan, cfg, folder, sum(written.values()))
-    need = memory.training(model, train, cfg.platform, width, teacher, checks.sharded(cfg), checks.masked(cfg, train))
+    need = memory.training(model, train, cfg.platform, width, teacher, checks.sharded(cfg))
     if checks.on_gpu(cfg) and not checks.fused(cfg):  # of the machine that trains, which may not be this one
         plan.need("memory", lambda: _fits(cfg, key, train, model, teacher))
     if not checks.on_gpu(cfg):
@@ -48,12 +48,11 @@ def add(
 
 
 def _fits(cfg: Recipe, key: str, train: TrainConfig, model: Architecture, teacher: Architecture | None) -> None:
-    """A step fits a GPU without Transformer Engine, the mask that keeps documents apart included."""
+    """A step fits a GPU without Transformer Engine."""
 
     def need(length: int, platform: PlatformConfig = cfg.platform, sharded: bool = checks.sharded(cfg)) -> Memory:
         shorter = dataclasses.replace(train, seq_length=length)
-        width, masked = checks.bytes_per_value(cfg), checks.masked(cfg, train)
-        return memory.training(model, shorter, platform, width, teacher, sharded, masked)
+        return memory.training(model, shorter, platform, checks.bytes_per_value(cfg), teacher, sharded)
 
     whole, room = need(train.seq_length), cfg.platform.gpu_memory_gib * 2**30
     if whole.total <= room:
@@ -64,9 +63,8 @@ def _fits(cfg: Recipe, key: str, train: TrainConfig, model: Architecture, teache
     ways += ["platform.recompute=full"] if need(train.seq_length, recomputing).total <= room else []
     fits = max((length for length in range(64, train.seq_length, 64) if need(length).total <= room), default=0)
     ways += [f"at most {key}.seq_length={fits}"] if fits else []
-    mask = f", {gib(whole.mask)} of them for the mask that keeps documents apart" if whole.mask else ""
     raise UserError(
-        f"{key}.seq_length={train.seq_length}: about {gib(whole.total)} on each GPU, {gib(room)} are there{mask}",
+        f"{key}.seq_length={train.seq_length}: about {gib(whole.total)} on each GPU, {gib(room)} are there",
         f"expected {', '.join([*ways, 'a larger platform.tensor_parallel'])}",
     )
 

@@ -41,13 +41,6 @@ def test_a_whole_optimizer_is_on_each_copy_of_the_model():
     assert whole == replace(shared, optimizer=4 * shared.optimizer)  # copies of the model
 
 
-def test_a_mask_is_kept_once_for_all_layers():
-    cfg = compose(["+model=bielik11b", "experiment=minitron_7b"])
-    student = architecture(cfg.model).with_sizes(cfg.prune)
-    need = memory.training(student, cfg.sft, cfg.platform, 2, masked=True)
-    assert need.mask == 32768**2 * (1 + 2)  # boolean, and what is added to the scores in bf16
-
-
 def test_adapters_have_the_optimizers_state_alone():
     cfg = compose(["+model=bielik11b", "sft.lora.dim=16"])
     need = memory.training(architecture(cfg.model), cfg.sft, PlatformConfig(), 2)
