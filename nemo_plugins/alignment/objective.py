@@ -44,7 +44,7 @@ def pursue(model, measure: Measure, watch: Watch) -> None:
     """Make NeMo's module minimise `measure`. What it changes is of this object alone: the checkpoints are a plain model's.
 
     A batch holds `tokens`, `labels`, `position_ids` `[b, s]` or `[b, 2, s]`, whose rows then go through the model as 2b, and
-    whatever else `measure` wants; `attention_mask` `[b, 1, s, s]` and `cu_seqlens` where sequences are packed.
+    whatever else `measure` wants; `attention_mask` (`platforms.attention`) and `cu_seqlens` where sequences are packed.
     """
     model.config.data_step_fn, model.config.forward_step_fn = data_step, forward_step
     model.config.calculate_per_token_loss = True

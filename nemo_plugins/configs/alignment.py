@@ -16,7 +16,7 @@ class Packing(StrEnum):
 
     auto = "auto"  # thd with Transformer Engine, mask without
     thd = "thd"  # Transformer Engine's packed sequences
-    mask = "mask"  # a dense block-diagonal mask; not with Transformer Engine, whose causal attention ignores it
+    mask = "mask"  # one call of torch's attention for each dialogue; not with Transformer Engine, which ignores a mask
     none = "none"  # one dialogue a window
 
 

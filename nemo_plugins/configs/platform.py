@@ -43,6 +43,9 @@ class PlatformConfig:
     context_parallel: int = 1
     precision: Precision = Precision.auto
     recompute: Recompute = Recompute.none
+    # whether a model's copies share out the optimizer's state: true, false, or auto: on GPUs, and a resumed run as it began.
+    # No enum: OmegaConf makes none of `true`.
+    shard_optimizer: bool | str = "auto"
     gpu_memory_gib: float = 80.0  # of one GPU, for the plan
     node_memory_gib: float = 1000.0  # of one node, for the plan
     # that a process waits for another before torch ends it; own choice: three times what grpo.endpoint may take for an answer

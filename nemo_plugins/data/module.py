@@ -22,6 +22,28 @@ class WholeTextDataset(GPTDataset):
         self._pad_token_id = -1  # gpt_dataset.py:109 takes the tokenizer's
 
 
+class Documents(Dataset):
+    """Samples with the number of each token's document `[s]`, int32, as `attention_mask` (`platforms.attention`).
+
+    Args:
+        samples: of tokens `[s]`.
+        eod: the token that ends a document; without one all is one document, number 0.
+    """
+
+    def __init__(self, samples: Dataset, eod: int | None):
+        self.samples, self.eod = samples, eod
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        item = self.samples[index]
+        number = torch.zeros(len(item["tokens"]), dtype=torch.int32)
+        if self.eod is not None:
+            number[1:] = (item["tokens"] == self.eod).cumsum(0)[:-1]
+        return {**item, "attention_mask": number}
+
+
 class Windows(Dataset):
     """Consecutive, non-overlapping windows over the tokens of one `.bin/.idx` pair, in their order.
 
@@ -29,17 +51,15 @@ class Windows(Dataset):
         prefix: path of the pair without its suffix.
         seq_length: tokens of a window.
         count: windows to serve; fewer where the text is shorter.
-        mask: give each window its causal attention mask `[1, s, s]`, true where attention is forbidden.
     """
 
-    def __init__(self, prefix: str, seq_length: int, count: int | None = None, mask: bool = True):
+    def __init__(self, prefix: str, seq_length: int, count: int | None = None):
         self.indexed = IndexedDataset(prefix)
         lengths = self.indexed.index.sequence_lengths
         self.starts = torch.cat([torch.zeros(1, dtype=torch.long), torch.as_tensor(lengths).long().cumsum(0)])
         self.seq_length = seq_length
         available = (int(self.starts[-1]) - 1) // seq_length
         self.count = available if count is None else min(count, available)
-        self.mask = torch.ones(1, seq_length, seq_length).tril().logical_not() if mask else None
 
     def __len__(self) -> int:
         return self.count
@@ -56,13 +76,12 @@ class Windows(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         window = self.tokens(index * self.seq_length, self.seq_length + 1)
-        item = {
+        return {
             "tokens": window[:-1],
             "labels": window[1:],
             "loss_mask": torch.ones(self.seq_length),
             "position_ids": torch.arange(self.seq_length),
         }
-        return item if self.mask is None else {**item, "attention_mask": self.mask}
 
 
 class TextDataModule(PreTrainingDataModule):
@@ -80,6 +99,9 @@ class TextDataModule(PreTrainingDataModule):
         paths = {"train": train, "validation": prefixes[:1], "test": prefixes[:1]}
         super().__init__(paths=paths, split=None, num_workers=0, pin_memory=False, output_log=False, **nemo)
         self.build_kwargs["blend_per_split"][1:] = [None, None]  # held-out text is not sampled: see `build`
+        # NeMo asks for masks `[1, s, s]` where Transformer Engine is absent (pre_training.py:242)
+        self.numbered, self.create_attention_mask = self.create_attention_mask, False
+        self.apart, self.reset_attention_mask = self.reset_attention_mask, False
         self.heldout_prefixes = prefixes
         self.heldout_sets = {name: batches for name, (_, batches) in heldout.items()}
         self.heldout_batches = sum(self.heldout_sets.values())
@@ -96,7 +118,10 @@ class TextDataModule(PreTrainingDataModule):
         # one batch more: NeMo refuses to resume after the last step, where a stage may have been killed
         self._train_ds = ConcatDataset([sampled, Subset(sampled, range(size))])
         self._validation_ds = ConcatDataset(
-            Windows(prefix, self.seq_length, batches * size, mask=self.create_attention_mask)
+            Windows(prefix, self.seq_length, batches * size)
             for prefix, batches in zip(self.heldout_prefixes, self.heldout_sets.values(), strict=True)
         )
+        if self.numbered:
+            self._train_ds = Documents(self._train_ds, self.tokenizer.eod if self.apart else None)
+            self._validation_ds = Documents(self._validation_ds, None)
         self._test_ds = self._validation_ds

@@ -20,7 +20,6 @@ from nemo_plugins.configs.schema import (
     PlatformConfig,
     Precision,
     Recipe,
-    SftConfig,
     TrainConfig,
 )
 from nemo_plugins.data import blend, documents
@@ -70,16 +69,17 @@ def package(module: str, what: str) -> None:
 
 
 def fused(cfg: Recipe) -> bool:
-    """Whether training has what Transformer Engine brings: packed attention, sequence parallelism, a sharded optimizer.
+    """Whether training has what Transformer Engine brings: packed attention.
 
     Without a GPU it counts as absent even where it is installed (`platforms.has_transformer_engine`).
     """
     return on_gpu(cfg) and find_spec("transformer_engine") is not None
 
 
-def masked(cfg: Recipe, train: TrainConfig) -> bool:
-    """Whether attention is given a mask: without Transformer Engine, of documents or packed dialogues that are kept apart."""
-    return not fused(cfg) and (isinstance(train, SftConfig) or cfg.data.document_boundaries)
+def sharded(cfg: Recipe) -> bool:
+    """Whether the copies of the model share out the optimizer's state: `training.trainer.sharded_optimizer` of a new run."""
+    asked = cfg.platform.shard_optimizer
+    return on_gpu(cfg) if asked == "auto" else bool(asked)
 
 
 def gradient_accumulation() -> str:
@@ -175,6 +175,8 @@ def platform(plan: Plan, cfg: PlatformConfig, models: dict[str, Architecture]) -
             raise UserError(f"platform.{key}={getattr(cfg, key)}: expected at least 1")
     if not cfg.process_group_minutes > 0:
         raise UserError(f"platform.process_group_minutes={cfg.process_group_minutes:g}: expected more than 0")
+    if cfg.shard_optimizer not in ("auto", True, False):
+        raise UserError(f"platform.shard_optimizer={cfg.shard_optimizer}: expected auto, true or false")
     parts = cfg.tensor_parallel * cfg.pipeline_parallel * cfg.context_parallel
     have = cfg.devices * cfg.nodes
     if have % parts:

@@ -2,11 +2,9 @@
 
 Training state of Megatron: working weights (2 bytes in bf16, 4 in fp32), fp32 gradients (4), and
 fp32 master weights with two Adam moments (12, or 8 beside fp32 working weights), the last spread over the data-parallel and
-the context-parallel ranks, all of which hold the same weights, by the distributed optimizer.
+the context-parallel ranks, all of which hold the same weights, by the distributed optimizer (`platform.shard_optimizer`).
 Activations: Korthikanti et al. (arXiv 2205.05198), equation 1 without the attention scores, which fused attention drops.
-
-Without Transformer Engine there is neither that optimizer nor sequence parallelism (`training/trainer.py`): each
-tensor-parallel rank keeps the norms' inputs and outputs whole. Documents that must not see each other want a mask.
+Tensor parallelism brings sequence parallelism: a rank keeps the norms' inputs and outputs of its share of the tokens.
 """
 
 from __future__ import annotations
@@ -33,7 +31,6 @@ class Memory:
     optimizer: float = 0.0
     teacher: float = 0.0
     activations: float = 0.0
-    mask: float = 0.0
     logits: float = 0.0
     process: float = 0.0
 
@@ -65,14 +62,12 @@ def training(
     platform: PlatformConfig,
     bytes_per_value: int,
     teacher: Architecture | None = None,
-    fused: bool = True,
-    masked: bool = False,
+    sharded: bool = True,
 ) -> Memory:
     """A GPU's share of a training step; the teacher keeps weights and logits only.
 
     Args:
-        fused: whether Transformer Engine is there.
-        masked: whether attention is given a mask, of which all layers share a boolean and an additive copy.
+        sharded: whether the copies of the model share out the optimizer's state.
     """
     model_parallel = platform.tensor_parallel * platform.pipeline_parallel
     share = model.parameters() / model_parallel
@@ -80,22 +75,18 @@ def training(
     vocabulary = tokens * model.vocab_size * 4 * LOGIT_COPIES / platform.tensor_parallel
     master = 12 if bytes_per_value == 2 else 8
     # the first of p pipeline stages holds p micro-batches of a p-th of the layers: the whole again
-    whole = 1 if fused else platform.tensor_parallel
-    norms = 4 * tokens * bytes_per_value * model.hidden_size * whole / platform.tensor_parallel
     one = layer_activations(model, tokens, bytes_per_value) / platform.tensor_parallel
-    one += norms * (1 - 1 / whole)
     layers = model.num_layers * one
     if platform.recompute is Recompute.full:  # each layer's input, and the one that is computed again
-        layers = model.num_layers * norms / 4 + one
+        layers = model.num_layers * tokens * bytes_per_value * model.hidden_size / platform.tensor_parallel + one
     learning = 0 if isinstance(train, SftConfig) and train.lora.dim is not None else share  # adapters' own are few
-    copies = data_parallel(platform) * platform.context_parallel if fused else 1
+    copies = data_parallel(platform) * platform.context_parallel if sharded else 1
     return Memory(
         weights=share * bytes_per_value,
         gradients=learning * 4,
         optimizer=learning * master / copies,
         teacher=teacher.parameters() / model_parallel * bytes_per_value if teacher else 0.0,
         activations=layers,
-        mask=train.micro_batch_size * train.seq_length**2 * (1 + bytes_per_value) if masked else 0.0,
         logits=vocabulary * (2 if teacher else 1),
     )
 

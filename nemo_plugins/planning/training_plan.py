@@ -28,10 +28,9 @@ def add(
     folder = paths.run_root(cfg) / (cfg.run.stage or stage or key)
     written = files(train, model, width)
     checks.room(plan, cfg, folder, sum(written.values()))
-    fused = checks.fused(cfg)
-    need = memory.training(model, train, cfg.platform, width, teacher, fused, masked=checks.masked(cfg, train))
-    if checks.on_gpu(cfg) and not fused:  # of the machine that trains, which may not be this one
-        plan.need("memory", lambda: _fits_without_transformer_engine(cfg, key, train, model, teacher))
+    need = memory.training(model, train, cfg.platform, width, teacher, checks.sharded(cfg))
+    if checks.on_gpu(cfg) and not checks.fused(cfg):  # of the machine that trains, which may not be this one
+        plan.need("memory", lambda: _fits(cfg, key, train, model, teacher))
     if not checks.on_gpu(cfg):
         need = dataclasses.replace(need, process=memory.TRAINING_PROCESS)
         plan.seconds = pace.START + pace.seconds(cfg, flops_per_token(train, model, teacher) * tokens(train))
@@ -48,27 +47,25 @@ def add(
         plan.tables.append(pace.table(plan.seconds, cfg))
 
 
-def _fits_without_transformer_engine(
-    cfg: Recipe, key: str, train: TrainConfig, model: Architecture, teacher: Architecture | None
-) -> None:
-    """The optimizer's state, which each copy of the model then holds whole, fits beside the rest."""
+def _fits(cfg: Recipe, key: str, train: TrainConfig, model: Architecture, teacher: Architecture | None) -> None:
+    """A step fits a GPU without Transformer Engine."""
 
-    def need(length: int, platform: PlatformConfig = cfg.platform) -> Memory:
+    def need(length: int, platform: PlatformConfig = cfg.platform, sharded: bool = checks.sharded(cfg)) -> Memory:
         shorter = dataclasses.replace(train, seq_length=length)
-        width, masked = checks.bytes_per_value(cfg), checks.masked(cfg, train)
-        return memory.training(model, shorter, platform, width, teacher, fused=False, masked=masked)
+        return memory.training(model, shorter, platform, checks.bytes_per_value(cfg), teacher, sharded)
 
     whole, room = need(train.seq_length), cfg.platform.gpu_memory_gib * 2**30
     if whole.total <= room:
         return
+    shared = need(train.seq_length, sharded=True)
+    ways = ["platform.shard_optimizer=true"] if shared.total <= room else []
     recomputing = dataclasses.replace(cfg.platform, recompute=Recompute.full)
-    ways = ["platform.recompute=full"] if need(train.seq_length, recomputing).total <= room else []
+    ways += ["platform.recompute=full"] if need(train.seq_length, recomputing).total <= room else []
     fits = max((length for length in range(64, train.seq_length, 64) if need(length).total <= room), default=0)
     ways += [f"at most {key}.seq_length={fits}"] if fits else []
     raise UserError(
-        f"{key}.seq_length={train.seq_length}: about {gib(whole.total)} on each GPU, {gib(room)} are there; without "
-        f"Transformer Engine each copy of the model holds the optimizer's state whole, {gib(whole.optimizer)}",
-        f"expected {', '.join([*ways, 'a larger platform.tensor_parallel'])}, or Transformer Engine (docs/containers.md)",
+        f"{key}.seq_length={train.seq_length}: about {gib(whole.total)} on each GPU, {gib(room)} are there",
+        f"expected {', '.join([*ways, 'a larger platform.tensor_parallel'])}",
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from megatron.core.packed_seq_params import PackedSeqParams
 from megatron.core.transformer.dot_product_attention import DotProductAttention
@@ -27,15 +29,20 @@ def forward(
 
     Args:
         query: `[s, b, heads, d]`; key and value `[s', b, groups, d]`.
-        attention_mask: true where forbidden, any shape that broadcasts to `[b, heads, s, s']`; without one a causal layer
-            lets each token see those before it and itself, and a single query everything.
+        attention_mask: true where forbidden, any shape that broadcasts to `[b, heads, s, s']`, or of whole numbers, `[b, s]`:
+            the document of each place, of which a token sees those before it and itself. Without one a causal layer lets it
+            see all of those, and a single query everything.
         attn_mask_type: not used, as in Megatron's: a layer's own decides.
     Returns: `[s, b, heads · d]`.
     """
     softmax = self.scale_mask_softmax
     special = (softmax.window_size, softmax.scale, self.softmax_offset, attention_bias, packed_seq_params)
+    documents = None if attention_mask is None or attention_mask.dtype is torch.bool else attention_mask
     if any(one is not None for one in special) or (self.training and self.attention_dropout.p):
+        attention_mask = attention_mask if documents is None else block_diagonal(documents)
         return megatrons(self, query, key, value, attention_mask, attn_mask_type, attention_bias, packed_seq_params)
+    if documents is not None:
+        return by_document(query, key, value, documents, self.softmax_scale)
     causal = attention_mask is None and softmax.attn_mask_type is AttnMaskType.causal and len(query) > 1
     if causal and len(query) != len(key):
         raise ValueError(f"expected as many keys as queries of a causal layer without a mask, got {len(key)} and {len(query)}")
@@ -47,6 +54,32 @@ def forward(
         enable_gqa=query.shape[2] != key.shape[2],
     )
     return context.permute(2, 0, 1, 3).flatten(2)
+
+
+def by_document(query: Tensor, key: Tensor, value: Tensor, documents: Tensor, scale: float) -> Tensor:
+    """Causal attention within each document of `[b, s]`, one call for each: nothing is as large as the square of s."""
+    causal = partial(scaled_dot_product_attention, is_causal=True, scale=scale, enable_gqa=query.shape[2] != key.shape[2])
+    rows = [tensor.permute(1, 2, 0, 3) for tensor in (query, key, value)]
+    if all(len(lengths) == 1 for lengths in runs(documents)):
+        return causal(*rows).permute(2, 0, 1, 3).flatten(2)
+    made = []
+    for row, lengths in enumerate(runs(documents)):
+        shares = [tensor[row : row + 1].split(lengths, 2) for tensor in rows]
+        made.append(torch.cat([causal(*share) for share in zip(*shares, strict=True)], 2))
+    return torch.cat(made).permute(2, 0, 1, 3).flatten(2)
+
+
+def runs(documents: Tensor) -> list[list[int]]:
+    """Lengths of the documents of each row, in order. Found once for all layers: each time waits for the device."""
+    made = getattr(documents, "runs", None)
+    if made is None:
+        made = documents.runs = [torch.unique_consecutive(row, return_counts=True)[1].tolist() for row in documents]
+    return made
+
+
+def block_diagonal(documents: Tensor) -> Tensor:
+    """The mask that Megatron's own attention takes in their place: bool `[b, 1, s, s]`, true where forbidden."""
+    return ~(documents[:, None, :, None] == documents[:, None, None]).tril()
 
 
 def additive(mask: Tensor, dtype: torch.dtype) -> Tensor:

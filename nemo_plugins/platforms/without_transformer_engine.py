@@ -3,6 +3,7 @@
 Nothing here chooses a device. Line numbers are those of NeMo 2.7.3, megatron-core 0.15.3 and ModelOpt 0.37.0.
 """
 
+import copy
 from importlib.util import find_spec
 from types import SimpleNamespace
 
@@ -65,6 +66,25 @@ def norm_type() -> None:
     WrappedTorchNorm.__new__ = staticmethod(build_in_params_dtype)
 
 
+@adjustment("sequence_parallel_norm", because="megatron/core/transformer/torch_norm.py:32 refuses sequence parallelism")
+def sequence_parallel_norm() -> None:
+    from megatron.core.transformer.torch_norm import WrappedTorchNorm
+
+    build = WrappedTorchNorm.__new__
+
+    def build_for_a_part_of_the_sequence(cls, config, *args, **kwargs):
+        whole = copy.copy(config)
+        whole.sequence_parallel = False
+        norm = build(cls, whole, *args, **kwargs)
+        for weight in norm.parameters():
+            # Each tensor-parallel rank has the gradient of its own tokens: finalize_model_grads.py:346 adds up those of
+            # marked weights. A norm computes each token by itself, so nothing else has to change.
+            weight.sequence_parallel = config.sequence_parallel
+        return norm
+
+    WrappedTorchNorm.__new__ = staticmethod(build_for_a_part_of_the_sequence)
+
+
 @adjustment("prunable_norm", because="modelopt/torch/nas/modules/norm.py:94 registers nn.LayerNorm, not nn.RMSNorm")
 def prunable_norm() -> None:
     from modelopt.torch.nas.modules import _DynamicLayerNorm
@@ -118,3 +138,46 @@ def adapted_layers() -> None:
 
     lora.te = SimpleNamespace(Linear=None)
     utils.HAVE_TE = False  # Megatron's module of that name is there, its classes are not
+
+
+@adjustment("optimizer_step", because="megatron/core/optimizer/distrib_optimizer.py:1646 takes torch's `step` for a shard")
+def optimizer_step() -> None:
+    """Let Megatron's distributed optimizer save and load over torch's AdamW, where Apex has none either.
+
+    torch counts steps in each parameter's state, the fused optimizers in each group. Megatron copies torch's count to the
+    groups, but it also takes the count for a shard, asks for it before there is a state, and loads one tensor for all
+    parameters, which a step would then raise once for each of them.
+    """
+    from megatron.core.optimizer import distrib_optimizer
+
+    if distrib_optimizer.HAVE_APEX_OR_TE:
+        return
+    distributed = distrib_optimizer.DistributedOptimizer
+    read, write = distributed._get_main_param_and_optimizer_states, distributed._set_main_param_and_optimizer_states
+    state_dict, load_state_dict = distributed.state_dict, distributed.load_state_dict
+
+    def read_all_but_step(self, model_param: torch.nn.Parameter) -> dict[str, torch.Tensor]:
+        return {name: tensor for name, tensor in read(self, model_param).items() if name != "step"}
+
+    def write_all_but_step(self, model_param: torch.nn.Parameter, tensors: dict[str, torch.Tensor]) -> None:
+        group, place = self.model_param_group_index_map[model_param]
+        state = self.optimizer.state[self.optimizer.param_groups[group]["params"][place]]
+        with torch.no_grad():  # a shard of fp32 weights is a view of them
+            write(self, model_param, {**tensors, "step": state["step"]})
+
+    def state_dict_from_the_start(self) -> dict:
+        if not self.optimizer.state:
+            for shard in (shard for group in self.optimizer.param_groups for shard in group["params"]):
+                empty = {name: torch.zeros_like(shard) for name in ("exp_avg", "exp_avg_sq")}
+                self.optimizer.state[shard] = {"step": torch.tensor(0.0), **empty}
+        return state_dict(self)
+
+    def load_a_step_for_each(self, state: dict) -> None:
+        load_state_dict(self, state)
+        for own in self.optimizer.state.values():
+            own["step"] = own["step"].clone()
+
+    distributed._get_main_param_and_optimizer_states = read_all_but_step
+    distributed._set_main_param_and_optimizer_states = write_all_but_step
+    distributed.state_dict = state_dict_from_the_start
+    distributed.load_state_dict = load_a_step_for_each

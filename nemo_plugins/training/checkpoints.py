@@ -35,6 +35,13 @@ def newest(folder: Path) -> tuple[int, Path] | None:
     return next(reversed(complete(folder)), None)
 
 
+def shares_optimizer(checkpoint: Path) -> bool:
+    """Whether the optimizer's state in a checkpoint is in shares: Megatron's distributed optimizer wrote it."""
+    from megatron.core.dist_checkpointing import load_content_metadata
+
+    return "distrib_optim_sharding_type" in load_content_metadata(str(checkpoint / "weights"))
+
+
 def save(trainer, path: Path, weights_only: bool) -> None:
     """Write model, optimizer and data position (or the weights alone) with NeMo's context to `path`, whole or not at all.
 

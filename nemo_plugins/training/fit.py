@@ -99,7 +99,9 @@ def fit(
     if wrap:
         wrap(data)
     validate_first = validate_first and not resumed
-    made = trainer.build(cfg.platform, here, train, data.heldout_batches, loggers.build(cfg, run.folder, key), validate_first)
+    sharded = trainer.sharded_optimizer(cfg.platform, here, resumed[1] if resumed else None)
+    logged_to = loggers.build(cfg, run.folder, key)
+    made = trainer.build(cfg.platform, here, train, data.heldout_batches, logged_to, validate_first, sharded)
     heldout = HeldoutLoss(data.heldout_sets, watch)
     guard = Guard(train.bad_step, train.spike, train.global_batch_size, key)
     per_step = tokens_per_step or train.global_batch_size * train.seq_length
@@ -111,7 +113,7 @@ def fit(
         start(
             data=data,
             trainer=made,
-            optim=trainer.optimizer(cfg.platform, here, train),
+            optim=trainer.optimizer(cfg.platform, here, train, sharded),
             resume=trainer.resume(resumed[1] if resumed else None),
             log=nl.NeMoLogger(explicit_log_dir=str(run.folder / "nemo"), update_logger_directory=False),
         )

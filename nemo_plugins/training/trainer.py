@@ -11,9 +11,10 @@ from megatron.core.optimizer import OptimizerConfig
 from nemo import lightning as nl
 from nemo.lightning.pytorch.plugins.mixed_precision import DtypeConfig
 
+from nemo_plugins import runs
 from nemo_plugins.configs.schema import PlatformConfig, Precision, Recompute, TrainConfig
 from nemo_plugins.platforms import Platform, arithmetic
-from nemo_plugins.training import process_groups
+from nemo_plugins.training import checkpoints, process_groups
 
 
 def precision(platform: PlatformConfig, here: Platform) -> Precision:
@@ -26,12 +27,24 @@ def dtype(name: Precision) -> torch.dtype:
     return torch.bfloat16 if name is Precision.bf16 else torch.float32
 
 
-def sharded_optimizer(here: Platform) -> bool:
-    """Whether Megatron's distributed optimizer is used: on GPUs with Transformer Engine.
+def sharded_optimizer(platform: PlatformConfig, here: Platform, resumed: Path | None = None) -> bool:
+    """Whether the copies of the model share out the optimizer's state, by Megatron's distributed optimizer.
 
-    Over torch's own AdamW it cannot save its state (megatron/core/optimizer/distrib_optimizer.py:1646).
+    Args:
+        resumed: checkpoint to go on from. `auto` goes by it: one with a whole state cannot be loaded into shares.
+    Raises: runs.UserError: it holds the state otherwise than `platform.shard_optimizer` says.
     """
-    return here.accelerator == "gpu" and here.has_transformer_engine
+    asked = platform.shard_optimizer
+    if resumed is None:
+        return here.accelerator == "gpu" if asked == "auto" else asked
+    held = checkpoints.shares_optimizer(resumed)
+    if asked not in ("auto", held):
+        how = "shared out" if held else "whole"
+        raise runs.UserError(
+            f"platform.shard_optimizer={str(asked).lower()}: {resumed} holds the optimizer's state {how}",
+            f"expected platform.shard_optimizer={str(held).lower()} or auto; force=true does the stage again from its start",
+        )
+    return held
 
 
 @dataclass
@@ -62,6 +75,7 @@ def build(
     heldout_batches: int,
     loggers: list,
     validate_first: bool = False,
+    sharded: bool = False,
 ) -> nl.Trainer:
     """A trainer for `train.max_steps` steps with validation on `heldout_batches` global batches.
 
@@ -70,20 +84,23 @@ def build(
     Args:
         validate_first: whether to validate before step 1, too, as Lightning's sanity check, which leaves random numbers and
             data as they were. NeMo leaves it out of a pipeline, and Lightning of a run that is resumed.
+        sharded: `sharded_optimizer`. On GPUs, where communication and arithmetic go on at once, gradients are then reduced
+            during the backward pass and parameters gathered during the next forward pass.
     """
     name = precision(platform, here)
+    overlap = sharded and here.accelerator == "gpu"
     strategy = nl.MegatronStrategy(
         tensor_model_parallel_size=platform.tensor_parallel,
         pipeline_model_parallel_size=platform.pipeline_parallel,
         context_parallel_size=platform.context_parallel,
-        sequence_parallel=here.has_transformer_engine and platform.tensor_parallel > 1,  # torch's norm knows nothing of it
+        sequence_parallel=platform.tensor_parallel > 1,
         pipeline_dtype=dtype(name) if platform.pipeline_parallel > 1 else None,
         ckpt_async_save=False,  # ModelOpt's distillation blocks asynchronous saves, and a save that returned is whole
         replace_progress_bar=False,
         ddp=DistributedDataParallelConfig(
-            use_distributed_optimizer=sharded_optimizer(here),
-            overlap_grad_reduce=sharded_optimizer(here),
-            overlap_param_gather=sharded_optimizer(here),
+            use_distributed_optimizer=sharded,
+            overlap_grad_reduce=overlap,
+            overlap_param_gather=overlap,
             check_for_nan_in_grad=False,  # training/guard.py looks before each update, and may skip it
             grad_reduce_in_fp32=True,
         ),
@@ -117,8 +134,8 @@ def recompute(config, which: Recompute) -> None:
         config.recompute_granularity = "selective"
 
 
-def optimizer(platform: PlatformConfig, here: Platform, train: TrainConfig) -> nl.MegatronOptimizerModule:
-    """AdamW with linear warm-up and cosine decay from `lr` to `min_lr` over `max_steps`."""
+def optimizer(platform: PlatformConfig, here: Platform, train: TrainConfig, sharded: bool) -> nl.MegatronOptimizerModule:
+    """AdamW with linear warm-up and cosine decay from `lr` to `min_lr` over `max_steps`; its state `sharded` or whole."""
     name = precision(platform, here)
     config = OptimizerConfig(
         optimizer="adam",  # Megatron's "adam" decouples weight decay: AdamW
@@ -130,7 +147,7 @@ def optimizer(platform: PlatformConfig, here: Platform, train: TrainConfig) -> n
         clip_grad=train.clip_grad,
         bf16=name is Precision.bf16,
         params_dtype=dtype(name),
-        use_distributed_optimizer=sharded_optimizer(here),
+        use_distributed_optimizer=sharded,
     )
     schedule = nl.lr_scheduler.CosineAnnealingScheduler(
         max_steps=train.max_steps, warmup_steps=train.warmup_steps, constant_steps=0, min_lr=train.min_lr

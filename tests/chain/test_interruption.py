@@ -55,20 +55,29 @@ def test_it_leaves_no_process_behind(killed):
                 assert folder not in cwd, f"process {process} still runs"
 
 
-def test_stopped_by_a_signal_it_goes_on_with_two_processes(laptop, tmp_path):
-    """SIGTERM leads to a checkpoint of the step that was reached; another data-parallel size continues the same curve."""
+def test_stopped_by_a_signal_it_goes_on_with_one_process(laptop, tmp_path):
+    """SIGTERM leads to a checkpoint of the step that was reached; another data-parallel size continues the same curve.
+
+    What two copies shared out of the optimizer's state, one takes up: it goes by the checkpoint.
+    """
     student = f"student.path={laptop.run / 'prune' / 'checkpoint'}"
     own = ("run.name=tiny_pl-laptop/stopped", "distill.checkpoint_every=100", student)
     folder = laptop.run / "stopped" / "distill"
     metrics, output = folder / "metrics.jsonl", tmp_path / "said.txt"
-    # step 0 is the student before its training
-    stage = laptop.start("distill", *own, until=lambda: metrics.exists() and '"step": 1' in metrics.read_text(), said=output)
+    split = ("platform.devices=2", "platform.shard_optimizer=true")
+
+    def begun() -> bool:
+        return metrics.exists() and '"step": 1' in metrics.read_text()  # step 0 is the student before its training
+
+    stage = laptop.start("distill", *own, *split, until=begun, said=output)
     stage.terminate()
     code, said = stage.wait(), output.read_text()
     assert code == 75 and "SIGTERM" in said, said[-3000:]
     [reached] = [int(path.name.removeprefix("step=")) for path in (folder / "steps").iterdir()]
     assert 1 <= reached < 6
-    ok(laptop.recipe("distill", *own, "platform.devices=2"))
+    refused = laptop.recipe("distill", *own, "platform.shard_optimizer=false")
+    assert refused.returncode == 2 and "expected platform.shard_optimizer=true or auto" in refused.stderr, refused.stderr
+    ok(laptop.recipe("distill", *own))
     steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert steps == [0, 1, 2, 3, 3, 4, 5, 6, 6]
     for key, tolerance in (("loss", 2e-5), ("grad_norm", 2e-4), ("val_loss", 2e-5)):

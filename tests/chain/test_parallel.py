@@ -4,21 +4,23 @@ import json
 
 import pytest
 import torch
-from laptop import MEASURED, ok
+from laptop import MEASURED, ok, weights
 from safetensors.torch import load_file
 
 pytestmark = pytest.mark.nemo
 
 
-@pytest.mark.parametrize("layout", ["data", "tensor_parallel"])
+@pytest.mark.parametrize("layout", ["shard_optimizer=true", "tensor_parallel=2"])
 def test_distillation(laptop, layout):
-    name = f"tiny_pl-laptop/{layout}"
-    split = [] if layout == "data" else ["platform.tensor_parallel=2"]
-    student = f"student.path={laptop.run / 'prune' / 'checkpoint'}"
-    ok(laptop.recipe("distill", f"run.name={name}", student, "platform.devices=2", *split))
+    """Copies that share out the optimizer's state, and ranks that share out the model and each sequence."""
+    name, student = layout.partition("=")[0], f"student.path={laptop.run / 'prune' / 'checkpoint'}"
+    ok(laptop.recipe("distill", f"run.name=tiny_pl-laptop/{name}", student, "platform.devices=2", f"platform.{layout}"))
     for key, tolerance in (("loss", 2e-5), ("grad_norm", 2e-4), ("val_loss", 2e-5)):
-        one, two = laptop.losses("distill", key), laptop.losses(f"{layout}/distill", key)
+        one, two = laptop.losses("distill", key), laptop.losses(f"{name}/distill", key)
         assert one == pytest.approx(two, rel=tolerance), key
+    one, two = (weights(folder / "checkpoint") for folder in (laptop.run / "distill", laptop.run / name / "distill"))
+    for tensor, value in one.items():
+        torch.testing.assert_close(two[tensor], value, rtol=1e-4, atol=1e-5, msg=lambda text, at=tensor: f"{at}: {text}")
 
 
 MIX = ("distill.loss.kind=jsd", "distill.loss.temperature=2", "distill.loss.top_k=50", "distill.loss.alpha=0.6")

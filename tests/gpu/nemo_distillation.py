@@ -38,7 +38,7 @@ def run(student: Path, teacher: Path, *, length: int, batch: int, steps: int, fo
                 one.attention_mask = torch.ones(1, length, length).triu(1).bool()
 
     gpu, clock = torch.cuda.is_available(), Clock()
-    sharded = gpu and has.has_transformer_engine  # without it NeMo's own sharded optimizer has no kernels
+    sharded = gpu  # as in `training.trainer`
     ddp = DistributedDataParallelConfig(
         use_distributed_optimizer=sharded, overlap_grad_reduce=sharded, overlap_param_gather=sharded, grad_reduce_in_fp32=True
     )

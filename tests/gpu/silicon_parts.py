@@ -254,7 +254,7 @@ def wide_distill() -> None:
         cfg.platform,
         checks.bytes_per_value(cfg),
         runs.architecture(cfg.model),
-        checks.fused(cfg),
+        checks.sharded(cfg),
     )
     figure("tokens a second", statistics.median(metrics("wide/distill", "tokens_per_second")[WARM:]), "tokens/s")
     if shares := metrics("wide/distill", "mfu")[WARM:]:

@@ -194,17 +194,19 @@ def test_the_distillation_is_planned_for_the_student_that_was_pruned(tmp_path):
 
 @pytest.mark.parametrize("recipe", ["distill", "pretrain", "sft", "dpo", "grpo"])
 def test_the_papers_chain_without_transformer_engine(monkeypatch, recipe):
-    """What does not fit 80 GB is missing: a warning of a plan, exit code 2 where it is to run; what the message names fits."""
+    """It fits 80 GB; what does not fit 42 is missing (exit code 2 where it is to run), and what the message names fits."""
     words = ["+model=bielik11b", "experiment=minitron_7b", "pretrain.global_batch_size=1000"]
     plan = by_name()[recipe].planned
+    assert not missing(plan(compose(words)), "memory")
+    words += ["platform.gpu_memory_gib=42"]
     said = missing(plan(compose(words)), "memory")
     if recipe in ("sft", "grpo"):
-        shorter = re.search(rf"at most ({recipe}.seq_length=\d+)", said)[1]
-        assert "optimizer's state whole" in said and "platform.recompute=full" in said
-        for way in (shorter, "platform.recompute=full"):
-            assert not missing(plan(compose([*words, way])), "memory")
+        assert "shard_optimizer" not in said
+        for way in (re.search(rf"at most ({recipe}.seq_length=\d+)", said)[1], "platform.recompute=full"):
+            assert way in said and not missing(plan(compose([*words, way])), "memory")
     else:
-        assert not said
+        whole = compose([*words, "platform.shard_optimizer=false"])
+        assert not said and "expected platform.shard_optimizer=true" in missing(plan(whole), "memory")
     monkeypatch.setattr(checks, "find_spec", lambda name: name)
     assert not missing(plan(compose(words)), "memory")
 

@@ -40,10 +40,12 @@ NEEDED_BY = {
     "modelopt_layers": "drop_layers",
     "converted_norms": "convert-mistral-float32",
     "norm_type": "convert-mistral-bfloat16",
+    "sequence_parallel_norm": "tensor_parallel",
     "prunable_norm": "prune",
     "fused_kernels": "convert-llama-float32",
     "attention": "local_attention",
     "adapted_layers": "adapted_layer",
+    "optimizer_step": "data_parallel",
 }
 CONVERSIONS = tuple(f"convert-{kind}-{dtype}" for kind in ("mistral", "llama") for dtype in ("float32", "bfloat16"))
 SEQ_LENGTH = 32
@@ -345,6 +347,12 @@ def local_attention() -> None:
     assert kept and max(kept) < length**2, f"{max(kept):,} numbers are kept for {length} tokens"
 
 
+def in_two_processes(layout: str) -> None:
+    import two_processes
+
+    getattr(two_processes, layout)()
+
+
 def adapted_layer() -> None:
     """NeMo's LoRA gets as far as saying that a layer is none of Megatron's."""
     import torch
@@ -436,6 +444,8 @@ PROBES = {name: partial(convert, *name.split("-")[1:]) for name in CONVERSIONS} 
     "fused_function": fused_function,
     "recomputed_function": recomputed_function,
     "local_attention": local_attention,
+    "data_parallel": partial(in_two_processes, "data_parallel"),
+    "tensor_parallel": partial(in_two_processes, "tensor_parallel"),
     "adapted_layer": adapted_layer,
     "tensor_from_another_rank": tensor_from_another_rank,
     "seed_differs_by_rank": seed_differs_by_rank,

@@ -36,10 +36,18 @@ def inputs(groups: int, queries: int = LENGTH, dtype: torch.dtype = torch.float3
     return [torch.randn(length, ROWS, heads, WIDTH, dtype=dtype, requires_grad=True) for length, heads in sizes]
 
 
+def numbers() -> Tensor:
+    """`[rows, s]`: two documents in a window, of other lengths in each row; the padding has a number of its own."""
+    document = (torch.arange(LENGTH) > LENGTH // 3).int().repeat(ROWS, 1)
+    document[-1] = (torch.arange(LENGTH) > LENGTH // 2).int()
+    document[-1, -3:] = -1
+    return document
+
+
 def documents() -> Tensor:
-    """`[rows, 1, s, s]`, true where forbidden: two documents in a window."""
-    document = (torch.arange(LENGTH) > LENGTH // 3).int()
-    return ~(document[:, None] == document[None]).tril().expand(ROWS, 1, -1, -1)
+    """`[rows, 1, s, s]`, true where forbidden."""
+    later = torch.ones(LENGTH, LENGTH, dtype=torch.bool).triu(1)
+    return (numbers().unsqueeze(2) != numbers().unsqueeze(1)).logical_or(later).unsqueeze(1)
 
 
 @pytest.fixture(autouse=True)
@@ -53,15 +61,16 @@ def on_cpu(monkeypatch):
 
 
 @pytest.mark.parametrize("groups", [HEADS, 2, 1])
-@pytest.mark.parametrize("case", ["causal", "documents", "one query", "no mask"])
+@pytest.mark.parametrize("case", ["causal", "documents", "numbers", "one query", "no mask"])
 def test_values_and_gradients_are_megatrons(groups, case):
     queries = 1 if case == "one query" else LENGTH
-    mask = documents() if case == "documents" else None
+    mask = documents() if case in ("documents", "numbers") else None
     kind = AttnMaskType.no_mask if case == "no mask" else AttnMaskType.causal
     found = []
     for forward in (attention.forward, attention.megatrons):
         given = inputs(groups, queries)
-        made = forward(layer(groups, kind), *given, mask)
+        own = numbers() if case == "numbers" and forward is attention.forward else mask
+        made = forward(layer(groups, kind), *given, own)
         made.mul(torch.linspace(0, 1, made.numel()).view_as(made)).sum().backward()
         found.append([made, *(tensor.grad for tensor in given)])
     for ours, theirs in zip(*found, strict=True):
@@ -69,12 +78,13 @@ def test_values_and_gradients_are_megatrons(groups, case):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("masked", [False, True])
-def test_nothing_that_grows_with_the_square_of_the_length_is_kept_for_each_layer(masked):
+@pytest.mark.parametrize("given_as", [None, "mask", "numbers"])
+def test_nothing_that_grows_with_the_square_of_the_length_is_kept_for_each_layer(given_as):
     """With a mask one is kept, for all layers together."""
     length, kept = 512, {}
     given = [torch.randn(length, 1, heads, 8, requires_grad=True) for heads in (4, 2, 2)]
-    mask = torch.ones(1, 1, length, length, dtype=torch.bool).triu(1) if masked else None
+    dense, numbered = torch.ones(1, 1, length, length, dtype=torch.bool).triu(1), torch.arange(length)[None] // 100
+    mask = {None: None, "mask": dense, "numbers": numbered}[given_as]
 
     def pack(tensor: Tensor) -> Tensor:
         kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().size()
@@ -83,7 +93,7 @@ def test_nothing_that_grows_with_the_square_of_the_length_is_kept_for_each_layer
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         made = [attention.forward(layer(2), *given, mask) for _ in range(3)]
     assert len(made) == 3 and len(kept) >= 3
-    assert sum(size >= length**2 for size in kept.values()) == masked, kept
+    assert sum(size >= length**2 for size in kept.values()) == (given_as == "mask"), kept
 
 
 def test_a_mask_is_followed_in_bf16():
@@ -93,7 +103,7 @@ def test_a_mask_is_followed_in_bf16():
         key[: LENGTH // 3] += 1  # the first document
     after = attention.forward(layer(2), query, key, value, documents())
     assert not torch.equal(before[: LENGTH // 3], after[: LENGTH // 3])
-    assert torch.equal(before[LENGTH // 3 + 1 :], after[LENGTH // 3 + 1 :])
+    assert torch.equal(before[LENGTH // 3 + 1 :, 0], after[LENGTH // 3 + 1 :, 0])
 
 
 def test_a_token_that_may_see_nothing_gives_numbers():
@@ -111,3 +121,8 @@ def test_more_keys_than_queries_want_a_mask():
 def test_what_torch_does_not_do_goes_to_megatron(monkeypatch, special):
     monkeypatch.setattr(attention, "megatrons", lambda *_: "megatron's own")
     assert attention.forward(layer(2, **special), *inputs(2), None) == "megatron's own"
+
+
+def test_what_goes_to_megatron_takes_a_mask_with_it(monkeypatch):
+    monkeypatch.setattr(attention, "megatrons", lambda layer, query, key, value, mask, *_: mask)
+    assert torch.equal(attention.forward(layer(2, window=(8, 0)), *inputs(2), numbers()), documents())

@@ -11,7 +11,7 @@
     text_template.py  messages to text   jinja.py        as transformers renders it
     sections.py     text to tokens       template.py     both, held against transformers
     encode.py       samples with loss masks
-    packing.py      samples to windows   block_mask.py   attention inside a document only
+    packing.py      samples to windows
     store.py        files that are mapped into memory    sets.py          all of it, cached
 
 Reading and checking rows imports neither torch, numpy nor transformers, so that a recipe can do it before anything loads.

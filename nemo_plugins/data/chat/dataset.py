@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from nemo_plugins.data.chat import packing
-from nemo_plugins.data.chat.block_mask import block_diagonal
 from nemo_plugins.data.chat.store import Samples
 
 
@@ -22,7 +21,7 @@ class Windows(Dataset):
         pad: id for places that hold nothing.
         seed: of which dialogues share a window, and of their order.
         packed: pack; else a window holds one dialogue.
-        thd: Transformer Engine keeps the dialogues apart by `cu_seqlens`; else a dense mask does.
+        thd: Transformer Engine keeps the dialogues apart by `cu_seqlens`; else `platforms.attention` does by their numbers.
     """
 
     def __init__(self, samples: Samples, seq_length: int, pad: int, seed: int, *, packed: bool = True, thd: bool = False):
@@ -37,12 +36,12 @@ class Windows(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """`tokens`, `labels`, `position_ids`, `loss_mask` (the dialogue's weight where a label is learned) `[s]`, and
-        `attention_mask` `[1, s, s]`, true where forbidden, or what NeMo makes THD attention's parameters of."""
+        `attention_mask`, the number of each place's dialogue `[s]`, or what NeMo makes THD attention's parameters of."""
         arrays = packing.window([self.samples[i] for i in self.windows[index]], self.seq_length, self.pad)
         document = arrays.pop("document")
         item = {name: torch.from_numpy(array) for name, array in arrays.items()}
         if not self.thd:
-            return {**item, "attention_mask": block_diagonal(torch.from_numpy(document))[None]}
+            return {**item, "attention_mask": torch.from_numpy(document)}
         ends = torch.from_numpy(packing.cu_seqlens(document))
         padded = torch.full((self.most + 1,), -1, dtype=torch.int32)
         padded[: len(ends)] = ends
