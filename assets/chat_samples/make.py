@@ -18,7 +18,7 @@ HERE = Path(__file__).resolve().parent
 COUNTS = {"sft": (2400, 420), "preferences": (1200, 280), "grpo": (1200, 280), "forms": (2400, 0)}  # train, heldout
 DRAWN = {"forms": 12, "grpo": 16}  # exercises for each prompt that is taken
 SEEDS = {"sft": 1, "preferences": 2, "grpo": 3, "forms": 4}
-# Exercises that a number answers, as many of each kind. Of sums a model of this size solves one in fifty: no signal for rewards.
+# Exercises that a number answers, as many of each kind. Of sums a model of this size solves one in fifty: no signal.
 CHECKED = {"forms": ("arithmetic", "words_to_number"), "grpo": ("words_to_number",)}
 
 
