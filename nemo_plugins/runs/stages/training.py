@@ -37,6 +37,7 @@ PRUNE = Stage(
         "data.heldout",
         "data.weights",
         "data.exercises",
+        "data.exercises_share",
         "data.document_boundaries",
         "platform.precision",
     ),  # fmt: skip
