@@ -79,11 +79,6 @@ def test_minitron_7b_is_the_papers_chain():
     assert (d.max_steps, d.lr, d.min_lr, d.max_steps * d.global_batch_size) == (8000, 1.5e-4, 1.5e-5, 8_000_000)
 
 
-def test_the_files_of_the_recipes_differ_in_name_alone():
-    """The plan of a chain composes its stages from what they share."""
-    assert len({path.read_text() for path in CONF.glob("*.yaml") if path.name != "recipe.yaml"}) == 1
-
-
 def test_a_value_among_the_overrides_is_read_as_hydra_reads_it():
     from hydra import compose as by_hydra
     from hydra import initialize_config_dir
