@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from laptop import MEASURED, ok, weights
+from laptop import MEASURED, ok
 from safetensors.torch import load_file
 
 pytestmark = pytest.mark.nemo
@@ -18,9 +18,6 @@ def test_distillation(laptop, layout):
     for key, tolerance in (("loss", 2e-5), ("grad_norm", 2e-4), ("val_loss", 2e-5)):
         one, two = laptop.losses("distill", key), laptop.losses(f"{name}/distill", key)
         assert one == pytest.approx(two, rel=tolerance), key
-    one, two = (weights(folder / "checkpoint") for folder in (laptop.run / "distill", laptop.run / name / "distill"))
-    for tensor, value in one.items():
-        torch.testing.assert_close(two[tensor], value, rtol=1e-4, atol=1e-5, msg=lambda text, at=tensor: f"{at}: {text}")
 
 
 MIX = ("distill.loss.kind=jsd", "distill.loss.temperature=2", "distill.loss.top_k=50", "distill.loss.alpha=0.6")
