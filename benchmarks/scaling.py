@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from nemo_plugins.configs.schema import DistillConfig, PlanConfig
+from nemo_plugins.configs.schema import DistillConfig, Kind, PlanConfig, PlatformConfig
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.planning import devices, intervals, layout
 from nemo_plugins.planning.estimate import PAPER
@@ -66,23 +66,29 @@ def tables(given: argparse.Namespace) -> list[str]:
 
 def distillations(given: argparse.Namespace) -> Found:
     """The paper's samples for each teacher and number of nodes. No context parallelism: distillation never ran with it."""
-    gpu, schedule = devices.load("h100", "gpu"), train(given.seq_length, PAPER.samples // PAPER.steps)
+    schedule = train(given.seq_length, PAPER.samples // PAPER.steps)
     return {
-        (name, nodes): layout.choose(
-            student, teacher, nodes, PAPER.samples, schedule, gpu, given.mfu, given.node_gb_s * 1e9, contexts=(1,)
-        )
+        (name, nodes): layout.choose(job(given, student, teacher, nodes, schedule), PAPER.samples)
         for name, (teacher, student) in MODELS.items()
         for nodes in given.nodes
     }
 
 
 def alignments(given: argparse.Namespace) -> Found:
-    gpu, schedule = devices.load("h100", "gpu"), train(SFT_LENGTH, SFT_BATCH)
     return {
-        (name, nodes): layout.choose(student, None, nodes, 1, schedule, gpu, given.mfu, given.node_gb_s * 1e9)
+        (name, nodes): layout.choose(job(given, student, None, nodes, train(SFT_LENGTH, SFT_BATCH)), 1, layout.SIZES)
         for name, (_, student) in MODELS.items()
         for nodes in given.nodes
     }
+
+
+def job(
+    given: argparse.Namespace, student: Architecture, teacher: Architecture | None, nodes: int, schedule: DistillConfig
+) -> Layout:
+    """The GPUs, before anything is split."""
+    gpu = devices.load("h100", "gpu")
+    platform = PlatformConfig(kind=Kind.gpu, devices=gpu.per_node, nodes=nodes, gpu_memory_gib=gpu.memory_gib)
+    return Layout(student, teacher, schedule, platform, gpu, given.mfu, given.node_gb_s * 1e9)
 
 
 def train(seq_length: int, batch: int) -> DistillConfig:

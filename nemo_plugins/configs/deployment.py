@@ -23,10 +23,12 @@ class Format(StrEnum):
 
 @dataclass
 class PlanConfig:
-    """Assumptions of `recipes/plan.py`."""
+    """Assumptions of plans for GPUs."""
 
-    gpu: str = "h100"  # a file of conf/device/: what trains
+    gpu: str = "${platform.gpu}"  # a file of conf/device/: what trains
+    commands: bool = False  # of a chain: each stage's, too
     gpus: int | None = None  # default: platform.devices x platform.nodes
+    usd_an_hour: float | None = None  # of one GPU; default: what the device's file says
     mfu: float = 0.4  # model FLOPs utilisation; own choice: what dense 7 B models reach on H100 with Megatron
     device: str = "rtx4090"  # a file of conf/device/: what serves
     format: Format = Format.bf16

@@ -46,7 +46,11 @@ class PlatformConfig:
     # whether a model's copies share out the optimizer's state: true, false, or auto: on GPUs, and a resumed run as it began.
     # No enum: OmegaConf makes none of `true`.
     shard_optimizer: bool | str = "auto"
-    gpu_memory_gib: float = 80.0  # of one GPU, for the plan
+    gpu: str = "h100"  # a file of conf/device/: what a plan takes a GPU to be
+    gpu_memory_gib: float | None = None  # of one GPU, for the plan; default: what `gpu` has
+    # auto: where it is installed; a plan on a machine without a GPU counts with it where MINITRON_RUNTIME names an image, too.
+    # true: a stage that trains refuses to start without it; false: torch's own layers also where it is there
+    transformer_engine: bool | str = "auto"
     node_memory_gib: float = 1000.0  # of one node, for the plan
     # that a process waits for another before torch ends it; own choice: three times what grpo.endpoint may take for an answer
     process_group_minutes: float = 60.0

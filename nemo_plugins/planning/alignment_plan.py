@@ -6,11 +6,11 @@ import dataclasses
 import itertools
 from collections.abc import Callable
 
-from nemo_plugins.configs.schema import Packing, Recipe, TrainConfig
+from nemo_plugins.configs.schema import DpoConfig, Packing, Recipe, TrainConfig
 from nemo_plugins.data.chat import messages, preferences, rows
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.planning import chat_template_plan, checks, distill_plan, training_plan
-from nemo_plugins.planning.plan import Plan
+from nemo_plugins.planning.plan import Plan, short
 from nemo_plugins.runs import paths
 from nemo_plugins.runs.errors import UserError
 
@@ -35,8 +35,15 @@ def dpo(cfg: Recipe) -> Plan:
         value = getattr(cfg.dpo, key)
         if not (value > least if least is not None else value >= 0):
             raise UserError(f"dpo.{key}={value:g}: expected {'a number above 0' if least is not None else '0 or more'}")
-    sizes = {key: 2 * getattr(cfg.dpo, key) for key in ("micro_batch_size", "global_batch_size")}  # sequences, not pairs
-    return _end(made, cfg, dataclasses.replace(cfg.dpo, **sizes), "dpo", model)
+    # the reference scores each pair once; counted as often as it is read
+    return _end(made, cfg, sequences(cfg.dpo), "dpo", model, passes=1)
+
+
+def sequences(pairs: DpoConfig) -> DpoConfig:
+    """A preference training whose batch sizes count sequences, of which each pair has two."""
+    return dataclasses.replace(
+        pairs, micro_batch_size=2 * pairs.micro_batch_size, global_batch_size=2 * pairs.global_batch_size
+    )
 
 
 def packing(which: Packing, has_transformer_engine: bool) -> Packing:
@@ -61,7 +68,8 @@ def _begin(cfg: Recipe, train: TrainConfig, key: str, check: Callable, title: st
     for name in ("data", "heldout"):
         sources = getattr(train, name)
         if not sources:
-            made.need("data", lambda name=name: _raise(f"{key}.{name} names no file", f"give {key}.{name}=[<file>.jsonl.gz]"))
+            give = f"{key}.{name}"
+            made.lack("data", give, f"{give} names no file", f"give {give}=[<file>.jsonl.gz]")
         for source in sources:
             made.need("data", lambda name=name, source=source: _rows(source, f"{key}.{name}", train.bad_rows, check))
     made.need("data", lambda: _fills_a_batch(train, key, check))
@@ -72,9 +80,9 @@ def _begin(cfg: Recipe, train: TrainConfig, key: str, check: Callable, title: st
     return made, model
 
 
-def _end(made: Plan, cfg: Recipe, train: TrainConfig, key: str, model: Architecture) -> Plan:
-    training_plan.add(made, cfg, key, train, model)
-    made.sizes = f"{train.max_steps:,} steps, {training_plan.tokens(train):,} tokens at most"
+def _end(made: Plan, cfg: Recipe, train: TrainConfig, key: str, model: Architecture, **more) -> Plan:
+    training_plan.add(made, cfg, key, train, model, **more)
+    made.sizes = f"{train.max_steps:,} steps, {short(training_plan.tokens(train))} tokens"
     return made
 
 
@@ -117,7 +125,3 @@ def _packing(cfg: Recipe) -> None:
             "sft.packing=mask: Transformer Engine is here, and its causal attention would see all dialogues",
             "expected sft.packing=thd, or auto",
         )
-
-
-def _raise(*lines: str) -> None:
-    raise UserError(*lines)

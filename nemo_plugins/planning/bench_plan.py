@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from nemo_plugins.configs.schema import Backend, Format, Recipe, Target
 from nemo_plugins.configs.store import CONF, options
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.planning import checks, decode, devices, quantize_plan, weights
+from nemo_plugins.planning import checks, decode, devices, inputs, quantize_plan, weights
 from nemo_plugins.planning.budget import gigabytes
 from nemo_plugins.planning.estimate import PAPER
 from nemo_plugins.planning.plan import Plan, Table
@@ -136,7 +136,7 @@ def folder(cfg: Recipe, role: str) -> Path:
     """The Hugging Face folder of a role. Raises UserError."""
     given = getattr(cfg.bench, role)
     if role == "teacher" or given:
-        return checks.model_weights(given or cfg.model.path, f"bench.{role}" if given else "model.path")
+        return inputs.model_weights(given or cfg.model.path, f"bench.{role}" if given else "model.path")
     found = quantize_plan.source(cfg) if not cfg.export.source else paths.local_weights(cfg.export.source)
     weights.check(found, "bench.student")
     return found

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 
 from nemo_plugins.configs.schema import Recipe, StageConfig
 from nemo_plugins.configs.store import options
-from nemo_plugins.planning import checks
+from nemo_plugins.planning import chain_screen, checks
+from nemo_plugins.planning.chain_screen import Part
 from nemo_plugins.planning.plan import Plan, Table
-from nemo_plugins.runs import output, paths
-from nemo_plugins.runs.command_line import key_of, line, override
+from nemo_plugins.runs import paths
+from nemo_plugins.runs.command_line import LAYOUT, default_name, key_of, line, override
 from nemo_plugins.runs.errors import UserError
 from nemo_plugins.runs.prepare import compose
 from nemo_plugins.runs.stages import by_name
 
-HANDED_ON_NOT = ("run.name", "run.stage", "dry_run")  # the chain gives each stage its own
+HANDED_ON_NOT = ("run.name", "run.stage", "dry_run", "plan.commands")  # the chain gives each stage its own
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Link:
 
 
 def links(cfg: Recipe, arguments: list[str] | None = None) -> list[Link]:
-    """The stages of the experiment: the user's own overrides first, the stage's after them.
+    """The stages of the experiment: the user's own overrides first, the stage's after them, but for the layout of a training.
 
     Args:
         arguments: the user's overrides; default: this process's command line.
@@ -58,43 +59,45 @@ def _link(cfg: Recipe, stage: StageConfig, own: list[str]) -> Link:
     if "/" in candidate or not name:
         raise UserError(f"experiment.stages: name={stage.name}", "expected <stage> or <candidate>/<stage>")
     run = f"{cfg.run.name}/{candidate}" if candidate else cfg.run.name
-    return Link(stage.name, stage.recipe, stage.what, [*own, *stage.overrides, override("run.name", run), f"run.stage={name}"])
+    split = {f"platform.{key}" for key in LAYOUT} if by_name()[stage.recipe].processes != "one" else set()
+    given = split.intersection(map(key_of, own))
+    theirs = [word for word in stage.overrides if key_of(word) not in given]
+    return Link(stage.name, stage.recipe, stage.what, [*own, *theirs, override("run.name", run), f"run.stage={name}"])
 
 
 def plan(cfg: Recipe) -> Plan:
     """Validate every stage. Raises UserError naming the stage and the key."""
     made = Plan(f"{cfg.run.name}: {len(cfg.experiment.stages)} stages in {paths.run_root(cfg)}")
-    rows, commands, writes, times = [], [], 0.0, []
     imports = any(stage.name == "convert-import" for stage in cfg.experiment.stages)
-    for number, link in enumerate(links(cfg), 1):
+    parts: list[Part] = []
+    chain = links(cfg)
+    for link in chain:
         stage = compose(link.overrides)
         try:
             part = by_name()[link.recipe].planned(stage)
         except UserError as error:
             raise UserError(f"stage {link.name}: {error}") from None
-        if stage.force or not (paths.run_root(stage) / stage.run.stage / "summary.json").is_file():
-            writes += part.writes
-            times += [] if part.seconds is None else [part.seconds]
-        rows.append((link.name, part.title, part.sizes, link.what))
-        commands.append((number, link.command))
-        if number == 1 or link.recipe in ("prune", "distill"):
-            made.tables += [
-                table for table in part.tables if table.title == "Sizes" and "prune" in link.name and "/" not in link.name
-            ]
-            made.tables += [table for table in part.tables if table.title.startswith("Memory") and link.name == "distill"]
+        done = not stage.force and (paths.run_root(stage) / stage.run.stage / "summary.json").is_file()
+        made.writes += 0 if done else part.writes
         made.warnings += [f"{link.name}: {warning}" for warning in part.warnings if "/" not in link.name]
-        for missing in part.missing:
-            # what an earlier stage of the chain will leave is not missing
-            from_chain = missing.kind == "earlier" or (missing.kind == "teacher" and imports)
-            if not from_chain and missing.kind != "disk" and missing not in made.missing:
-                made.missing.append(missing)
-    made.writes = writes
-    made.need("disk", lambda: checks.disk(paths.run_root(cfg), writes))  # each stage's files stay where the next ones come
-    if times:
-        made.title += f"; at least {output.duration(sum(times))} on this CPU (estimate, of {len(times)} stages)"
-    made.tables.insert(0, Table("Stages", rows, ["stage", "does", "sizes", "what for"], numbers=False))
-    made.tables.append(Table("Commands, each can be run by itself", commands, lines=True))
+        # what an earlier stage of the chain will leave is not missing
+        part.missing = [one for one in part.missing if one.kind != "earlier" and not (one.kind == "teacher" and imports)]
+        made.missing += [one for one in part.missing if one.kind != "disk" and one not in made.missing]
+        parts.append(Part(link.name, link.recipe, part, done))
+    made.need("disk", lambda: checks.disk(paths.run_root(cfg), made.writes))  # each stage's files stay where the next ones come
+    made.screen = chain_screen.screen(cfg, made, parts, _detail(chain, default_name(cfg.model.name, cfg.experiment.name)))
+    if cfg.plan.commands:
+        commands = [(number, link.command) for number, link in enumerate(chain, 1)]
+        made.screen.append(Table("Commands, each can be run by itself", commands, lines=True))
     return made
+
+
+def _detail(chain: list[Link], default: str) -> str:
+    """The command that plans one stage in full: the distillation, else the last that the chain has."""
+    link = next((link for link in chain if link.recipe == "distill"), chain[-1])
+    derived = {"run.stage": link.recipe, "run.name": default}  # what the recipe takes by itself
+    words = [word for word in link.overrides if word.partition("=")[2] != derived.get(key_of(word))]
+    return line(link.recipe, [*words, "dry_run=true"])
 
 
 def _chains() -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nemo_plugins.configs.schema import Recipe, Target
-from nemo_plugins.planning import bench_plan, chat_template_plan, checks, quantize_plan, weights
+from nemo_plugins.planning import bench_plan, chat_template_plan, checks, inputs, quantize_plan, weights
 from nemo_plugins.planning.plan import Plan, Table
 from nemo_plugins.runs import paths
 from nemo_plugins.runs.errors import UserError
@@ -81,7 +81,7 @@ def other(cfg: Recipe) -> str:
     """What `/compare` puts beside it: `chat.compare`, else the teacher. Raises UserError."""
     if cfg.chat.compare:
         return locate(cfg.chat.compare, "chat.compare")
-    return str(checks.model_weights(cfg.model.path, "model.path"))
+    return str(inputs.model_weights(cfg.model.path, "model.path"))
 
 
 def locate(given: str, key: str) -> str:

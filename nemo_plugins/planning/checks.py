@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
-import shlex
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
 from platform import machine
-from typing import Any
 
 from nemo_plugins.configs.schema import (
-    ConvertConfig,
     Kind,
     LossConfig,
     ModelConfig,
@@ -22,22 +17,20 @@ from nemo_plugins.configs.schema import (
     Recipe,
     TrainConfig,
 )
-from nemo_plugins.data import blend, documents
-from nemo_plugins.models import hf_config
+from nemo_plugins.data import blend
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.planning import hf_folder, text_size, weights
+from nemo_plugins.planning import inputs, text_size
 from nemo_plugins.planning.memory import data_parallel
 from nemo_plugins.planning.plan import Plan, gib
 from nemo_plugins.platforms import arithmetic, gpus, locked
 from nemo_plugins.runs import command_line, paths, workers
-from nemo_plugins.runs.errors import Unusable, UserError
+from nemo_plugins.runs.errors import UserError
 
-MODEL_FIELDS = (  # what a folder and `model` must agree on: sizes, and all else that decides what is computed
-    "num_layers", "hidden_size", "ffn_hidden_size", "num_attention_heads", "num_query_groups", "head_dim", "vocab_size",
-    "tied_embeddings", "rope_base", "norm_eps", "rope_scaling", "sliding_window", "family",
-)  # fmt: skip
 MULTIPLE = 64  # of FFN and hidden sizes, as ModelOpt's pruning has them
 LARGE = 1_000_000_000  # parameters beyond which platform=auto plans for GPUs on a machine that has none
+IMAGES = ("apptainer", "pyxis")  # of MINITRON_RUNTIME: what runs an image, which has Transformer Engine
+NO_TRANSFORMER_ENGINE = "platform.transformer_engine=true: Transformer Engine cannot be used here"
+HOW_TO_GO_ON = "expected an image that has it (docs/containers.md), or platform.transformer_engine=auto: torch's own layers"
 HOST_SHARE = 0.95  # of the free memory that a conversion may want
 
 
@@ -68,12 +61,33 @@ def package(module: str, what: str) -> None:
         raise UserError(f"{module} is not installed: {what}", setup if locked.normal(module) in locked.wanted() else elsewhere)
 
 
+def elsewhere(cfg: Recipe) -> bool:
+    """Whether it is planned for GPUs on a machine that has none, which then says nothing of the one that runs it."""
+    return on_gpu(cfg) and not has_gpu()
+
+
 def fused(cfg: Recipe) -> bool:
     """Whether training has what Transformer Engine brings: packed attention.
 
-    Without a GPU it counts as absent even where it is installed (`platforms.has_transformer_engine`).
+    As `platform.transformer_engine` says of the platform that is planned for. Without a GPU it counts as absent even where it
+    is installed (`platforms.has_transformer_engine`).
     """
-    return on_gpu(cfg) and find_spec("transformer_engine") is not None
+    asked = cfg.platform.transformer_engine
+    if not on_gpu(cfg) or asked is False:
+        return False
+    in_image = not has_gpu() and os.environ.get("MINITRON_RUNTIME") in IMAGES
+    return asked is True or in_image or find_spec("transformer_engine") is not None
+
+
+def engine(cfg: Recipe) -> str:
+    """Whether it is planned with Transformer Engine, and why."""
+    asked = cfg.platform.transformer_engine
+    said = "yes" if fused(cfg) else "no, torch's own layers"
+    if asked != "auto":
+        return f"{said} (platform.transformer_engine={str(asked).lower()})"
+    runtime = os.environ.get("MINITRON_RUNTIME")
+    why = "installed here" if find_spec("transformer_engine") else "not installed here"
+    return f"{said} (platform.transformer_engine=auto: {f'MINITRON_RUNTIME={runtime}' if runtime in IMAGES else why})"
 
 
 def sharded(cfg: Recipe) -> bool:
@@ -173,6 +187,13 @@ def platform(plan: Plan, cfg: PlatformConfig, models: dict[str, Architecture]) -
     for key in command_line.PROCESSES:
         if getattr(cfg, key) < 1:
             raise UserError(f"platform.{key}={getattr(cfg, key)}: expected at least 1")
+    if cfg.transformer_engine not in ("auto", True, False):
+        raise UserError(f"platform.transformer_engine={cfg.transformer_engine}: expected auto, true or false")
+    if cfg.transformer_engine is True and cfg.kind is Kind.cpu:
+        raise UserError(
+            "platform.transformer_engine=true: Transformer Engine wants a GPU, and platform=cpu hides them",
+            "expected platform.transformer_engine=auto or false",
+        )
     if not cfg.process_group_minutes > 0:
         raise UserError(f"platform.process_group_minutes={cfg.process_group_minutes:g}: expected more than 0")
     if cfg.shard_optimizer not in ("auto", True, False):
@@ -203,6 +224,8 @@ def _job(cfg: PlatformConfig) -> None:
         raise UserError(
             "platform=gpu: no NVIDIA GPU on this machine", "expected /dev/nvidia<number>; platform=cpu runs without one"
         )
+    if cfg.transformer_engine is True and has_gpu() and find_spec("transformer_engine") is None:
+        raise UserError(NO_TRANSFORMER_ENGINE, HOW_TO_GO_ON)
     have, given = cfg.devices * cfg.nodes, workers.world()
     if given is not None and given != have:
         raise UserError(
@@ -227,17 +250,18 @@ def single_process(cfg: PlatformConfig, what: str) -> None:
 def training(plan: Plan, train: TrainConfig, key: str, cfg: Recipe) -> None:
     """The section of a stage that trains on text, against the platform and the model."""
     schedule(train, key, cfg)
-    engine = find_spec("transformer_engine") and cfg.platform.kind is not Kind.cpu
+    platform = cfg.platform
+    engine = find_spec("transformer_engine") and platform.kind is not Kind.cpu and platform.transformer_engine is not False
     if cfg.data.document_boundaries and engine:  # its causal attention ignores a mask
         raise UserError(
             "data.document_boundaries=true: Transformer Engine is here, and its causal attention would see all documents",
-            "expected data.document_boundaries=false, platform=cpu, or an environment without Transformer Engine",
+            "expected data.document_boundaries=false, platform=cpu, or platform.transformer_engine=false",
         )
-    data(plan, train.data, f"{key}.data", "data.train")
-    data(plan, cfg.data.heldout, "data.heldout", "data.heldout")
-    heldout(plan, cfg, train.seq_length, train.global_batch_size)
+    inputs.data(plan, train.data, f"{key}.data", "data.train")
+    inputs.data(plan, cfg.data.heldout, "data.heldout", "data.heldout")
+    inputs.heldout(plan, cfg, train.seq_length, train.global_batch_size)
     for name, path in cfg.data.heldout_more.items():
-        data(plan, [path], f"data.heldout_more.{name}", "data.heldout")
+        inputs.data(plan, [path], f"data.heldout_more.{name}", "data.heldout")
         if not name.isidentifier() or name == "heldout":
             raise UserError(f"data.heldout_more.{name}: expected a plain name like en, other than heldout")
     blend.check(cfg.data, train.data, f"{key}.data")
@@ -317,137 +341,6 @@ def distillation_loss(loss: LossConfig, vocabulary: int) -> None:
         raise UserError(f"distill.loss.skew={loss.skew:g}: expected a number between 0 and 1")
 
 
-def data(plan: Plan, sources: list[str], key: str, shared: str) -> None:
-    """Sources are named and here."""
-    if not sources:
-        give = key if key == shared else f"{shared} (for every stage) or {key}"
-        plan.need(
-            "data",
-            lambda: _raise(
-                f"{key} names no text",
-                f"give {give}=[<file or folder>]: {', '.join(documents.SUFFIXES)}, or a Megatron .bin/.idx prefix",
-            ),
-        )
-    for source in sources:
-        plan.need("data", lambda source=source: _source(source, key))
-
-
-def heldout(plan: Plan, cfg: Recipe, seq_length: int, global_batch_size: int, more: bool = True) -> None:
-    """Each held-out text fills a batch, as far as a plan can count it; `more`: those of `data.heldout_more`, too."""
-    named = [("data.heldout", source) for source in cfg.data.heldout]
-    others = cfg.data.heldout_more.items() if more else ()
-    for key, source in [*named, *((f"data.heldout_more.{name}", source) for name, source in others)]:
-        plan.need("data", lambda key=key, source=source: text_size.too_short(cfg, key, source, seq_length, global_batch_size))
-
-
-def _source(source: str, key: str) -> None:
-    path = paths.resolve(source)
-    if path.is_dir():
-        documents.shards(path)
-        return
-    if path.is_file():
-        if not path.name.endswith(documents.SUFFIXES):
-            raise UserError(
-                f"{key}: {source} is neither text nor tokens",
-                f"expected {', '.join(documents.SUFFIXES)} or a prefix of .bin and .idx",
-            )
-        if path.stat().st_size == 0:
-            raise UserError(f"{key}: {source} is empty")
-        return
-    pair = [path.with_name(path.name + suffix) for suffix in (".bin", ".idx")]
-    here = [file.is_file() for file in pair]
-    if not all(here):
-        what = f"{pair[here.index(False)]} is missing" if any(here) else f"no file {source}, nor {source}.bin and {source}.idx"
-        raise UserError(f"{key}: {what}", "relative paths start at the current directory, assets/… at the repository")
-    if pair[0].stat().st_size == 0:
-        raise UserError(f"{key}: {source} holds no token", "expected at least one document")
-
-
-def model_weights(path: str | None, key: str) -> Path:
-    """The whole Hugging Face folder of a model. Raises UserError where it is not here or not whole."""
-    if not path:
-        raise UserError(f"{key} is not given", f"expected a Hugging Face folder or a hub id: {key}=<path>")
-    folder = paths.local_weights(path)
-    if folder is None:
-        raise UserError(paths.weights_missing(key, path))
-    weights.check(folder, key)
-    return folder
-
-
-def source(plan: Plan, cfg: Recipe) -> Path | None:
-    """The Hugging Face folder that a conversion reads, of the model that the configuration says; None: it is not here.
-
-    Raises:
-        Unusable: the folder is here, and is no Hugging Face folder or that of another model.
-    """
-    given = cfg.convert.source
-    from_run = given and paths.resolve(given).resolve().is_relative_to(paths.run_root(cfg).resolve())
-    return plan.need("earlier" if from_run else "weights", lambda: model_source(cfg))
-
-
-def model_source(cfg: Recipe) -> Path:
-    """`convert.source`, else `model.path`: a whole Hugging Face folder of the model that the configuration says.
-
-    Raises:
-        UserError: it is not here or not whole.
-        Unusable: it is no Hugging Face folder, its `config.json` says what is not computed here, or it is of another model.
-    """
-    given = cfg.convert.source
-    key, path = ("convert.source", given) if given else ("model.path", cfg.model.path)
-    if path and (folder := paths.local_weights(path)) and not (folder / "config.json").is_file():
-        what = "a NeMo checkpoint" if paths.is_checkpoint(folder) else "no Hugging Face folder"
-        raise Unusable(
-            f"{key}: {path} is {what}: it has no config.json",
-            "expected a Hugging Face folder, or the folder of a stage that left one as `hf`",
-        )
-    folder = model_weights(path, key)
-    _same_model(hf_folder.describe(folder, key), cfg.model, key, path)
-    hf_folder.read(folder, key, pad_vocabulary=True)
-    return folder
-
-
-def _same_model(config: dict[str, Any], model: ModelConfig, key: str, path: str) -> None:
-    there = vars(Architecture.from_hf(config)) | {
-        "family": config["model_type"],
-        "rope_scaling": hf_config.rope_scaling(config),
-        "sliding_window": hf_config.sliding_window(config),
-    }
-    window = model.sliding_window
-    here = vars(Architecture.from_config(model)) | {
-        "family": model.family.value,
-        "rope_scaling": dict(model.rope_scaling) if model.rope_scaling else None,
-        "sliding_window": window if window and window < there["context_length"] else None,
-    }
-    differ = [name for name in MODEL_FIELDS if there[name] != here[name]]
-    if differ:
-        meant = " ".join(shlex.quote(f"model.{name}={_override(there[name])}") for name in differ)
-        if "rope_scaling" in differ:  # Hydra cannot give a dictionary to a key that is null
-            meant = f"+model=from_hf {shlex.quote(f'model.path={path}')}"
-        raise Unusable(
-            f"{key}: the model of {path} is another than model={model.name} describes",
-            *(f"  {name}: {_shown(there[name])} there, {_shown(here[name])} in model.{name}" for name in differ),
-            f"expected the same; if it is meant: {meant}",
-        )
-
-
-def _shown(value: object) -> str:
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else _override(value)
-
-
-def _override(value: object) -> str:
-    """A value as Hydra reads it."""
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{key}:{one}" for key, one in value.items()) + "}"
-    return json.dumps(value).strip('"')
-
-
-def teacher(cfg: Recipe) -> Path:
-    """The teacher's checkpoint, or the Hugging Face folder that a plain call imports first (`runs.chain.import_teacher`)."""
-    if cfg.teacher.path or paths.find(cfg, "convert-import") or workers.world():
-        return paths.teacher(cfg)
-    return model_source(dataclasses.replace(cfg, convert=ConvertConfig()))
-
-
 def room(plan: Plan, cfg: Recipe, folder: Path, need: float) -> None:
     """Free space for what a stage writes, less what an earlier attempt left of it; noted for the plan of a chain."""
     there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if not cfg.force else 0
@@ -457,15 +350,24 @@ def room(plan: Plan, cfg: Recipe, folder: Path, need: float) -> None:
 
 def disk(folder: Path, need: float) -> None:
     """Free space where a run folder will be."""
-    there = folder.resolve()
-    while not there.exists():
-        there = there.parent
-    free = shutil.disk_usage(there).free
+    free, there = _free(folder)
     if free < need:
         raise UserError(
             f"run.root: {gib(free)} free in {there}, this writes about {gib(need)}",
             "make room, or give another run.root",
         )
+
+
+def free_disk(cfg: Recipe) -> int:
+    """Bytes that are free where the run's folder will be."""
+    return _free(paths.run_root(cfg))[0]
+
+
+def _free(folder: Path) -> tuple[int, Path]:
+    there = folder.resolve()
+    while not there.exists():
+        there = there.parent
+    return shutil.disk_usage(there).free, there
 
 
 def free_memory() -> int | None:
@@ -474,12 +376,13 @@ def free_memory() -> int | None:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
+def host_room(cfg: Recipe) -> float | None:
+    """Bytes of memory of the machine that is planned for; None: not known."""
+    return cfg.platform.node_memory_gib * 2**30 if elsewhere(cfg) else free_memory()
+
+
 def host_memory(need: float, what: str) -> None:
     """Memory that this machine can give now (Linux's MemAvailable)."""
     free = free_memory()
     if free is not None and need > free * HOST_SHARE:
         raise UserError(f"{what} needs about {gib(need)} of memory, {gib(free)} are free", "run it on a machine with more")
-
-
-def _raise(*lines: str) -> None:
-    raise UserError(*lines)

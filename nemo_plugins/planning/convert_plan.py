@@ -7,8 +7,8 @@ from pathlib import Path
 from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.models import hf_config
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.planning import checks, memory, pace, tables, vocabulary_plan
-from nemo_plugins.planning.plan import Plan, Table
+from nemo_plugins.planning import checks, inputs, memory, pace, tables, vocabulary_plan
+from nemo_plugins.planning.plan import Cost, Plan, Table
 from nemo_plugins.runs import paths
 from nemo_plugins.runs.errors import Unusable, UserError
 
@@ -41,7 +41,7 @@ def plan(cfg: Recipe) -> Plan:
         checkpoint = made.need("earlier", lambda: checkpoint_of(cfg))
         written = dtype(cfg, (checkpoint and paths.description(checkpoint)) or paths.local_weights(cfg.model.path or ""))
     else:
-        written = dtype(cfg, checks.source(made, cfg))
+        written = dtype(cfg, inputs.source(made, cfg))
     width = WIDTH[written]
     folder = paths.run_root(cfg) / (cfg.run.stage or stage(cfg))
     files = {"hf" if exports else "checkpoint": model.parameters() * width}
@@ -61,8 +61,10 @@ def plan(cfg: Recipe) -> Plan:
         tables.writes(folder, files),
     ]
     made.seconds = pace.conversion(sum(files.values()))
+    on_gpu = checks.on_gpu(cfg)
+    made.cost = Cost(need, checks.host_room(cfg), int(on_gpu), made.seconds / 3600, on_host=on_gpu)
     made.tables.append(pace.table(made.seconds, cfg))
-    made.sizes = f"from {source}"
+    made.sizes = f"to {'Hugging Face' if exports else 'NeMo'}"
     return made
 
 

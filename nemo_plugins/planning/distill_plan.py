@@ -9,8 +9,8 @@ from omegaconf import OmegaConf
 from nemo_plugins.configs.schema import PruneConfig, Recipe, TeacherMode
 from nemo_plugins.distillation import records
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.planning import checkpoint_plan, checks, tables, training_plan
-from nemo_plugins.planning.plan import Plan, Table
+from nemo_plugins.planning import checkpoint_plan, checks, inputs, tables, training_plan
+from nemo_plugins.planning.plan import Plan, Table, short
 from nemo_plugins.runs import paths
 from nemo_plugins.runs.errors import UserError
 
@@ -35,7 +35,7 @@ def plan(cfg: Recipe) -> Plan:
     made = Plan(f"distill {cfg.model.name} into {small.num_layers} layers, FFN {small.ffn_hidden_size}")
     checks.platform(made, cfg.platform, {"teacher": teacher, "student": small})
     checks.training(made, distill, "distill", cfg)
-    made.need("teacher", lambda: checks.teacher(cfg))
+    made.need("teacher", lambda: inputs.teacher(cfg))
     made.need("earlier", lambda: paths.student(cfg))
     if mode is TeacherMode.cached:
         made.need("earlier", lambda: _recorded(cfg))
@@ -44,7 +44,7 @@ def plan(cfg: Recipe) -> Plan:
     if checks.on_gpu(cfg):
         gpus, width = cfg.platform.devices * cfg.platform.nodes, checks.bytes_per_value(cfg)
         checkpoint_plan.add(made, cfg.plan, distill, "distill", gpus, width, small, beside)
-    made.sizes = f"{distill.max_steps:,} steps, {training_plan.tokens(distill):,} tokens"
+    made.sizes = f"{distill.max_steps:,} steps, {short(training_plan.tokens(distill))} tokens"
     return made
 
 
@@ -60,7 +60,7 @@ def _recording(cfg: Recipe, teacher: Architecture) -> Plan:
             )
     checks.platform(made, cfg.platform, {"teacher": teacher})
     checks.training(made, distill, "distill", cfg)
-    made.need("teacher", lambda: checks.teacher(cfg))
+    made.need("teacher", lambda: inputs.teacher(cfg))
     each = records.bytes_per_token(distill.loss.top_k, teacher.vocab_size)
     size = each * training_plan.tokens(distill)
     folder = paths.run_root(cfg) / (cfg.run.stage or stage(cfg))
@@ -70,7 +70,7 @@ def _recording(cfg: Recipe, teacher: Architecture) -> Plan:
         Table("Recording", [("bytes a token", f"{each:,}"), ("tokens", f"{training_plan.tokens(distill):,}")]),
         tables.writes(folder, {"record": size}),
     ]
-    made.sizes = f"{training_plan.tokens(distill):,} tokens, {each:,} bytes each"
+    made.sizes = f"{short(training_plan.tokens(distill))} tokens, {each:,} bytes each"
     return made
 
 

@@ -71,6 +71,7 @@ class Estimate:
         device: what serves, one stream of `context` tokens.
         bytes_per_value: of the working weights in training.
         text_tokens: of the training text, as far as it is here.
+        sharded: whether the copies of the model share out the optimizer's state.
     """
 
     teacher: Architecture
@@ -85,6 +86,7 @@ class Estimate:
     context: int
     bytes_per_value: int
     text_tokens: int | None = None
+    sharded: bool = True
 
     @property
     def tokens(self) -> int:
@@ -106,7 +108,7 @@ class Estimate:
     @property
     def memory(self) -> memory.Memory:
         """Of one GPU in the distillation."""
-        return memory.training(self.student, self.train, self.platform, self.bytes_per_value, self.teacher)
+        return memory.training(self.student, self.train, self.platform, self.bytes_per_value, self.teacher, self.sharded)
 
     @property
     def disk(self) -> dict[str, int]:
@@ -199,4 +201,5 @@ def make(cfg: Recipe) -> Estimate:
         context=asked.context,
         bytes_per_value=checks.bytes_per_value(cfg),
         text_tokens=text_size.total(cfg, cfg.distill.data),
+        sharded=checks.sharded(cfg),
     )

@@ -13,6 +13,7 @@ from nemo_plugins.runs import paths
 from nemo_plugins.runs.errors import UserError
 
 DTYPES = (None, "auto", "float32", "bfloat16", "float16")
+FROM_HUB = "tasks read data sets of the Hugging Face hub: without internet from its cache (HF_HOME, HF_DATASETS_OFFLINE=1)"
 OWN = "laptop"  # the suite that any run can be held against: its stage is plainly `eval`
 
 
@@ -47,7 +48,7 @@ def plan(cfg: Recipe) -> Plan:
         ("intervals", f"{made.confidence:.0%}, {made.resamples:,} resamples"),
     ]
     result.tables.append(Table("Evaluation", rows, numbers=False))
-    result.sizes = f"{len(made.models)} models, {len(tasks)} tasks"
+    result.sizes = f"{len(tasks)} tasks"
     return result
 
 
@@ -108,10 +109,8 @@ def _tasks(cfg: Recipe, made: Plan) -> None:
     made.need("tasks", lambda: eval_tasks.check(cfg.eval))
     fetched = [name for name, task in eval_tasks.chosen(cfg.eval).items() if task.origin is not Origin.ours]
     if fetched:
-        made.warnings.append(
-            f"{len(fetched)} tasks read data sets of the Hugging Face hub; without internet they have to be in its cache "
-            "(HF_HOME, HF_DATASETS_OFFLINE=1)"
-        )
+        made.hub = len(fetched)
+        made.warnings.append(f"{len(fetched)} {FROM_HUB}")
 
 
 def _model(cfg: Recipe, made: Plan, name: str, given: str) -> None:

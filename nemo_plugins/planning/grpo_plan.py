@@ -7,8 +7,8 @@ import inspect
 from nemo_plugins.alignment import rewards
 from nemo_plugins.configs.schema import Engine, Recipe
 from nemo_plugins.data.chat import prompts
-from nemo_plugins.planning import alignment_plan
-from nemo_plugins.planning.plan import Plan, Table
+from nemo_plugins.planning import alignment_plan, rollouts, training_plan
+from nemo_plugins.planning.plan import Plan, Table, short
 from nemo_plugins.runs.errors import UserError
 
 
@@ -38,9 +38,10 @@ def plan(cfg: Recipe) -> Plan:
         )
     check = prompts.checker(grpo.rewards, options(cfg), grpo.own_rewards)
     made, model = alignment_plan._begin(cfg, grpo, "grpo", check, "train {} by rewards that can be checked")
-    alignment_plan._end(made, cfg, grpo, "grpo", model)
+    # the policy and its reference score what was drawn
+    alignment_plan._end(made, cfg, grpo, "grpo", model, passes=2, rollouts=rollouts.of(grpo, updates(cfg)))
     made.tables.insert(1, _rollouts(cfg))
-    made.sizes = f"{grpo.max_steps:,} updates, {updates(cfg)} a rollout of {grpo.prompts:,} prompts x {grpo.group_size}"
+    made.sizes = f"{grpo.max_steps:,} steps, {short(training_plan.tokens(grpo))} tokens"
     return made
 
 

@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from itertools import product
 from math import ceil
 
-from nemo_plugins.configs.schema import DistillConfig, Kind, PlatformConfig, Recompute
+from nemo_plugins.configs.schema import PlatformConfig, Recipe, Recompute, TrainConfig
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.planning import checks, memory, training_plan
+from nemo_plugins.planning import checks, devices, memory, work
 from nemo_plugins.planning.devices import Device
 from nemo_plugins.planning.plan import Plan
+from nemo_plugins.planning.rollouts import Rollouts
+from nemo_plugins.runs.command_line import LAYOUT
 from nemo_plugins.runs.errors import UserError
 
-NODE_GPUS = 8
 NODE_BANDWIDTH = 400e9  # bytes a second out of a node: DGX H100's eight adapters of 400 Gbit/s (NVIDIA DGX H100 data sheet)
 SIZES = (1, 2, 4, 8)
 STAGES = (1, 2, 4, 8, 16)
@@ -32,18 +33,27 @@ BYTES_A_STEP = 4 + 2  # of each parameter: fp32 gradients are reduced and scatte
 
 @dataclass(frozen=True)
 class Layout:
-    """A training on so many GPUs; `network` is bytes a second out of a node.
+    """A training on so many GPUs.
 
-    `student` is what learns; no `teacher`: it learns alone.
+    Attributes:
+        student: what learns.
+        teacher: None: it learns alone.
+        network: bytes a second out of a node.
+        sharded: whether the copies of the model share out the optimizer's state.
+        passes: forward passes of the student besides those of training: of a reference, of scoring.
+        rollouts: what is drawn before an update, if anything.
     """
 
     student: Architecture
     teacher: Architecture | None
-    train: DistillConfig
+    train: TrainConfig
     platform: PlatformConfig
     gpu: Device
     mfu: float
     network: float = NODE_BANDWIDTH
+    sharded: bool = True
+    passes: int = 0
+    rollouts: Rollouts | None = None
 
     @property
     def gpus(self) -> int:
@@ -54,18 +64,49 @@ class Layout:
         return memory.data_parallel(self.platform)
 
     @property
+    def name(self) -> str:
+        """`TP4 · DP4`: what is split, and the copies of the model."""
+        sizes = (("TP", self.platform.tensor_parallel), ("PP", self.platform.pipeline_parallel),
+                 ("CP", self.platform.context_parallel), ("DP", self.copies))  # fmt: skip
+        parts = [f"{short}{size}" for short, size in sizes if size > 1]
+        return " · ".join([*parts, *(["recompute"] if self.platform.recompute is Recompute.full else [])])
+
+    @property
+    def overrides(self) -> list[str]:
+        """Of the layout, those that are not the defaults."""
+        plain = PlatformConfig()
+        return [
+            f"platform.{key}={getattr(self.platform, key)}"
+            for key in LAYOUT
+            if getattr(self.platform, key) != getattr(plain, key)
+        ]
+
+    @property
     def micro_batches(self) -> int:
         """That each copy of the model works through in a step."""
         return self.train.global_batch_size // (self.copies * self.train.micro_batch_size)
 
     @property
     def memory(self) -> memory.Memory:
-        return memory.training(self.student, self.train, self.platform, 2, self.teacher)
+        """Of a training step."""
+        return memory.training(self.student, self.train, self.platform, 2, self.teacher, self.sharded)
+
+    @property
+    def bytes(self) -> float:
+        """On each GPU, at most: in a step, or while completions are drawn."""
+        step = self.memory
+        drawing = self.rollouts.memory(self.student, self.platform, step).total if self.rollouts else 0.0
+        return max(step.total, drawing)
+
+    @property
+    def room(self) -> float:
+        """Bytes that each GPU has."""
+        return (self.platform.gpu_memory_gib or self.gpu.memory_gib) * 2**30
 
     @property
     def fits(self) -> bool:
         """Whether the memory does, and a fifth more than the formulas say."""
-        return self.memory.total * SPARE <= self.gpu.memory_bytes
+        return self.bytes * SPARE <= self.room
 
     @property
     def bubble(self) -> float:
@@ -73,12 +114,19 @@ class Layout:
         return (self.platform.pipeline_parallel - 1) / self.micro_batches
 
     @property
+    def flops_per_token(self) -> int:
+        """Of a step, without what is computed again."""
+        return work.flops_per_token(self.train, self.student, self.teacher) + self.passes * self.forward
+
+    @property
+    def forward(self) -> int:
+        """FLOP a token of the student's forward pass."""
+        return self.student.flops_per_token(self.train.seq_length)
+
+    @property
     def recomputed(self) -> float:
         """What full recomputation adds to a step's arithmetic, as a share of it."""
-        if self.platform.recompute is not Recompute.full:
-            return 0.0
-        forward = self.student.flops_per_token(self.train.seq_length)
-        return forward / training_plan.flops_per_token(self.train, self.student, self.teacher)
+        return self.forward / self.flops_per_token if self.platform.recompute is Recompute.full else 0.0
 
     @property
     def step_tokens(self) -> int:
@@ -87,14 +135,12 @@ class Layout:
     @property
     def computing(self) -> float:
         """Seconds of a step's arithmetic."""
-        flops = training_plan.flops_per_token(self.train, self.student, self.teacher) * self.step_tokens
-        return flops / (self.gpus * self.gpu.flops_per_second * self.mfu)
+        return self.flops_per_token * self.step_tokens / (self.gpus * self.gpu.flops_per_second * self.mfu)
 
     @property
     def backward(self) -> float:
         """Seconds of it that the student's backward pass takes: twice its forward pass."""
-        forward = self.student.flops_per_token(self.train.seq_length)
-        return self.computing * 2 * forward / training_plan.flops_per_token(self.train, self.student, self.teacher)
+        return self.computing * 2 * self.forward / self.flops_per_token
 
     @property
     def exchanged(self) -> float:
@@ -106,17 +152,22 @@ class Layout:
     @property
     def exchanging(self) -> float:
         """Seconds that it takes; Megatron does it behind the backward pass, and what is longer is waited for."""
-        return NODE_GPUS * self.exchanged / self.network
+        return self.platform.devices * self.exchanged / self.network
 
     @property
     def hiding_bandwidth(self) -> float:
         """Bytes a second out of a node at which nothing is waited for."""
-        return NODE_GPUS * self.exchanged / self.backward
+        return self.platform.devices * self.exchanged / self.backward
+
+    @property
+    def drawing(self) -> float:
+        """Seconds of a step in which completions are drawn."""
+        return self.rollouts.seconds(self.student, self.platform, self.gpu) / self.rollouts.updates if self.rollouts else 0.0
 
     @property
     def step_seconds(self) -> float:
         waited = max(0.0, self.exchanging - self.backward)
-        return self.computing * (1 + self.recomputed) * (1 + self.bubble) + waited
+        return self.computing * (1 + self.recomputed) * (1 + self.bubble) + waited + self.drawing
 
     @property
     def tokens_per_second(self) -> float:
@@ -138,27 +189,39 @@ class Layout:
         return teacher + self.checkpoint_bytes
 
 
-def choose(
+def of(
+    cfg: Recipe,
+    train: TrainConfig,
     student: Architecture,
-    teacher: Architecture | None,
-    nodes: int,
-    samples: int,
-    train: DistillConfig,
-    gpu: Device,
-    mfu: float,
-    network: float = NODE_BANDWIDTH,
-    contexts: tuple[int, ...] = SIZES,
-) -> Layout | None:
-    """The layout with the most tokens a second among those that fit; of equals the one that splits a model least.
+    teacher: Architecture | None = None,
+    passes: int = 0,
+    rollouts: Rollouts | None = None,
+) -> Layout:
+    """The layout that a configuration asks for, on the GPUs that it is planned for."""
+    return Layout(
+        student,
+        teacher,
+        train,
+        cfg.platform,
+        devices.load(cfg.plan.gpu, "plan.gpu"),
+        cfg.plan.mfu,
+        sharded=checks.sharded(cfg),
+        passes=passes,
+        rollouts=rollouts,
+    )
+
+
+def choose(job: Layout, samples: int | None = None, contexts: tuple[int, ...] = (1,)) -> Layout | None:
+    """The layout of a job's GPUs with the most tokens a second among those that fit; of equals the one that splits least.
 
     Args:
-        samples: of the whole training; `max_steps` follows from them and the batch.
-        train: `global_batch_size` is what to come close to (`BATCH_SLACK`).
+        job: whose parallel sizes and recomputation are another's to choose; the rest stays.
+        samples: of the whole training; `max_steps` follows from them and the batch, which may then be a little off
+            (`BATCH_SLACK`). None: batch and steps stay.
         contexts: context-parallel sizes to choose from.
     Returns: None where nothing fits.
     """
-    found = _layouts(student, teacher, nodes, samples, train, gpu, mfu, network, contexts)
-    return min((made for made in found if made.fits), key=_rank, default=None)
+    return min((made for made in _layouts(job, samples, contexts) if made.fits), key=_rank, default=None)
 
 
 def _rank(made: Layout) -> tuple:
@@ -167,27 +230,22 @@ def _rank(made: Layout) -> tuple:
     return -round(made.tokens_per_second), parts, platform.context_parallel, platform.pipeline_parallel
 
 
-def _layouts(student, teacher, nodes, samples, train, gpu, mfu, network, contexts) -> Iterator[Layout]:
-    models = {"student": student} | ({"teacher": teacher} if teacher else {})
-    for recompute, tensor, context, stages in product((Recompute.none, Recompute.full), SIZES, contexts, STAGES):
-        platform = PlatformConfig(
-            kind=Kind.gpu,
-            devices=NODE_GPUS,
-            nodes=nodes,
-            tensor_parallel=tensor,
-            context_parallel=context,
-            pipeline_parallel=stages,
-            recompute=recompute,
-            gpu_memory_gib=gpu.memory_gib,
-        )
+def _layouts(job: Layout, samples: int | None, contexts: tuple[int, ...]) -> Iterator[Layout]:
+    """Tensor parallelism stays inside a node."""
+    models = {"student": job.student} | ({"teacher": job.teacher} if job.teacher else {})
+    tensors = [size for size in SIZES if size <= job.platform.devices]
+    for recompute, tensor, context, stages in product((Recompute.none, Recompute.full), tensors, contexts, STAGES):
+        sizes = {"tensor_parallel": tensor, "pipeline_parallel": stages, "context_parallel": context, "recompute": recompute}
+        platform = dataclasses.replace(job.platform, **sizes)
         if not _divides(platform, models):
             continue
-        unit = memory.data_parallel(platform) * train.micro_batch_size
-        batch = max(1, round(train.global_batch_size / unit)) * unit
-        if abs(batch / train.global_batch_size - 1) > BATCH_SLACK:
+        unit = memory.data_parallel(platform) * job.train.micro_batch_size
+        batch = max(1, round(job.train.global_batch_size / unit)) * unit
+        if abs(batch / job.train.global_batch_size - 1) > (0 if samples is None else BATCH_SLACK):
             continue
-        steps = dataclasses.replace(train, global_batch_size=batch, max_steps=ceil(samples / batch))
-        yield Layout(student, teacher, steps, platform, gpu, mfu, network)
+        steps = job.train.max_steps if samples is None else ceil(samples / batch)
+        train = dataclasses.replace(job.train, global_batch_size=batch, max_steps=steps)
+        yield dataclasses.replace(job, train=train, platform=platform)
 
 
 def _divides(platform: PlatformConfig, models: dict[str, Architecture]) -> bool:

@@ -10,7 +10,7 @@ import sys
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from nemo_plugins.planning import chain_plan
+from nemo_plugins.planning import chain_plan, chain_screen
 from nemo_plugins.runs import hydra_errors
 from nemo_plugins.runs.errors import DONE, WRONG_INPUT, UserError
 from nemo_plugins.runs.prepare import compose
@@ -27,8 +27,9 @@ def main(overrides: list[str]) -> int:
     except (HydraException, OmegaConfBaseException) as error:
         print(f"minitron: {hydra_errors.explain(error)}", file=sys.stderr)
         return WRONG_INPUT
-    for note in (*made.warnings, *(missing.text for missing in made.missing)):
-        print(f"warning: {note}", file=sys.stderr)
+    for table in made.screen:
+        if table.title in chain_screen.SAID_ALWAYS:
+            print(table.title, *("  ".join(row) for row in table.rows), sep="\n", file=sys.stderr)
     for link in links:
         for word in (link.name, link.recipe, str(len(link.overrides)), *link.overrides):
             sys.stdout.write(f"{word}\0")

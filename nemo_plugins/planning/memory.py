@@ -32,6 +32,7 @@ class Memory:
     teacher: float = 0.0
     activations: float = 0.0
     logits: float = 0.0
+    cache: float = 0.0  # keys and values of what is being drawn
     process: float = 0.0
 
     @property

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from nemo_plugins.configs.schema import Format, Recipe
-from nemo_plugins.planning import checkpoint_plan, checks, decode, devices, estimate, fit, memory, tables, training_plan
+from nemo_plugins.models.architecture import Architecture
+from nemo_plugins.planning import (
+    alignment_plan,
+    checkpoint_plan,
+    checks,
+    decode,
+    devices,
+    estimate,
+    fit,
+    grpo_plan,
+    layout,
+    memory,
+    rollouts,
+    tables,
+    training_plan,
+    work,
+)
 from nemo_plugins.planning.budget import gigabytes
 from nemo_plugins.planning.estimate import MFUS, PAPER, SEQ_LENGTHS, TRAINING_PASSES, Estimate
 from nemo_plugins.planning.plan import Plan, Table, gib
@@ -27,11 +41,11 @@ def plan(cfg: Recipe) -> Plan:
         training_plan.schedule(cfg.distill, student, teacher),
         cost(made_of),
         alignment(made_of, cfg),
-        tables.memory(
-            made, made_of.memory, cfg.platform, on_gpu, (f"plan.gpu={cfg.plan.gpu}", made_of.gpu) if on_gpu else None
-        ),
+        tables.memory(made_of.memory, cfg.platform, on_gpu),
     ]
     if on_gpu:
+        tables.too_large(made, made_of.memory, cfg.platform)
+        made.tables.append(layouts(cfg, teacher, student))
         width = made_of.bytes_per_value
         checkpoint_plan.add(made, cfg.plan, cfg.distill, "distill", made_of.gpus, width, student, teacher)
     if estimate.Paper.is_same(teacher, PAPER.teacher):
@@ -61,15 +75,18 @@ def cost(made_of: Estimate) -> Table:
 
 def alignment(made_of: Estimate, cfg: Recipe) -> Table:
     """What SFT and preference training would take after it, at the same MFU; every place of a sequence counts as a token."""
-    pairs = dataclasses.replace(
-        cfg.dpo, micro_batch_size=2 * cfg.dpo.micro_batch_size, global_batch_size=2 * cfg.dpo.global_batch_size
-    )
     columns = []
-    for train, passes in ((cfg.sft, TRAINING_PASSES), (pairs, TRAINING_PASSES)):
-        tokens = training_plan.tokens(train)
-        flops = passes * made_of.student.flops_per_token(train.seq_length) * tokens
+    for train in (cfg.sft, alignment_plan.sequences(cfg.dpo)):
+        tokens = work.tokens(train)
+        flops = TRAINING_PASSES * made_of.student.flops_per_token(train.seq_length) * tokens
         hours = flops / (made_of.gpu.flops_per_second * made_of.mfu) / 3600
-        need = memory.training(made_of.student, train, cfg.platform, checks.bytes_per_value(cfg)).total
+        need = memory.training(
+            made_of.student,
+            train,
+            cfg.platform,
+            checks.bytes_per_value(cfg),
+            sharded=checks.sharded(cfg),
+        ).total
         columns.append(
             (
                 f"{train.max_steps:,}",
@@ -89,6 +106,31 @@ def alignment(made_of: Estimate, cfg: Recipe) -> Table:
         "memory of a GPU",
     )
     return Table("Alignment, estimated", list(zip(names, *columns, strict=True)), ["", "SFT", "preference pairs"])
+
+
+def layouts(cfg: Recipe, teacher: Architecture, student: Architecture) -> Table:
+    """For each training the layout of these GPUs that fits with a fifth to spare and loses least, as overrides to paste."""
+    drawn = rollouts.of(cfg.grpo, grpo_plan.updates(cfg))
+    jobs = {
+        "distill": layout.of(cfg, cfg.distill, student, teacher),
+        "sft": layout.of(cfg, cfg.sft, student),
+        "dpo": layout.of(cfg, alignment_plan.sequences(cfg.dpo), student, passes=1),
+        "grpo": layout.of(cfg, cfg.grpo, student, passes=2, rollouts=drawn),
+    }
+    rows = []
+    for name, job in jobs.items():
+        best = layout.choose(job)
+        if best is None:
+            rows.append((name, "none fits", "", "", ""))
+            continue
+        named, hours = " ".join(best.overrides) or "nothing split", 24 * best.days
+        rows.append((name, named, gib(best.bytes), f"{hours:,.4g}", f"{hours * best.gpus:,.0f}"))
+    many = f"{cfg.platform.nodes} x {cfg.platform.devices} {jobs['distill'].gpu.name}"
+    return Table(
+        f"Layouts for {many}; Transformer Engine: {checks.engine(cfg)}",
+        rows,
+        ["", "recommended", "a GPU", "hours", "GPU-hours"],
+    )
 
 
 def papers_hours(made_of: Estimate) -> list[Table]:

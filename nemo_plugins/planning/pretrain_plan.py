@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.planning import checks, training_plan
-from nemo_plugins.planning.plan import Plan
+from nemo_plugins.planning import checks, inputs, training_plan
+from nemo_plugins.planning.plan import Plan, short
 from nemo_plugins.runs import paths
 from nemo_plugins.runs.errors import UserError
 
@@ -38,12 +38,12 @@ def plan(cfg: Recipe) -> Plan:
     checks.platform(made, cfg.platform, {"model": model})
     checks.training(made, pretrain, "pretrain", cfg)
     if pretrain.from_teacher:
-        made.need("teacher", lambda: checks.teacher(cfg))
+        made.need("teacher", lambda: inputs.teacher(cfg))
     else:
         made.need("weights", lambda: _tokenizer(cfg))
 
     training_plan.add(made, cfg, "pretrain", pretrain, model, stage=stage(cfg))
-    made.sizes = f"{model.parameters():,} parameters; {pretrain.max_steps:,} steps, {training_plan.tokens(pretrain):,} tokens"
+    made.sizes = f"{pretrain.max_steps:,} steps, {short(training_plan.tokens(pretrain))} tokens"
     return made
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from nemo_plugins.configs.schema import Criterion, Recipe
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.planning import checks, memory, pace, tables
-from nemo_plugins.planning.plan import Plan, Table
+from nemo_plugins.planning import checks, devices, inputs, memory, pace, tables
+from nemo_plugins.planning.plan import Cost, Plan, Table, short
 from nemo_plugins.pruning import score_file
 from nemo_plugins.runs import command_line, paths
 from nemo_plugins.runs.errors import UserError
@@ -48,13 +48,14 @@ def plan(cfg: Recipe) -> Plan:
     if cfg.prune.scores:
         made.need("data", lambda: _scores(cfg, teacher))
     checks.fits_context("prune.calibration.seq_length", calibration.seq_length, cfg.model)
-    checks.data(made, calibration.data, "prune.calibration.data", "data.train")
-    checks.data(made, cfg.data.heldout, "data.heldout", "data.heldout")
-    checks.heldout(made, cfg, calibration.seq_length, calibration.micro_batch_size, more=False)
-    made.need("teacher", lambda: checks.teacher(cfg))
+    inputs.data(made, calibration.data, "prune.calibration.data", "data.train")
+    inputs.data(made, cfg.data.heldout, "data.heldout", "data.heldout")
+    inputs.heldout(made, cfg, calibration.seq_length, calibration.micro_batch_size, more=False)
+    made.need("teacher", lambda: inputs.teacher(cfg))
 
     on_gpu, width = checks.on_gpu(cfg), checks.bytes_per_value(cfg)
     of_process = memory.pruning if on_gpu else memory.pruning_on_cpu
+    need = of_process(teacher, calibration.micro_batch_size * calibration.seq_length, cfg.platform, width)
     folder = paths.run_root(cfg) / (cfg.run.stage or "prune")
     files = {"checkpoint": memory.checkpoint(student, width, optimizer=False)}
     checks.room(made, cfg, folder, sum(files.values()))
@@ -70,19 +71,20 @@ def plan(cfg: Recipe) -> Plan:
                 ("text", ", ".join(calibration.data) or "not named"),
             ],
         ),
-        tables.memory(
-            made,
-            of_process(teacher, calibration.micro_batch_size * calibration.seq_length, cfg.platform, width),
-            cfg.platform,
-            on_gpu,
-        ),
+        tables.memory(need, cfg.platform, on_gpu),
         tables.writes(folder, files),
     ]
-    if not on_gpu:
-        removals = calibration.loss_samples * teacher.num_layers  # each layer's by itself
-        samples = calibration.samples + removals + 2 * cfg.data.heldout_samples  # held-out loss before and after
-        flops = teacher.flops_per_token(calibration.seq_length) * samples * calibration.seq_length
+    removals = calibration.loss_samples * teacher.num_layers  # each layer's by itself
+    samples = calibration.samples + removals + 2 * cfg.data.heldout_samples  # held-out loss before and after
+    flops = teacher.flops_per_token(calibration.seq_length) * samples * calibration.seq_length
+    if on_gpu:
+        gpu, gpus = devices.load(cfg.plan.gpu, "plan.gpu"), cfg.platform.devices * cfg.platform.nodes
+        each = flops / (gpu.flops_per_second * cfg.plan.mfu)  # the stages of a pipeline wait for each other
+        made.cost = Cost(need.total, cfg.platform.gpu_memory_gib * 2**30, gpus, (pace.START + each) / 3600)
+        tables.too_large(made, need, cfg.platform)
+    else:
         made.seconds = pace.START + pace.seconds(cfg, flops)
+        made.cost = Cost(need.total, checks.free_memory(), hours=made.seconds / 3600)
         made.tables.append(pace.table(made.seconds, cfg))
     if cfg.prune.criterion is Criterion.random:
         made.warnings.append("prune.criterion=random: a baseline, not a student to keep")
@@ -90,7 +92,7 @@ def plan(cfg: Recipe) -> Plan:
         made.warnings.append(
             "more than a third of the parameters goes: the rule of thumb is to prune at most a third at a time"
         )
-    made.sizes = f"{student.parameters():,} of {teacher.parameters():,} parameters; {tokens:,} calibration tokens"
+    made.sizes = f"{short(tokens)} tokens"
     return made
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from nemo_plugins.configs.schema import Format, Kind, Recipe, Target
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.planning import checks, formats, hf_folder, tables
+from nemo_plugins.planning import checks, formats, hf_folder, inputs, tables
 from nemo_plugins.planning.budget import gigabytes
-from nemo_plugins.planning.plan import Plan, Table
+from nemo_plugins.planning.plan import Cost, Plan, Table
 from nemo_plugins.runs import paths
 from nemo_plugins.runs.errors import UserError
 
@@ -65,10 +65,10 @@ def plan(cfg: Recipe) -> Plan:
     model = folder.architecture if folder else _expected_model(cfg)
     if export.verify.windows:
         checks.fits_context("export.verify.seq_length", export.verify.seq_length, cfg.model)
-        checks.data(made, export.verify.data, "export.verify.data", "data.heldout")
+        inputs.data(made, export.verify.data, "export.verify.data", "data.heldout")
     if export.imatrix.windows and any(target in K_QUANTS for target in export.formats):
         checks.fits_context("export.imatrix.seq_length", export.imatrix.seq_length, cfg.model)
-        checks.data(made, export.imatrix.data, "export.imatrix.data", "data.train")
+        inputs.data(made, export.imatrix.data, "export.imatrix.data", "data.train")
     if any(target in GGUF for target in export.formats):
         for package, what in NEEDS.items():
             made.need("package", lambda package=package, what=what: checks.package(package, what))
@@ -91,9 +91,12 @@ def plan(cfg: Recipe) -> Plan:
     matrix = export.imatrix.windows and any(target in K_QUANTS for target in export.formats)
     if export.verify.windows or export.verify.prompts or matrix:
         need = model.parameters() * (2 if export.device == "cuda" else 4)
-        if export.device != "cuda":
+        on_host, on_gpu = export.device != "cuda", checks.on_gpu(cfg)
+        room = checks.host_room(cfg) if on_host else cfg.platform.gpu_memory_gib * 2**30
+        made.cost = Cost(need, room, int(on_gpu), on_host=on_host and on_gpu)
+        if on_host:
             made.need("memory", lambda: _memory(need))
-    made.sizes = " + ".join(gigabytes(size) for size in sizes.values())
+    made.sizes = f"{len(sizes)} formats, {gigabytes(sum(sizes.values()))}"
     return made
 
 

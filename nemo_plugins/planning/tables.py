@@ -7,7 +7,6 @@ from pathlib import Path
 from nemo_plugins.configs.schema import BudgetConfig, PlatformConfig
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.planning import budget as budgets
-from nemo_plugins.planning.devices import Device
 from nemo_plugins.planning.memory import Memory, data_parallel
 from nemo_plugins.planning.plan import Plan, Table, count, gib
 from nemo_plugins.platforms import arithmetic
@@ -58,26 +57,26 @@ def budget(plan: Plan, asked: BudgetConfig, teacher: Architecture, student: Arch
     return [Table("Budget", rows, ["", "allowed", "teacher", "student"])]
 
 
-def memory(plan: Plan, need: Memory, platform: PlatformConfig, on_gpu: bool, gpu: tuple[str, Device] | None = None) -> Table:
-    """A process's memory by what it is for; more than a GPU has becomes a warning of the plan.
-
-    Args:
-        gpu: key and value that name the GPU, and the GPU; default: one of `platform.gpu_memory_gib`.
-    """
+def memory(need: Memory, platform: PlatformConfig, on_gpu: bool, title: str = "") -> Table:
+    """A process's memory by what it is for, and what there is."""
     rows = [("precision", arithmetic.reason(platform, on_gpu))]
     rows += [(key, gib(value)) for key, value in vars(need).items() if value]
     rows.append(("total", gib(need.total)))
-    asked, most = f"platform.gpu_memory_gib={platform.gpu_memory_gib:g}", platform.gpu_memory_gib * 2**30
-    if gpu:
-        asked, most = f"{gpu[0]} has {gib(gpu[1].memory_bytes)}", gpu[1].memory_bytes
-        rows.append((f"one {gpu[1].name} has", gib(most)))
-    if on_gpu and need.total > most:
+    if on_gpu:
+        rows.append(("a GPU has", gib(platform.gpu_memory_gib * 2**30)))
+    layout = f"tensor {platform.tensor_parallel}, pipeline {platform.pipeline_parallel}, context {platform.context_parallel}"
+    title = title or f"Memory of one {'GPU' if on_gpu else 'process'}"
+    return Table(f"{title}, estimated ({layout}, data {data_parallel(platform)})", rows)
+
+
+def too_large(plan: Plan, need: Memory, platform: PlatformConfig) -> None:
+    """A warning where a GPU has less."""
+    most = platform.gpu_memory_gib * 2**30
+    if need.total > most:
         plan.warnings.append(
-            f"about {gib(need.total)} on each GPU, {asked}: "
+            f"about {gib(need.total)} on each GPU, {gib(most)} are there (platform.gpu, platform.gpu_memory_gib): "
             "raise platform.tensor_parallel or platform.pipeline_parallel, or lower the micro batch or the sequence"
         )
-    layout = f"tensor {platform.tensor_parallel}, pipeline {platform.pipeline_parallel}, context {platform.context_parallel}"
-    return Table(f"Memory of one {'GPU' if on_gpu else 'process'}, estimated ({layout}, data {data_parallel(platform)})", rows)
 
 
 def writes(folder: Path, files: dict[str, float]) -> Table:

@@ -10,7 +10,7 @@ from nemo_plugins.data.parallel_tokens import text_bytes
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.models.vocabulary import tokens
 from nemo_plugins.models.vocabulary.tokens import Vocabulary
-from nemo_plugins.planning import checks, tables
+from nemo_plugins.planning import checks, inputs, tables
 from nemo_plugins.planning.plan import Plan, Table, gib
 from nemo_plugins.runs import paths
 from nemo_plugins.runs.errors import UserError
@@ -31,7 +31,7 @@ def plan(cfg: Recipe) -> Plan:
         raise UserError(f"convert.vocabulary.multiple={asked.multiple}: expected at least 1")
     checks.single_process(cfg.platform, "a conversion")
     made = Plan(f"another tokenizer for {cfg.model.name}, its embeddings from {asked.start.value}")
-    source = checks.source(made, cfg)
+    source = inputs.source(made, cfg)
     new = made.need("weights", lambda: tokens.read(_folder(cfg), "convert.tokenizer"))
     for key, sources in (("text", asked.text if asked.start is Start.focus else None), ("heldout", asked.heldout)):
         if sources is not None:
@@ -111,7 +111,7 @@ def _folder(cfg: Recipe) -> Path:
 
 
 def _texts(plan: Plan, sources: list[str], key: str, shared: str) -> None:
-    checks.data(plan, sources, key, shared)
+    inputs.data(plan, sources, key, shared)
     for source in sources:
         path = paths.resolve(source)
         if not path.exists() and path.with_name(f"{path.name}.bin").is_file():

@@ -17,6 +17,7 @@ from nemo_plugins.configs.store import CONF, options
 from nemo_plugins.runs.stages import by_name, sections
 
 PROCESSES = ("devices", "nodes", "tensor_parallel", "pipeline_parallel", "context_parallel")  # of `platform`
+LAYOUT = ("tensor_parallel", "pipeline_parallel", "context_parallel", "recompute")  # of `platform`: how a training is split
 PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_/.-]*|/[A-Za-z0-9_/.-]*")  # what Hydra and a shell read as it is
 KEYWORDS = {"true", "false", "null", "inf", "nan"}  # what Hydra reads as something else than a text
 OF_THE_STUDENT = "prune"  # also says what the student of a later stage looks like
@@ -52,6 +53,7 @@ def command(cfg: Recipe, recipe: str, *overrides: str) -> str:
         words.append(override("run.name", cfg.run.name))
     if cfg.run.root != "runs":
         words.append(override("run.root", cfg.run.root))
+    words += [word for word in _layout(cfg, recipe) if key_of(word) not in map(key_of, cfg.run.typed)]
     said = {*map(key_of, [*words, *overrides]), "model", "experiment", "run.name", "run.root"}
     kept = [word for word in cfg.run.typed if key_of(word) not in said and _is_read(word, recipe, overrides)]
     return line(recipe, [*words, *kept, *overrides])
@@ -83,6 +85,13 @@ def _is_read(word: str, recipe: str, overrides: Iterable[str]) -> bool:
         return True
     own = "export" if "convert.to=hf" in overrides else stage.of_config
     return known.index(section) >= known.index(own)
+
+
+def _layout(cfg: Recipe, recipe: str) -> list[str]:
+    """How the experiment splits a recipe's training where its chain runs it."""
+    stages = [stage for stage in cfg.experiment.stages if stage.recipe == recipe and by_name()[recipe].processes != "one"]
+    keys = {f"platform.{key}" for key in LAYOUT}
+    return [word for word in stages[0].overrides if key_of(word) in keys] if stages else []
 
 
 @cache

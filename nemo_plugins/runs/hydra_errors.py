@@ -13,7 +13,9 @@ from omegaconf.errors import OmegaConfBaseException
 from nemo_plugins.configs.schema import ModelConfig, Recipe
 from nemo_plugins.configs.store import groups, options
 
-FILES_OF_KEYS = {"device": ("plan.gpu", "plan.device", "prune.budget.device")}  # folders of conf/ that are no group
+FILES_OF_KEYS = {
+    "device": ("platform.gpu", "plan.gpu", "plan.device", "prune.budget.device")
+}  # folders of conf/ that are no group
 
 
 def explain(error: BaseException) -> str:

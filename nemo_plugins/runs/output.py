@@ -93,11 +93,14 @@ def flush() -> None:
 
 
 def plan(made: Plan) -> None:
-    """The plan's tables, then its warnings and what is not on this machine."""
+    """The plan's tables, then its warnings and what is not on this machine; of a chain its one screen."""
     from rich.text import Text
 
     tables(made)
     screen = console()
+    if made.screen:
+        screen.print(Text("dry run: nothing was written"))
+        return
     for text in [*made.warnings, *(missing.text for missing in made.missing)]:
         screen.print(Text.assemble(("warning: ", "yellow"), text.replace("\n", "\n         ")), soft_wrap=True)
     screen.print(Text("dry run: nothing was written"))
@@ -105,20 +108,26 @@ def plan(made: Plan) -> None:
 
 def tables(made: Plan) -> None:
     """A plan's title and tables."""
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
     screen = console()
     screen.print(Text(made.title, style="bold"))
-    for part in made.tables:
-        screen.print(Text(part.title, style="bold"))
+    for part in made.screen or made.tables:
+        if part.title:
+            screen.print(Text(part.title, style="bold"))
         if part.lines:
             for row in part.rows:
                 screen.print(Text("  ".join(map(str, row))), soft_wrap=True)
             continue
-        table = Table(show_header=bool(part.columns))
-        for number, column in enumerate(part.columns or [""] * max(map(len, part.rows))):
-            table.add_column(column, overflow="fold", justify="left" if number == 0 else "right" if part.numbers else "left")
+        looks = {"box": box.SIMPLE_HEAD, "show_edge": False, "pad_edge": False} if part.plain else {}
+        table = Table(show_header=bool(part.columns), **looks)
+        columns = part.columns or [""] * max(map(len, part.rows))
+        words = {0, len(columns) - 1 if part.plain else 0}
+        for number, column in enumerate(columns):
+            right = part.numbers and number not in words
+            table.add_column(column, overflow="fold", no_wrap=part.plain, justify="right" if right else "left")
         for row in part.rows:
             table.add_row(*(Text(str(cell)) for cell in row))
         screen.print(table)

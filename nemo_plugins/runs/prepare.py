@@ -11,11 +11,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from nemo_plugins.configs.schema import Family, Recipe, SizesConfig
+from nemo_plugins.configs.schema import Family, Kind, Recipe, SizesConfig
 from nemo_plugins.configs.store import CONF, options, register
 from nemo_plugins.models import hf_config
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.runs import command_line, hydra_errors, paths
+from nemo_plugins.runs import command_line, hydra_errors, paths, workers
 from nemo_plugins.runs.errors import UserError
 
 SIZES = tuple(field.name for field in dataclasses.fields(SizesConfig))
@@ -89,6 +89,7 @@ def prepare(composed: DictConfig, typed: Sequence[str] = ()) -> Recipe:
     _check_experiment(composed)
     cfg: Recipe = OmegaConf.to_object(composed)
     cfg.run.typed = tuple(typed)
+    _set_gpu(cfg)
     cfg.run.name = cfg.run.name or command_line.default_name(cfg.model.name, cfg.experiment.name)
     if cfg.convert.tokenizer:  # of another conversion the texts are no part
         vocabulary = cfg.convert.vocabulary
@@ -122,6 +123,27 @@ def prepare(composed: DictConfig, typed: Sequence[str] = ()) -> Recipe:
         for key in SIZES:
             setattr(cfg.prune, key, getattr(cfg.model.recommended.student, key))
     return cfg
+
+
+def _set_gpu(cfg: Recipe) -> None:
+    """Memory of a GPU, and how many a node has, where nobody says: those of the device that is planned for.
+
+    An experiment's nodes have eight GPUs. Where the site's or the device's have fewer, as many GPUs are on more nodes; a job
+    gives its own shape, which stays.
+    """
+    from nemo_plugins.planning import devices
+
+    platform, given = cfg.platform, set(map(command_line.key_of, cfg.run.typed))
+    gpu = devices.load(cfg.plan.gpu, "plan.gpu" if "plan.gpu" in given else "platform.gpu")
+    if platform.gpu_memory_gib is None:
+        platform.gpu_memory_gib = gpu.memory_gib
+    if platform.kind is not Kind.gpu or workers.world() is not None or "platform.devices" in given:
+        return
+    most, every = devices.per_node(gpu), platform.devices * platform.nodes
+    if most < platform.devices and every % most == 0:
+        platform.devices = most
+        if "platform.nodes" not in given:
+            platform.nodes = every // most
 
 
 def names_a_student(cfg: Recipe) -> bool:

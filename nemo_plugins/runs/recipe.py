@@ -23,6 +23,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from nemo_plugins import platforms
 from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.configs.store import CONF, register
 from nemo_plugins.platforms import environment
@@ -210,6 +211,8 @@ def _show(main: Main, stage: Stage, cfg: Recipe, run: Run) -> int:
 def _work(main: Main, stage: Stage, cfg: Recipe, run: Run) -> int:
     """Run the stage in this process."""
     environment.prepare(cfg.platform, uses_nemo=stage.uses_nemo)  # torch is not imported yet
+    if stage.uses_nemo:
+        _choose_transformer_engine(cfg.platform.transformer_engine)
     try:
         run.begin()
         if run.stage:
@@ -243,6 +246,20 @@ def _work(main: Main, stage: Stage, cfg: Recipe, run: Run) -> int:
     finally:
         output.loud()
         run.close()
+
+
+def _choose_transformer_engine(asked: bool | str) -> None:
+    """Hide Transformer Engine, or make sure that it can be used, before NeMo is imported and decides by itself.
+
+    Raises:
+        UserError: it is asked for and cannot be used.
+    """
+    from nemo_plugins.planning import checks  # here, for the planning modules import this package's errors
+
+    if asked is False:
+        platforms.hide([platforms.TRANSFORMER_ENGINE])
+    elif asked is True and not platforms.has_transformer_engine():
+        raise UserError(checks.NO_TRANSFORMER_ENGINE, checks.HOW_TO_GO_ON)
 
 
 def is_full_disk(error: BaseException, folder: Path) -> bool:

@@ -11,6 +11,8 @@ COMMON = {
     "run.name=NAME": "folder below run.root (default: <model> or <model>-<experiment>)",
     "run.root=DIR, run.seed=N": "where runs lie (runs); seed of everything (1234)",
     "platform=auto|cpu|gpu": "what to run on; platform.devices=2 starts two local workers",
+    "platform.gpu=NAME": "the GPU that a plan counts with, a file of conf/device/ (h100)",
+    "platform.transformer_engine=auto|true|false": "whether training has it, here and in a plan; platform=image: true",
     "dry_run=true": "check everything, print the plan, write nothing",
     "force=true": "move a finished stage's folder aside and do it again",
     "debug=fast": "a few steps, to see that it works",

@@ -24,8 +24,24 @@ def test_units():
 
 @pytest.mark.parametrize("name", ["rtx4080", "../platform/gpu", ""])
 def test_an_unknown_device_lists_those_there_are(name):
-    with pytest.raises(UserError, match=r"plan.device=.*\n.*h100, h200, laptop16, phone8, rtx4090, rtxpro6000"):
+    with pytest.raises(UserError, match=rf"plan.device=.*\n.*{', '.join(options('device'))}"):
         devices.load(name, "plan.device")
+
+
+@pytest.mark.parametrize(
+    ("name", "device"),
+    [
+        ("NVIDIA H100 80GB HBM3", "h100"),
+        ("NVIDIA A100-SXM4-40GB", "a100-40"),
+        ("NVIDIA A100-SXM4-80GB", "a100-80"),
+        ("NVIDIA GH200 480GB", "gh200"),  # which has "h200" in it
+        ("NVIDIA L40S", "l40s"),
+        ("NVIDIA GeForce RTX 4090", "rtx4090"),
+        ("NVIDIA A100-SXM-64GB", None),
+    ],
+)
+def test_a_gpu_is_known_by_what_cuda_calls_it(name, device):
+    assert devices.named(name) == (devices.load(device, "gpu") if device else None)
 
 
 def write(folder, text):

@@ -15,6 +15,7 @@ from nemo_plugins.reporting import plan_report
 from nemo_plugins.reporting.bars import Bar, bars
 from nemo_plugins.runs import UserError
 from nemo_plugins.runs.prepare import compose
+from nemo_plugins.runs.stages import by_name
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ON_16 = ("platform.kind=gpu", "platform.devices=8", "platform.nodes=2", "platform.tensor_parallel=4")
@@ -86,7 +87,7 @@ def test_every_format_is_held_against_the_device():
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        ((), "about 195.8 GiB on each GPU, plan.gpu=h100 has 80.0 GiB"),
+        ((), "about 195.8 GiB on each GPU, 80.0 GiB are there"),
         (("plan.device=laptop16",), "the student does not fit plan.device=laptop16 in plan.format=bf16"),
         (("plan.context=40000",), "plan.context=40000: the model's own context is 32768"),
     ],
@@ -98,6 +99,15 @@ def test_what_does_not_fit_is_a_warning(overrides, says):
 def test_what_fits_is_not():
     made = plan_plan.plan(config(*ON_16, "plan.gpu=h200", "plan.format=q8_0"))
     assert made.warnings == [] and made.missing == []
+
+
+def test_the_layouts_that_a_plan_recommends_fit_with_a_fifth_to_spare():
+    words = ("experiment=minitron_7b", "platform.gpu=a100-40")
+    rows = table(plan_plan.plan(config(*words)), "Layouts for 2 x 8 A100").rows
+    assert [row[0] for row in rows] == ["distill", "sft", "dpo", "grpo"]
+    for stage, overrides, *_ in rows:
+        cost = by_name()[stage].planned(config(*words, *overrides.split())).cost
+        assert cost.bytes * 1.2 <= cost.room == 40 * 2**30
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nemo_plugins.configs.schema import Recompute
-from nemo_plugins.planning import checkpoint_plan, checks, distill_plan, estimate, memory, plan_plan
+from nemo_plugins.planning import checkpoint_plan, checks, distill_plan, estimate, layout, memory, plan_plan
 from nemo_plugins.planning.plan import Plan
 from nemo_plugins.runs import UserError
 from nemo_plugins.runs.prepare import compose
@@ -69,6 +69,15 @@ def test_a_network_that_is_too_slow_is_waited_for():
     assert at_the_bound.step_seconds == pytest.approx(made.step_seconds)
     assert slower.step_seconds == pytest.approx(made.step_seconds + made.backward)
     assert dataclasses.replace(made, network=inf).step_seconds == made.step_seconds
+
+
+def test_a_jobs_own_batch_and_steps_stay_and_tensor_parallelism_within_a_node(found):
+    made = found["sft"]["11 B", 2]
+    for nodes, devices in ((2, 8), (4, 4), (8, 2)):
+        platform = dataclasses.replace(made.platform, nodes=nodes, devices=devices, tensor_parallel=1)
+        best = layout.choose(dataclasses.replace(made, platform=platform))
+        assert best.train == made.train and best.gpus == 16
+        assert best.fits and best.platform.tensor_parallel <= devices
 
 
 def test_nothing_is_chosen_where_nothing_fits():

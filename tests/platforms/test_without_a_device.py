@@ -11,6 +11,8 @@ import pytest
 
 from nemo_plugins import platforms
 from nemo_plugins.configs import REPOSITORY
+from nemo_plugins.runs import UserError
+from nemo_plugins.runs.recipe import _choose_transformer_engine
 
 LIBRARIES = ("nemo", "megatron", "modelopt")
 
@@ -35,6 +37,19 @@ def test_without_a_device_it_is_absent_and_with_one_it_is_here(installed, monkey
     assert not platforms.has_transformer_engine()
     monkeypatch.setattr(platforms, "has_cuda", lambda: True)
     assert platforms.has_transformer_engine()
+
+
+def test_a_platform_hides_it_or_refuses_to_start_without_it(installed, monkeypatch):
+    monkeypatch.setattr(platforms, "has_cuda", lambda: True)
+    for asked in ("auto", True):
+        _choose_transformer_engine(asked)
+        assert platforms.has_transformer_engine()
+    monkeypatch.setattr(platforms, "has_cuda", lambda: False)
+    with pytest.raises(UserError, match="platform.transformer_engine=true: Transformer Engine cannot be used here"):
+        _choose_transformer_engine(True)
+    monkeypatch.setattr(platforms, "has_cuda", lambda: True)
+    _choose_transformer_engine(False)
+    assert not platforms.has_transformer_engine()
 
 
 @pytest.mark.parametrize("half_imported", [False, True])

@@ -107,6 +107,16 @@ def test_the_next_command_keeps_what_it_still_reads_and_drops_what_was_for_this_
     ]  # fmt: skip
 
 
+def test_the_next_training_is_split_as_the_experiments_chain_splits_it():
+    def split(recipe, *given):
+        words = shlex.split(runs.command(compose(["+model=bielik11b", "experiment=minitron_7b", *given]), recipe))
+        return [word for word in words if word.startswith("platform.tensor_parallel=")]
+
+    assert split("distill") == ["platform.tensor_parallel=2"] and split("dpo") == []
+    assert split("distill", "platform.tensor_parallel=8") == ["platform.tensor_parallel=8"]
+    assert split("convert") == ["platform.tensor_parallel=1"]
+
+
 def test_a_teacher_of_a_folder_stays_that_folder_whatever_its_name(tmp_path):
     folder = tmp_path / "tiny_pl"
     folder.symlink_to(runs.resolve("assets/tiny_pl"))

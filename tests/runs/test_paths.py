@@ -6,7 +6,7 @@ import pytest
 
 from nemo_plugins import runs
 from nemo_plugins.configs import REPOSITORY
-from nemo_plugins.planning import checks, convert_plan, distill_plan
+from nemo_plugins.planning import convert_plan, distill_plan, inputs
 from nemo_plugins.runs.prepare import compose
 
 
@@ -77,7 +77,7 @@ def test_a_stage_stands_for_its_hugging_face_folder_and_a_checkpoint_is_none(tmp
     stage = tmp_path / "convert-export"
     shutil.copytree(REPOSITORY / "assets" / "tiny_pl", stage / "hf")
     assert runs.local_weights(str(stage)) == stage / "hf"
-    assert checks.model_source(config(tmp_path, "mine", f"convert.source={stage}")) == stage / "hf"
+    assert inputs.model_source(config(tmp_path, "mine", f"convert.source={stage}")) == stage / "hf"
     for part in ("context", "weights"):
         (tmp_path / "checkpoint" / part).mkdir(parents=True)
     with pytest.raises(runs.UserError, match="convert.source: .* is a NeMo checkpoint"):

@@ -53,8 +53,8 @@ def test_a_stage_takes_the_shape_of_the_sites_nodes(submit, site):
     assert asked[: len(whole)] == whole and asked[len(whole)].endswith("slurm/distill.sh")
     nodes, devices = (whole[0], whole[1]) if whole else ("--nodes=2", "--ntasks-per-node=8")
     assert f"platform.nodes={nodes.split('=')[1]} platform.devices={devices.split('=')[1]}" in distill.stdout
-    memory = re.findall(r"platform.gpu_memory_gib=(\d+)", distill.stdout)
-    assert memory == {"athena": ["40"], "leonardo": ["64"], "generic": []}[site]
+    gpu = re.findall(r"platform.(gpu=[\w-]+|gpu_memory_gib=\d+)", distill.stdout)
+    assert gpu == {"athena": ["gpu=a100-40"], "leonardo": ["gpu=a100-80", "gpu_memory_gib=64"], "generic": []}[site]
     convert = submit(site, "submit.sh", "slurm/convert.sh", "+model=tiny_pl")
     asked = next(line for line in convert.stderr.splitlines() if line.startswith("sbatch: ")).split()[1:]
     assert asked[: len(single)] == single and asked[len(single)].endswith("slurm/convert.sh")
@@ -139,6 +139,6 @@ def test_the_page_about_clusters_has_every_site_as_its_file_has_it():
     for name, row in rows.items():
         text = (REPOSITORY / "slurm" / "sites" / f"{name}.env").read_text()
         gpus, memory, partition = re.search(r"(\d) of (\d+) GB .*`([\w-]+)`", row).groups()
-        assert re.search(rf"^MINITRON_GPUS_PER_NODE={gpus}\s", text, re.M)
+        assert re.search(rf"^export MINITRON_GPUS_PER_NODE={gpus}\s", text, re.M)
         assert re.search(rf"^export SBATCH_PARTITION={partition}\s", text, re.M)
-        assert re.search(rf"^MINITRON_GPUS_PER_NODE=.*{memory} ?GB", text, re.M)
+        assert re.search(rf"^export MINITRON_GPUS_PER_NODE=.*{memory} ?GB", text, re.M)

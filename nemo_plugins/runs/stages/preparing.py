@@ -60,7 +60,8 @@ PLAN = Stage(
     keys={
         "prune.num_layers=N, prune.budget.…=": "the student, as of prune (default: the recommended one)",
         "platform.devices=N, platform.nodes=N, platform.tensor_parallel=N": "what the distillation would run on",
-        "plan.gpu=NAME, plan.gpus=N, plan.mfu=X": "what trains, a file of conf/device/ (h100); its share of the peak (0.4)",
+        "plan.gpu=NAME, plan.gpus=N, plan.mfu=X": "what trains (platform.gpu); how many; its share of the peak (0.4)",
+        "plan.usd_an_hour=X": "what a GPU-hour costs (default: what the device's file says)",
         "plan.storage_gb_s=X, plan.gpu_hours_between_failures=X": "what checkpoints cost (10), how often one is needed",
         "plan.device=NAME, plan.format=NAME, plan.context=N": "what serves (rtx4090), the weights' format, tokens (8192)",
     },

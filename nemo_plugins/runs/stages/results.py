@@ -159,7 +159,11 @@ MINITRON = Stage(
     section="",
     resumable=True,
     runs_others=True,
-    keys={"experiment=NAME": "the chain: its stages, sizes and baselines", "prune.…=, distill.…=": "handed on to every stage"},
+    keys={
+        "experiment=NAME": "the chain: its stages, sizes and baselines",
+        "plan.commands=true": "with dry_run=true: each stage's command, too",
+        "prune.…=, distill.…=": "handed on to every stage",
+    },
     examples=("+model=tiny_pl experiment=laptop", "+model=bielik11b experiment=minitron_7b dry_run=true"),
 )
 RESULTS = (QUANTIZE, EVAL, BENCH, REPORT, PUBLISH, CHAT, SERVE, MINITRON)
