@@ -26,7 +26,7 @@ def plan(cfg: Recipe) -> Plan:
     made.need("earlier", lambda: _any(cfg, stages))
     rows = [(stage.name, stage.recipe) for stage in stages]
     made.tables.append(Table("Finished stages", rows, ["stage", "recipe"], numbers=False))
-    made.sizes = f"{len(stages)} stages"
+    made.sizes = f"{len(stages)} stages" if stages else ""
     return made
 
 
