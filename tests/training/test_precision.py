@@ -13,6 +13,8 @@ from torch import distributed
 from nemo_plugins.configs.schema import Precision
 from nemo_plugins.training import trainer
 
+pytestmark = pytest.mark.nemo
+
 
 @pytest.fixture
 def one_process(tmp_path):
