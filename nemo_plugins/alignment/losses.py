@@ -15,6 +15,7 @@ from torch import Tensor
 PreferenceKind = Literal["dpop", "dpo", "ipo", "simpo"]
 GroupKind = Literal["grpo", "dr_grpo"]
 
+ROUNDING = 1e-4  # nats: fp32 sums of some hundred log-probabilities by other blocks differ by less
 STEADY = 1e-6  # added to a group's standard deviation
 MAX_LOG_RATIO = 20.0  # e^20 = 4.9e8; above 88 exp() overflows in fp32
 
@@ -50,8 +51,8 @@ def dpop_loss(logp_w: Tensor, logp_l: Tensor, ref_logp_w: Tensor, ref_logp_l: Te
 
         −log σ(β [Δw − Δl] − λ · max(0, log πref(yw|x) − log πθ(yw|x))),  Δ = log πθ − log πref
 
-    The paper has λ inside: its λ is ours divided by β. λ = 0 is DPO (arXiv 2305.18290). At Δw = 0, where training starts,
-    the penalty's gradient is taken to be 0.
+    The paper has λ inside: its λ is ours divided by β. λ = 0 is DPO (arXiv 2305.18290). Where Δw is 0 up to rounding, as all
+    are when training starts, there is no penalty: which pairs have its gradient would go by the layout.
 
     Args:
         logp_w, logp_l: summed log-probability of the chosen / rejected response under the policy, `[b]`.
@@ -64,7 +65,8 @@ def dpop_loss(logp_w: Tensor, logp_l: Tensor, ref_logp_w: Tensor, ref_logp_l: Te
     if not beta > 0 or not lam >= 0:
         raise ValueError(f"expected beta above 0 and lam from 0 up, got beta={beta}, lam={lam}")
     delta_w, delta_l = logp_w - ref_logp_w, logp_l - ref_logp_l
-    return -F.logsigmoid(beta * (delta_w - delta_l) - lam * F.relu(-delta_w))
+    penalty = torch.where(delta_w < -ROUNDING, -delta_w, 0.0)
+    return -F.logsigmoid(beta * (delta_w - delta_l) - lam * penalty)
 
 
 def preference_loss(

@@ -110,7 +110,7 @@ def _sources(made: Plan, cfg: Recipe, key: str = "sources") -> float:
     """Check that sources are named and here. Returns about how many bytes of text they hold."""
     sources = cfg.corpus.sources
     if not sources:
-        made.need("data", lambda: checks._raise(
+        made.need("data", lambda: checks.refuse(
             "corpus.sources names no documents", f"give corpus.sources=[<file or folder>]: {', '.join(documents.SUFFIXES)}, "
             "or hf:<data set>"))  # fmt: skip
     size = 0.0
@@ -194,7 +194,7 @@ def _slurm(made: Plan, cfg: Recipe) -> None:
     if shlex.quote(folder) != folder:  # datatrove writes it into its script as it is
         raise UserError(f"run.root: {folder} has characters that a shell would read otherwise", "choose a plain path")
     if not shutil.which("sbatch"):
-        made.need("device", lambda: checks._raise("corpus.engine=slurm: no sbatch on this machine", "run it on a login node"))
+        made.need("device", lambda: checks.refuse("corpus.engine=slurm: no sbatch on this machine", "run it on a login node"))
 
 
 def _quality(cfg: Recipe) -> Plan:

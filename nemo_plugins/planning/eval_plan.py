@@ -82,11 +82,13 @@ def _numbers(cfg: Recipe) -> None:
 def _backend(cfg: Recipe, made: Plan) -> None:
     backend = cfg.eval.backend
     if backend is EvalBackend.vllm and find_spec("vllm") is None:
-        made.need("device", lambda: _raise("eval.backend=vllm: vllm is not installed", "expected: pip install vllm, or hf"))
+        made.need(
+            "device", lambda: checks.refuse("eval.backend=vllm: vllm is not installed", "expected: pip install vllm, or hf")
+        )
     if backend is EvalBackend.endpoint:
         if find_spec("tenacity") is None:
             lacks = ("eval.backend=endpoint: lm-eval wants the package tenacity for it", "expected: pip install tenacity")
-            made.need("device", lambda: _raise(*lacks))
+            made.need("device", lambda: checks.refuse(*lacks))
         if not cfg.eval.endpoint.url:
             raise UserError(
                 "eval.backend=endpoint: eval.endpoint.url is not given", "expected e.g. http://node7:8000/v1/completions"
@@ -121,7 +123,7 @@ def _model(cfg: Recipe, made: Plan, name: str, given: str) -> None:
         path = subjects.described_by(paths.resolve(given))
     if path is None:
         said = paths.weights_missing(key, given) if given else f"{key} is not given"
-        made.need("weights", lambda: _raise(*said.split("\n")))
+        made.need("weights", lambda: checks.refuse(*said.split("\n")))
         return
     if not paths.is_checkpoint(path):
         made.need("weights", lambda: weights.check(path, key))
@@ -133,7 +135,7 @@ def _model(cfg: Recipe, made: Plan, name: str, given: str) -> None:
         return
     made.need(
         "weights",
-        lambda: _raise(
+        lambda: checks.refuse(
             f"{lacks}, and eval.chat_template=true",
             "expected a tokenizer with one (chat_template.jinja), or",
             "  eval.chat_template=false, or eval.missing=skip to go on without this model",
@@ -144,7 +146,3 @@ def _model(cfg: Recipe, made: Plan, name: str, given: str) -> None:
 def _bytes(path: str) -> int:
     """Of the weights of a checkpoint, and so of its export."""
     return sum(file.stat().st_size for file in (Path(path) / "weights").rglob("*") if file.is_file())
-
-
-def _raise(*lines: str) -> None:
-    raise UserError(*lines)

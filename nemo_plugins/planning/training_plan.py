@@ -12,7 +12,6 @@ from nemo_plugins.planning.plan import Cost, Plan, Table, gib
 from nemo_plugins.planning.rollouts import Rollouts
 from nemo_plugins.planning.work import flops_per_token, tokens
 from nemo_plugins.runs import paths
-from nemo_plugins.runs.errors import UserError
 
 
 def add(
@@ -53,7 +52,7 @@ def add(
             if checks.fused(cfg):
                 plan.warnings.append(": ".join(lines))
             else:  # of the machine that trains, which may not be this one
-                plan.need("fit", lambda: _refuse(lines))
+                plan.need("fit", lambda: checks.refuse(*lines))
         trained.rows += [
             ("Transformer Engine", checks.engine(cfg)),
             ("gradient accumulation", checks.gradient_accumulation()),
@@ -132,10 +131,6 @@ def _rollout_batch(job: Layout) -> int:
 
 def _of_length(job: Layout, seq_length: int) -> Layout:
     return dataclasses.replace(job, train=dataclasses.replace(job.train, seq_length=seq_length))
-
-
-def _refuse(lines: tuple[str, str]) -> None:
-    raise UserError(*lines)
 
 
 def files(train: TrainConfig, model: Architecture, bytes_per_value: int) -> dict[str, int]:

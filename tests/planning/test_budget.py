@@ -149,7 +149,7 @@ def test_a_budget_that_the_teacher_meets_says_so():
         ({"parameters": float("nan")}, "prune.budget.parameters=nan: expected a positive"),
         ({"device": "rtx4090", "context": 0}, "prune.budget.context=0"),
         ({"decode_ms": 10}, "prune.budget.decode_ms=10 without a device\n.*prune.budget.device"),
-        ({"device": "rtx"}, "prune.budget.device=rtx: no such device\nexpected one of: h100"),
+        ({"device": "rtx"}, "prune.budget.device=rtx: no such device\nexpected one of: .*h100"),
     ],
 )
 def test_a_limit_that_cannot_be_is_refused(asked, says):

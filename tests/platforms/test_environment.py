@@ -11,6 +11,7 @@ from nemo_plugins import platforms
 from nemo_plugins.configs.schema import Kind, PlatformConfig
 from nemo_plugins.platforms import environment, gpus
 from nemo_plugins.runs.prepare import compose
+from nemo_plugins.runs.stages import by_name
 
 OF_NEMO = {
     "CUDA_DEVICE_MAX_CONNECTIONS",
@@ -114,7 +115,7 @@ def test_a_stage_prepares_its_environment_before_it_runs(monkeypatch, recipe, us
     monkeypatch.setattr(environment, "prepare", lambda platform, uses_nemo: told.append(uses_nemo))
     run = SimpleNamespace(recipe=recipe, begin=lambda: None, close=lambda: None, stage=None)
     module = importlib.import_module("nemo_plugins.runs.recipe")
-    module._work(lambda cfg, run: told.append("ran"), compose(["+model=tiny_pl"]), run, False)
+    module._work(lambda cfg, run: told.append("ran"), by_name()[recipe], compose(["+model=tiny_pl"]), run)
     assert told == [uses_nemo, "ran"]
 
 

@@ -74,13 +74,14 @@ import os, sys
 sys.path.insert(0, {str(REPOSITORY)!r})
 import torch
 from nemo_plugins.pruning import score_file
-from nemo_plugins.runs import Run, folder
+from nemo_plugins.runs import Run, atomic
+from nemo_plugins.runs.stages import by_name
 from types import SimpleNamespace
 import importlib; recipe = importlib.import_module("nemo_plugins.runs.recipe")
 from nemo_plugins.runs.prepare import compose
 from pathlib import Path
 path = Path({str(tmp_path)!r}) / "s.safetensors"
-folder.uuid4 = lambda: SimpleNamespace(hex="x")
+atomic.uuid4 = lambda: SimpleNamespace(hex="x")
 os.symlink("/dev/full", path.with_name(f".{{path.name}}.x"))
 measured = score_file.Measured("a", {{}}, "local", "bf16", 8, 16, 2, 1, [], 0, 4, {{}})
 cfg = compose(["+model=tiny_pl", "run.root={tmp_path}/runs"])
@@ -88,7 +89,7 @@ def main(cfg, run):
     os.symlink("/dev/full", run.folder / ".state.json.x")  # nor is there room for the note of the time used
     score_file.save(path, {{"x": torch.zeros(1000)}}, measured)
 try:
-    recipe._work(main, cfg, Run(cfg, "prune", "prune"), False)
+    recipe._work(main, by_name()["eval"], cfg, Run(cfg, "prune", "prune"))
 except recipe.UserError as error:
     print(error)
 """
