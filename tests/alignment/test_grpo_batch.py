@@ -65,6 +65,7 @@ def test_a_file_gives_back_what_was_written(rollout, tmp_path):
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
+@pytest.mark.nemo
 def test_a_validation_tells_the_reward_as_a_loss(rollout):
     from nemo_plugins.alignment.grpo import measure
     from nemo_plugins.configs.schema import GrpoConfig
@@ -76,6 +77,7 @@ def test_a_validation_tells_the_reward_as_a_loss(rollout):
     assert float(total / count) == pytest.approx(0.75) and float(watched["learned_reward"] / count) == pytest.approx(0.25)
 
 
+@pytest.mark.nemo
 def test_micro_batches_add_up_to_the_loss_of_the_update(rollout):
     """Whatever the micro-batches, the sum over them divided by their completions is `grpo_loss` of all of them."""
     from nemo_plugins.alignment.grpo import measure
