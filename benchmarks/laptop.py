@@ -17,7 +17,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from rewards import mcnemar, share
+from rewards import mcnemar, share, solved
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 STAGES = ("pruned", "distilled", "sft", "dpo", "grpo")
@@ -48,9 +48,7 @@ def main() -> int:
     print("\n| seed | solved before GRPO | after | only before | only after |\n|---|---|---|---|---|")
     lost = won = 0
     for seed, run in zip(given.seeds, runs, strict=True):
-        tested = sorted((run / "grpo" / "solved").glob("step=*.json"))
-        before, after = (json.loads(tested[place].read_text()) for place in (0, -1))
-        only = [sum(a and not b for a, b in zip(*pair, strict=True)) for pair in ((before, after), (after, before))]
+        before, after, only = solved(run / "grpo")
         lost, won = lost + only[0], won + only[1]
         print(f"| {seed} | {' | '.join(share(sum(one), len(one)) for one in (before, after))} | {only[0]} | {only[1]} |")
     print(f"| together | | by chance: p = {mcnemar(lost, won):.2g} | {lost} | {won} |")

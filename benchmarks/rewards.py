@@ -40,9 +40,7 @@ def main() -> int:
         for seed in given.seeds:
             folder = train(given, checkpoint, kind, seed)
             lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-            tested = sorted((folder / "solved").glob("step=*.json"))
-            before, after = (json.loads(tested[place].read_text()) for place in (0, -1))
-            only = [sum(a and not b for a, b in zip(*pair, strict=True)) for pair in ((before, after), (after, before))]
+            before, after, only = solved(folder)
             lost, won = lost + only[0], won + only[1]
             rolled = [line for line in lines if "rollout_seconds" in line]
             first, last = rolled[:5], rolled[-5:]
@@ -67,6 +65,14 @@ def train(given: argparse.Namespace, checkpoint: Path, kind: str, seed: int) -> 
         stdout=subprocess.DEVNULL,
     )
     return Path(given.root, "rewards-benchmark", f"{kind}-{seed}")
+
+
+def solved(folder: Path) -> tuple[list[bool], list[bool], list[int]]:
+    """Held-out prompts that a GRPO stage solved before its training and after it, and how many only before, only after."""
+    tested = sorted((folder / "solved").glob("step=*.json"))
+    before, after = (json.loads(tested[place].read_text()) for place in (0, -1))
+    only = [sum(a and not b for a, b in zip(*pair, strict=True)) for pair in ((before, after), (after, before))]
+    return before, after, only
 
 
 def mean(lines: list[dict], key: str) -> float:
