@@ -9,12 +9,12 @@ finished is not run again. Writes `<root>/claims/claims.json` and `claims.png`.
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
-import subprocess
 import sys
 from pathlib import Path
+
+import seeds
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
@@ -23,24 +23,14 @@ sys.path.insert(0, str(REPOSITORY))
 def main() -> int:
     from nemo_plugins.reporting import chain, plots
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--root", default="runs")
-    parser.add_argument("overrides", nargs="*", help="Hydra overrides for every seed")
-    given = parser.parse_args()
-    folder, reports = Path(given.root) / "claims", []
-    for seed in given.seeds:
-        command = [sys.executable, str(REPOSITORY / "recipes" / "minitron.py"), "+model=tiny_pl", "experiment=laptop_claims"]
-        command += [f"run.name=claims/seed-{seed}", f"run.root={given.root}", f"run.seed={seed}", *given.overrides]
-        if code := subprocess.call(command):
-            return code
-        reports.append(json.loads((folder / f"seed-{seed}" / "report.json").read_text()))
+    folder, runs = seeds.run(__doc__, "laptop_claims", "claims")
+    reports = [json.loads((run / "report.json").read_text()) for run in runs.values()]
 
     losses = {name: [report["heldout_loss"][name] for report in reports] for name in chain.MODELS}
     mean = {name: statistics.mean(values) for name, values in losses.items()}
     shares = [report["recovered"] for report in reports]
     print(f"\nHeld-out loss of {len(reports)} seeds (nats a token)\n")
-    print(f"| model | mean | {' | '.join(f'seed {seed}' for seed in given.seeds)} |")
+    print(f"| model | mean | {' | '.join(f'seed {seed}' for seed in runs)} |")
     print("|---" * (2 + len(reports)) + "|")
     for name, values in losses.items():
         print(f"| {name} | {mean[name]:.3f} | {' | '.join(f'{value:.3f}' for value in values)} |")

@@ -11,43 +11,27 @@ greedy answer earns the whole reward; `together` is McNemar's exact test of all 
 
 from __future__ import annotations
 
-import argparse
 import json
-import subprocess
 import sys
-from pathlib import Path
 
+import seeds
 from rewards import mcnemar, share, solved
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 STAGES = ("pruned", "distilled", "sft", "dpo", "grpo")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--root", default="runs")
-    parser.add_argument("overrides", nargs="*", help="Hydra overrides for every seed")
-    given = parser.parse_args()
-    runs = []
-    for seed in given.seeds:
-        run = Path("laptop", f"seed-{seed}")
-        command = [sys.executable, str(REPOSITORY / "recipes" / "minitron.py"), "+model=tiny_pl", "experiment=laptop"]
-        if code := subprocess.call(
-            [*command, f"run.name={run}", f"run.root={given.root}", f"run.seed={seed}", *given.overrides]
-        ):
-            return code
-        runs.append(Path(given.root) / run)
-    models = [json.loads((run / "eval" / "summary.json").read_text())["models"] for run in runs]
+    _, runs = seeds.run(__doc__, "laptop", "laptop")
+    models = [json.loads((run / "eval" / "summary.json").read_text())["models"] for run in runs.values()]
 
-    print("\n| recovery | " + " | ".join(f"seed {seed} | change" for seed in given.seeds) + " |")
+    print("\n| recovery | " + " | ".join(f"seed {seed} | change" for seed in runs) + " |")
     print("|---" * (1 + 2 * len(runs)) + "|")
     for stage in STAGES:
         print(f"| {stage} | " + " | ".join(f"{recovery(of[stage])} | {change(of[stage])}" for of in models) + " |")
 
     print("\n| seed | solved before GRPO | after | only before | only after |\n|---|---|---|---|---|")
     lost = won = 0
-    for seed, run in zip(given.seeds, runs, strict=True):
+    for seed, run in runs.items():
         before, after, only = solved(run / "grpo")
         lost, won = lost + only[0], won + only[1]
         print(f"| {seed} | {' | '.join(share(sum(one), len(one)) for one in (before, after))} | {only[0]} | {only[1]} |")
