@@ -16,13 +16,13 @@ from nemo_plugins.planning import chain_plan
 
 @runs.recipe("minitron")
 def main(cfg: Recipe, run: runs.Run) -> None:
-    from nemo_plugins.reporting import first_result
+    from nemo_plugins.reporting.first_result import FirstResult
     from nemo_plugins.runs import chain
 
     folder, links = Path(__file__).parent, chain_plan.links(cfg)
     stages = [(link.name, folder / f"{link.recipe}.py", link.overrides) for link in links]
     export = next((link.overrides for link in links if link.name == "convert-export"), [])
-    chain.run(run.folder, stages, cfg.platform, after=lambda line: first_result.show(cfg, export, line))
+    chain.run(run.folder, stages, cfg.platform, FirstResult(cfg, export))
 
     from nemo_plugins.reporting import chain as report  # plots: slow to import
     from nemo_plugins.reporting import ending

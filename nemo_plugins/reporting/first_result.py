@@ -1,4 +1,4 @@
-"""The first result of a chain, once it has a distilled student: size, loss won back, a sentence continued by each model.
+"""The first result of a chain while it runs: size, loss won back, one sentence continued by teacher, pruned and distilled.
 
 python -m nemo_plugins.reporting.first_result FILE TOKENS SENTENCE NAME FOLDER [NAME FOLDER …]    greedy continuations
 """
@@ -13,61 +13,93 @@ from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.configs.store import REPOSITORY
 from nemo_plugins.data import documents
 from nemo_plugins.evaluation import subjects
+from nemo_plugins.evaluation.subjects import FinishedStage
 from nemo_plugins.reporting import headline
-from nemo_plugins.runs import chain, command_line, errors, paths
+from nemo_plugins.runs import chain, command_line, errors, folder, paths
 from nemo_plugins.runs.folder import write
 from nemo_plugins.runs.progress_line import ProgressLine
 
-STAGES = ("prune", "distill", "convert-export")
-FIGURES = ("size", "loss recovered")
 LARGEST = 1e9  # parameters of a teacher that speaks in seconds, on a CPU and beside whatever else runs
 WORDS, TOKENS = 8, 24  # of the sentence's beginning and of what follows
+PARTS = {"prune": ("size", ("teacher", "pruned")), "convert-export": ("loss recovered", ("distilled",))}  # what a stage adds
 
 
-def show(cfg: Recipe, overrides: list[str], line: ProgressLine) -> None:
-    """Say it once a run, when its stages are there; nothing of it is worth ending the chain for.
+class FirstResult:
+    """Said once a run, each part as soon as its stage is there; nothing of it is worth ending the chain for.
 
     Args:
-        overrides: those of the stage that exported the distilled student; the pruned one is exported alike, and the evaluation
+        overrides: those of the stage that exports the distilled student; the pruned one is exported alike, and the evaluation
             finds it.
     """
-    folder = paths.run_root(cfg)
-    done = {stage.name: stage for stage in subjects.stages(folder) if stage.name in STAGES}
-    file = folder / "first_result.json"
-    if len(done) < len(STAGES) or file.is_file():
-        return
-    figures = [figure for figure in headline.of(folder) if figure.name in FIGURES]
-    line.say("First result")
-    for figure in figures:
+
+    def __init__(self, cfg: Recipe, overrides: list[str]) -> None:
+        self.cfg, self.overrides, self.folder = cfg, overrides, paths.run_root(cfg)
+        self.file = self.folder / "first_result.json"
+        known = json.loads(self.file.read_text()) if self.file.is_file() else {}
+        self.figures, self.continued = known.get("figures", {}), known.get("continued", {})
+        self.sentence = known.get("sentence") or beginning(cfg)
+        self.validated = "loss recovered" in self.figures  # whether the distillation's first validation has been looked at
+
+    def __call__(self, line: ProgressLine) -> None:
+        """Say what is new; while a stage runs that is the share of the loss won back at the distillation's first validation."""
+        if line.stage == "distill" and not self.validated:
+            self._validation(line)
+        elif not line.stage:
+            for stage, (figure, models) in PARTS.items():
+                if figure not in self.figures:
+                    self._part(stage, figure, models, line)
+
+    def _validation(self, line: ProgressLine) -> None:
+        losses = [one for one in folder.metrics(self.folder / "distill") if one.get("val_loss") is not None]
+        if len(losses) < 2:
+            return
+        self.validated = True
+        first, now = losses[0], losses[1]
+        if first["step"] or "teacher_val_loss" not in first:
+            return
+        share = headline.recovered(first["teacher_val_loss"], first["val_loss"], now["val_loss"])
+        if share is not None:
+            value = f"{100 * share:.1f} %"
+            line.say(f"  {value:<14} of the held-out loss that pruning cost is won back by step {now['step']:,}")
+
+    def _part(self, stage: str, name: str, models: tuple[str, ...], line: ProgressLine) -> None:
+        done = {found.name: found for found in subjects.stages(self.folder)}
+        figure = next((one for one in headline.of(self.folder) if one.name == name), None)
+        if stage not in done or not figure:
+            return
+        if not self.figures:
+            line.say("First result")
         line.say(f"  {figure.value:<14} {figure.meaning}")
-    said = _continued(cfg, overrides, done, file) if done["prune"].summary["teacher"]["parameters"] <= LARGEST else {}
-    for name, text in said.get("continued", {}).items():
-        line.say(f"  {name:<14} {said['sentence']} […] {text}")
-    write(file, json.dumps({"figures": {figure.name: figure.value for figure in figures}, **said}, indent=2) + "\n")
+        self.figures[name] = figure.value
+        if self.sentence and done["prune"].summary["teacher"]["parameters"] <= LARGEST:
+            for model, text in self._speak(models, done).items():
+                line.say(f"  {model:<14} {self.sentence} […] {text}")
+                self.continued[model] = text
+        known = {"figures": self.figures, "sentence": self.sentence, "continued": self.continued}
+        write(self.file, json.dumps(known, indent=2) + "\n")
+
+    def _speak(self, models: tuple[str, ...], done: dict[str, FinishedStage]) -> dict[str, str]:
+        """What each model goes on with, greedily; without those that cannot be had."""
+        find = {
+            "teacher": lambda: paths.local_weights(self.cfg.model.path or ""),
+            "pruned": lambda: _export(done["prune"].output("checkpoint"), self.overrides),
+            "distilled": lambda: done["convert-export"].output("hf"),
+        }
+        there = {model: weights for model in models if (weights := find[model]())}
+        partial = self.file.with_name(".first_result.partial")
+        pairs = [str(word) for pair in there.items() for word in pair]
+        command = [sys.executable, "-m", __name__, str(partial.absolute()), str(TOKENS), self.sentence, *pairs]
+        if chain.process(command, aside=True, log=self.file.with_name("chain.log")):
+            return {}
+        said = json.loads(partial.read_text())
+        partial.unlink()
+        return said
 
 
-def _continued(cfg: Recipe, overrides: list[str], done: dict[str, subjects.FinishedStage], file: Path) -> dict:
-    """The beginning of a held-out text and what each model goes on with, greedily; empty where it cannot be had."""
-    checkpoint = done["prune"].output("checkpoint")
-    folders = {
-        "teacher": paths.local_weights(cfg.model.path or ""),
-        "pruned": checkpoint and _export(checkpoint, overrides),
-        "distilled": done["convert-export"].output("hf"),
-    }
-    there = {name: folder for name, folder in folders.items() if folder}
-    sentence = beginning(cfg)
-    partial = file.with_name(".first_result.partial")
-    pairs = [str(word) for pair in there.items() for word in pair]
-    command = [sys.executable, "-m", __name__, str(partial.absolute()), str(TOKENS), sentence, *pairs]
-    if not sentence or chain.process(command, aside=True, log=file.with_name("chain.log")):
-        return {}
-    continued = json.loads(partial.read_text())
-    partial.unlink()
-    return {"sentence": sentence, "continued": continued}
-
-
-def _export(checkpoint: Path, overrides: list[str]) -> Path | None:
+def _export(checkpoint: Path | None, overrides: list[str]) -> Path | None:
     """The pruned student as a Hugging Face folder, by a stage of its own."""
+    if not checkpoint:
+        return None
     run = checkpoint.parent.parent
     if found := subjects.export_of(run, checkpoint):
         return found
@@ -93,9 +125,9 @@ def main(file: str, tokens: int, sentence: str, pairs: list[str]) -> None:
 
     known = {"local_files_only": True, "trust_remote_code": False}
     said = {}
-    for name, folder in zip(pairs[::2], pairs[1::2], strict=True):
-        tokenizer = AutoTokenizer.from_pretrained(folder, **known)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **known).eval()
+    for name, weights in zip(pairs[::2], pairs[1::2], strict=True):
+        tokenizer = AutoTokenizer.from_pretrained(weights, **known)
+        model = AutoModelForCausalLM.from_pretrained(weights, dtype=torch.float32, use_safetensors=True, **known).eval()
         ids = tokenizer(sentence, return_tensors="pt").input_ids
         drawn = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=tokens)
         said[name] = " ".join(tokenizer.decode(drawn[0, ids.shape[1] :], skip_special_tokens=True).split())

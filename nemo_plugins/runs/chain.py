@@ -28,20 +28,20 @@ def run(
     folder: Path,
     stages: list[tuple[str, Path, list[str]]],
     platform: PlatformConfig | None = None,
-    after: Callable[[ProgressLine], None] | None = None,
+    look: Callable[[ProgressLine], None] | None = None,
 ) -> None:
     """Run stages as (name below `folder`, recipe file, overrides), then print what each took and came to.
 
     Args:
         platform: of the chain; on a CPU NeMo is imported once for all stages. None: each is a fresh process.
-        after: called when a stage has ended well, with the line that shows progress.
+        look: called with the line that shows progress, every second of a stage and when it has ended well.
 
     Raises:
         SystemExit: with the exit code of the first stage that fails; the stages after it are not started.
     """
     server = warm.Server() if platform and can_start_warm(platform) else None
     try:
-        with ProgressLine(folder, [(name, recipe.stem) for name, recipe, _ in stages]) as progress:
+        with ProgressLine(folder, [(name, recipe.stem) for name, recipe, _ in stages], look) as progress:
             for name, recipe, overrides in stages:
                 progress.begin(name)
                 if server and _imports_nemo(recipe) and not (folder / name / "summary.json").is_file():
@@ -52,8 +52,6 @@ def run(
                     output.error(f"{name} ended with exit code {code}; the same command goes on from there")
                     raise SystemExit(code)
                 progress.end()
-                if after:
-                    after(progress)
     finally:
         if server:
             server.stop()

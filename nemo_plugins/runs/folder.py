@@ -194,11 +194,8 @@ class Run:
             self._note()
 
     def read_metrics(self) -> Iterator[dict[str, Any]]:
-        """The lines of `metrics.jsonl`; a last one that a kill cut short is left out."""
-        file = self.folder / "metrics.jsonl"
-        for line in file.read_text().splitlines() if file.is_file() else ():
-            with contextlib.suppress(json.JSONDecodeError):
-                yield json.loads(line)
+        """The lines of `metrics.jsonl`."""
+        return metrics(self.folder)
 
     def truncate_metrics(self, step: int) -> None:
         """Drop what was logged after `step`, the one that a resumed run goes on from: its curve does not show the stop."""
@@ -308,6 +305,14 @@ class Run:
 
     def _ways_out(self) -> tuple[str, ...]:
         return ("force=true moves the folder aside and does the stage again; another run.name= keeps both",)
+
+
+def metrics(stage: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a stage's `metrics.jsonl`; a last one that is half written is left out."""
+    file = stage / "metrics.jsonl"
+    for line in file.read_text().splitlines() if file.is_file() else ():
+        with contextlib.suppress(json.JSONDecodeError):
+            yield json.loads(line)
 
 
 def _job() -> str:

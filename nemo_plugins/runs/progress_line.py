@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -24,9 +25,9 @@ class ProgressLine:
     as it does by itself, between a line at its start and one at its end.
     """
 
-    def __init__(self, folder: Path, stages: list[tuple[str, str]]) -> None:
-        """`stages`: name below `folder` and recipe of each."""
-        self.folder, self.recipes = folder, dict(stages)
+    def __init__(self, folder: Path, stages: list[tuple[str, str]], look: Callable[[ProgressLine], None] | None = None) -> None:
+        """`stages`: name below `folder` and recipe of each; `look` is called at every tick and at the end of a stage."""
+        self.folder, self.recipes, self.look = folder, dict(stages), look or (lambda line: None)
         self.numbers = {name: number for number, (name, _) in enumerate(stages, 1)}
         known = by_name()  # seconds on another machine: their proportions are a first guess, the run's own pace corrects it
         guesses = {name: known[recipe].seconds if recipe in known else OTHER for name, recipe in stages}
@@ -82,6 +83,7 @@ class ProgressLine:
                 completed=self.share(),
                 left=f"about {output.duration(self.seconds_left())} left",
             )
+        self.look(self)
 
     def end(self) -> None:
         """The stage has ended well."""
@@ -94,6 +96,7 @@ class ProgressLine:
         self.say(f"{said}; {self.share():.0%} done{f', {left}' if left else ''}".replace("% done", " % done"))
         if self._bar:
             self._bar.update(self._task, completed=self.share(), left=left)
+        self.look(self)
 
     def fail(self, name: str) -> None:
         """Show on stderr what a stage has said that did not end well."""

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from nemo_plugins.configs import REPOSITORY
-from nemo_plugins.reporting import first_result
+from nemo_plugins.reporting.first_result import FirstResult
 from nemo_plugins.runs.fingerprint import fingerprint
 from nemo_plugins.runs.prepare import compose
 from nemo_plugins.runs.progress_line import ProgressLine
@@ -41,30 +41,58 @@ def configured(run):
     return compose(["+model=tiny_pl", f"run.root={run.parent}", f"run.name={run.name}"])
 
 
-def test_nothing_is_said_before_the_distilled_student_is_exported(run, capsys):
-    first_result.show(configured(run), [], ProgressLine(run, []))
-    assert capsys.readouterr().out == "" and not (run / "first_result.json").exists()
+def look(cfg, run, stage=""):
+    line = ProgressLine(run, [])
+    line.stage = stage
+    FirstResult(cfg, [])(line)
 
 
-def test_it_is_said_once_with_one_sentence_continued_by_each_model(run, capsys):
+def exported(run):
     shutil.copytree(TINY, run / "convert-export" / "hf")
     finish(run / "convert-export", "convert", outputs={"hf": "hf"})
-    cfg, line = configured(run), ProgressLine(run, [])
-    first_result.show(cfg, [], line)
+
+
+def test_it_is_said_part_by_part_and_once_with_one_sentence_continued_by_each_model(run, capsys):
+    cfg = configured(run)
+    look(cfg, run)
     said = capsys.readouterr().out
-    assert "32.0 % smaller" in said and "75.0 %" in said
     written = json.loads((run / "first_result.json").read_text())
-    assert list(written["continued"]) == ["teacher", "pruned", "distilled"]
-    [text] = set(written["continued"].values())  # one model three times
-    assert len(text.split()) > 3 and said.count(text) == 3 and said.count(written["sentence"]) == 3
-    first_result.show(cfg, [], line)
+    assert "32.0 % smaller" in said and "75.0 %" not in said
+    assert list(written["continued"]) == ["teacher", "pruned"]
+    [text] = set(written["continued"].values())  # one model twice
+    assert len(text.split()) > 3 and said.count(text) == 2 and said.count(written["sentence"]) == 2
+    exported(run)
+    look(cfg, run)
+    said = capsys.readouterr().out
+    assert "75.0 %" in said and "smaller" not in said
+    assert said.count(text) == 1 and json.loads((run / "first_result.json").read_text())["continued"]["distilled"] == text
+    look(cfg, run)
     assert capsys.readouterr().out == ""
 
 
-def test_without_the_teachers_weights_the_others_speak(run, capsys):
-    shutil.copytree(TINY, run / "convert-export" / "hf")
-    finish(run / "convert-export", "convert", outputs={"hf": "hf"})
+def test_the_first_validation_of_the_distillation_says_what_is_won_back_so_far(run, capsys):
+    cfg, line, log = configured(run), ProgressLine(run, []), run / "distill" / "metrics.jsonl"
+    line.stage, result = "distill", FirstResult(cfg, [])
+    result(line)
+    log.write_text('{"step": 0, "val_loss": 5.0, "teacher_val_loss": 3.0}\n{"step": 1, "loss": 0.4}\n{"step": 20, "val')
+    result(line)
+    assert capsys.readouterr().out == ""
+    log.write_text('{"step": 0, "val_loss": 5.0, "teacher_val_loss": 3.0}\n{"step": 20, "val_loss": 3.8}\n')
+    result(line)
+    assert "60.0 %" in (said := capsys.readouterr().out) and "by step 20" in said
+    result(line)
+    assert capsys.readouterr().out == ""
+
+
+def test_nothing_is_said_before_there_is_a_student(run, capsys):
+    shutil.rmtree(run / "prune")
+    look(configured(run), run)
+    assert capsys.readouterr().out == "" and not (run / "first_result.json").exists()
+
+
+def test_without_the_teachers_weights_the_others_speak(run):
+    exported(run)
     cfg = configured(run)
     cfg.model.path = str(run / "nowhere")
-    first_result.show(cfg, [], ProgressLine(run, []))
+    look(cfg, run)
     assert list(json.loads((run / "first_result.json").read_text())["continued"]) == ["pruned", "distilled"]
