@@ -25,8 +25,8 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     Raises:
         Failed: a task or model could not be run and eval.missing=stop; all other results are kept.
     """
+    folders = exports.folders(cfg, run)  # by a process whose environment is a chain's: it need not import NeMo anew
     harness.quiet()
-    folders = exports.folders(cfg, run)
     mute = [name for name, path in folders.items() if not _usable(cfg, path)]
     folders = {name: path for name, path in folders.items() if name not in mute}
     described = {name: _described(cfg, path, name) for name, path in folders.items()}

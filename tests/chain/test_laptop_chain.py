@@ -47,6 +47,13 @@ def test_it_prints_and_draws_what_came_of_it(laptop):
     assert "Traceback" not in said and "Warning" not in said
 
 
+def test_no_process_of_the_chain_imports_nemo_again(laptop):
+    """Half a minute each: a stage that changes its environment before it starts another process makes it a fresh one."""
+    logs = [laptop.root / "said.txt", laptop.run / "chain.log", *laptop.run.glob("*/log.txt")]
+    assert len(logs) > len(STAGES)
+    assert [str(log) for log in logs if log.is_file() and "imports NeMo by itself" in log.read_text(errors="replace")] == []
+
+
 def test_the_baselines_have_the_students_sizes(laptop):
     """Chosen by chance it is a worse student, from random weights a worse one still."""
     given = ["+model=tiny_pl", "experiment=laptop_claims", *SHORT]

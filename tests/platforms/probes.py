@@ -1,4 +1,4 @@
-"""Smallest real uses of NeMo that each adjustment is needed by, run by conftest.py: NeMo starts once, each probe in a fork.
+"""Smallest real uses of NeMo that each adjustment is needed by, for test_adjustments.py: one start, each probe in a fork.
 
 python tests/platforms/probes.py FOLDER    prints one line of JSON for each run: {"probe", "without", "error"}
 """

@@ -99,16 +99,6 @@ def undisturbed(site) -> str:
     return "tiny_pl/distill"
 
 
-def test_two_nodes_learn_what_one_does(site, undisturbed):
-    """The job's shape comes from Slurm: nothing of it is said in the overrides."""
-    student = f"student.path={site.runs / 'tiny_pl' / 'prune' / 'checkpoint'}"
-    name = ("run.name=tiny_pl/one", student, "distill.max_steps=3", "distill.validate_every=3", f"distill.min_lr={1e-4}")
-    job = site.sbatch("distill", *name, options=("--nodes=1",))
-    site.done(job)
-    first, one = site.losses(undisturbed)[:1], site.losses("tiny_pl/one/distill")
-    assert len(one) == 3 and one[:1] == pytest.approx(first, rel=1e-6)
-
-
 def rank_process(site: Site, rank: int) -> int:
     """The process of a rank, by what Slurm says in its environment."""
     for entry in Path("/proc").iterdir():
@@ -175,8 +165,11 @@ def test_it_survives_the_night(site, undisturbed, night):
     assert "rank 0 on n1 failed first" in log or "rank 1 on n2 failed first" in log
 
 
-def test_a_job_that_is_cancelled_stays_cancelled(site):
-    """scancel's TERM lets it write a checkpoint, and is not taken for a preemption; submitted again it goes on from there."""
+def test_a_job_that_is_cancelled_stays_cancelled_and_one_node_ends_what_two_began(site, undisturbed):
+    """scancel's TERM lets it write a checkpoint, and is not taken for a preemption; submitted again it goes on from there.
+
+    The job's shape comes from Slurm: nothing of it is said in the overrides, and two nodes learn what one does.
+    """
     cluster, run = site.cluster, "tiny_pl/cancelled/distill"
     words = ("run.name=tiny_pl/cancelled", f"student.path={site.runs / 'tiny_pl' / 'prune' / 'checkpoint'}")
     cluster.set("KillWait", "90")  # seconds between TERM and KILL, Slurm's default is 30
@@ -190,10 +183,12 @@ def test_a_job_that_is_cancelled_stays_cancelled(site):
     kept = max(int(path.name[5:]) for path in (site.runs / run / "steps").glob("step=???????"))
     # nothing of the login shell but these: what the launcher itself sets has to reach the processes all the same
     given = "MINITRON_ROOT,MINITRON_JOBS,MINITRON_PYTHON,MINITRON_WAIT,OMP_NUM_THREADS,PATH"
-    again = site.sbatch("distill", *words, options=(f"--export={given}",))
+    again = site.sbatch("distill", *words, options=("--nodes=1", f"--export={given}"))
     site.done(again)
-    assert kept >= 2 and json.loads((site.runs / run / "state.json").read_text())["resuming"]
-    assert len(site.losses(run)) == STEPS
+    assert STEPS > kept >= 2 and json.loads((site.runs / run / "state.json").read_text())["resuming"]
+    losses, two = site.losses(run), site.losses(undisturbed)
+    assert losses[:kept] == two[:kept] and losses[kept:] == pytest.approx(two[kept:], rel=1e-5)
+    assert "network: 2 processes" in site.log(job) and "network: 2 processes" not in site.log(again)
 
 
 def submit(site: Site, *words: str, script: str = "submit.sh", **environment: str) -> subprocess.CompletedProcess:
