@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from laptop import SHORT, ok, train_batch
+from laptop import HELDOUT, SHORT, ok, train_batch
 from safetensors.torch import load_file
 from torch.nn.functional import kl_div
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -135,7 +135,7 @@ def test_heldout_losses_are_those_of_transformers(laptop, exported):
         ("pruned", 64, metrics["distill"]["val_loss_first"], 1e-5),
         ("teacher", 64, metrics["distill"]["teacher_val_loss"], 1e-5),
     ):
-        windows = [Windows(str(prefix), seq_length, 32)[index] for index in range(32)]
+        windows = [Windows(str(prefix), seq_length, HELDOUT)[index] for index in range(HELDOUT)]
         tokens, labels = (torch.stack([window[key] for window in windows]) for key in ("tokens", "labels"))
         with torch.no_grad():
             logits = AutoModelForCausalLM.from_pretrained(exported[name], torch_dtype=torch.float32)(tokens).logits

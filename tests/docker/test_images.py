@@ -41,14 +41,6 @@ def test_hadolint_has_nothing_to_say(name):
     assert done.returncode == 0 and not done.stdout, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("script", ["docker/install.sh", "minitron", ".ci/run"])
-def test_shellcheck_has_nothing_to_say(script):
-    if not (REPOSITORY / script).exists():
-        pytest.skip(f"{script} is not here: in an image")
-    done = subprocess.run([TOOLS / "shellcheck", REPOSITORY / script], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 @pytest.mark.parametrize("name", DOCKERFILES)
 def test_an_image_is_pinned_unprivileged_and_without_secrets(name):
     all_ = instructions(name)

