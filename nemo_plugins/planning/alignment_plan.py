@@ -69,7 +69,7 @@ def _begin(cfg: Recipe, train: TrainConfig, key: str, check: Callable, title: st
         sources = getattr(train, name)
         if not sources:
             give = f"{key}.{name}"
-            made.lack("data", give, f"{give} names no file", f"give {give}=[<file>.jsonl.gz]")
+            made.lack("data", f"{give} names no file", f"give {give}=[<file>.jsonl.gz]", give=give)
         for source in sources:
             made.need("data", lambda name=name, source=source: _rows(source, f"{key}.{name}", train.bad_rows, check))
     made.need("data", lambda: _fills_a_batch(train, key, check))

@@ -34,11 +34,6 @@ HOW_TO_GO_ON = "expected an image that has it (docs/containers.md), or platform.
 HOST_SHARE = 0.95  # of the free memory that a conversion may want
 
 
-def refuse(*lines: str) -> None:
-    """Raise UserError of these lines: a check that is known to fail, as `Plan.need` wants one."""
-    raise UserError(*lines)
-
-
 def has_gpu() -> bool:
     """Whether an NVIDIA GPU is here, seen without importing torch."""
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")

@@ -110,9 +110,10 @@ def _sources(made: Plan, cfg: Recipe, key: str = "sources") -> float:
     """Check that sources are named and here. Returns about how many bytes of text they hold."""
     sources = cfg.corpus.sources
     if not sources:
-        made.need("data", lambda: checks.refuse(
-            "corpus.sources names no documents", f"give corpus.sources=[<file or folder>]: {', '.join(documents.SUFFIXES)}, "
-            "or hf:<data set>"))  # fmt: skip
+        given = ", ".join(documents.SUFFIXES)
+        made.lack(
+            "data", "corpus.sources names no documents", f"give corpus.sources=[<file or folder>]: {given}, or hf:<data set>"
+        )
     size = 0.0
     for source in sources:
         if not source.startswith("hf:"):
@@ -194,7 +195,7 @@ def _slurm(made: Plan, cfg: Recipe) -> None:
     if shlex.quote(folder) != folder:  # datatrove writes it into its script as it is
         raise UserError(f"run.root: {folder} has characters that a shell would read otherwise", "choose a plain path")
     if not shutil.which("sbatch"):
-        made.need("device", lambda: checks.refuse("corpus.engine=slurm: no sbatch on this machine", "run it on a login node"))
+        made.lack("device", "corpus.engine=slurm: no sbatch on this machine", "run it on a login node")
 
 
 def _quality(cfg: Recipe) -> Plan:

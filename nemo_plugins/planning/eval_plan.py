@@ -82,13 +82,11 @@ def _numbers(cfg: Recipe) -> None:
 def _backend(cfg: Recipe, made: Plan) -> None:
     backend = cfg.eval.backend
     if backend is EvalBackend.vllm and find_spec("vllm") is None:
-        made.need(
-            "device", lambda: checks.refuse("eval.backend=vllm: vllm is not installed", "expected: pip install vllm, or hf")
-        )
+        made.lack("device", "eval.backend=vllm: vllm is not installed", "expected: pip install vllm, or hf")
     if backend is EvalBackend.endpoint:
         if find_spec("tenacity") is None:
             lacks = ("eval.backend=endpoint: lm-eval wants the package tenacity for it", "expected: pip install tenacity")
-            made.need("device", lambda: checks.refuse(*lacks))
+            made.lack("device", *lacks)
         if not cfg.eval.endpoint.url:
             raise UserError(
                 "eval.backend=endpoint: eval.endpoint.url is not given", "expected e.g. http://node7:8000/v1/completions"
@@ -123,7 +121,7 @@ def _model(cfg: Recipe, made: Plan, name: str, given: str) -> None:
         path = subjects.described_by(paths.resolve(given))
     if path is None:
         said = paths.weights_missing(key, given) if given else f"{key} is not given"
-        made.need("weights", lambda: checks.refuse(*said.split("\n")))
+        made.lack("weights", said)
         return
     if not paths.is_checkpoint(path):
         made.need("weights", lambda: weights.check(path, key))
@@ -133,13 +131,11 @@ def _model(cfg: Recipe, made: Plan, name: str, given: str) -> None:
     if cfg.eval.missing is Lacking.skip:
         made.warnings.append(f"{lacks}; it is left out, as eval.missing=skip says")
         return
-    made.need(
+    made.lack(
         "weights",
-        lambda: checks.refuse(
-            f"{lacks}, and eval.chat_template=true",
-            "expected a tokenizer with one (chat_template.jinja), or",
-            "  eval.chat_template=false, or eval.missing=skip to go on without this model",
-        ),
+        f"{lacks}, and eval.chat_template=true",
+        "expected a tokenizer with one (chat_template.jinja), or",
+        "  eval.chat_template=false, or eval.missing=skip to go on without this model",
     )
 
 

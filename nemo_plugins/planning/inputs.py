@@ -29,9 +29,9 @@ def data(plan: Plan, sources: list[str], key: str, shared: str) -> None:
         give = key if key == shared else f"{shared} (for every stage) or {key}"
         plan.lack(
             "data",
-            shared,
             f"{key} names no text",
             f"give {give}=[<file or folder>]: {', '.join(documents.SUFFIXES)}, or a Megatron .bin/.idx prefix",
+            give=shared,
         )
     for source in sources:
         plan.need("data", lambda source=source: _source(source, key))

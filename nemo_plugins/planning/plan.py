@@ -95,8 +95,8 @@ class Plan:
             self.missing.append(Missing(kind, str(error)))
             return None
 
-    def lack(self, kind: str, give: str, *lines: str) -> None:
-        """Note a key that was not given."""
+    def lack(self, kind: str, *lines: str, give: str = "") -> None:
+        """Note what is known to be missing; `give`: the key to give, where none was given."""
         self.missing.append(Missing(kind, "\n".join(lines), give))
 
 

@@ -52,7 +52,7 @@ def add(
             if checks.fused(cfg):
                 plan.warnings.append(": ".join(lines))
             else:  # of the machine that trains, which may not be this one
-                plan.need("fit", lambda: checks.refuse(*lines))
+                plan.lack("fit", *lines)
         trained.rows += [
             ("Transformer Engine", checks.engine(cfg)),
             ("gradient accumulation", checks.gradient_accumulation()),
