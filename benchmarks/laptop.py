@@ -5,29 +5,34 @@
 Runs `experiment=laptop` on `tiny_pl` once a seed (the seed draws calibration, training order and completions; the teacher is
 the same) and prints the tables that README and docs quote, each share with its 95 % interval. What is finished is not run
 again.
-`change` is what a stage does to the average score, in points, with the p of the paired bootstrap. Prompts are those whose
-greedy answer earns the whole reward; `together` is McNemar's exact test of all seeds (see benchmarks/rewards.py).
+`change` is what a stage does to the average score, in points, with the p of the paired bootstrap; `together` are the means over
+the seeds, on the same resamples of the items. Prompts are those whose
+greedy answer earns the whole reward; of them `together` is McNemar's exact test of all seeds (see benchmarks/rewards.py).
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import seeds
 from rewards import mcnemar, share, solved
 
+sys.path.insert(0, str(seeds.REPOSITORY))
+CONFIDENCE = 0.95
 STAGES = ("pruned", "distilled", "sft", "dpo", "grpo")
 
 
 def main() -> int:
     _, runs = seeds.run(__doc__, "laptop", "laptop")
     models = [json.loads((run / "eval" / "summary.json").read_text())["models"] for run in runs.values()]
+    mean = together(list(runs.values()))
 
-    print("\n| recovery | " + " | ".join(f"seed {seed} | change" for seed in runs) + " |")
-    print("|---" * (1 + 2 * len(runs)) + "|")
+    print("\n| recovery | " + " | ".join(f"seed {seed} | change" for seed in runs) + " | together | change |")
+    print("|---" * (3 + 2 * len(runs)) + "|")
     for stage in STAGES:
-        print(f"| {stage} | " + " | ".join(f"{recovery(of[stage])} | {change(of[stage])}" for of in models) + " |")
+        print(f"| {stage} | " + " | ".join(f"{recovery(of[stage])} | {change(of[stage])}" for of in [*models, mean]) + " |")
 
     print("\n| seed | solved before GRPO | after | only before | only after |\n|---|---|---|---|---|")
     lost = won = 0
@@ -37,6 +42,34 @@ def main() -> int:
         print(f"| {seed} | {' | '.join(share(sum(one), len(one)) for one in (before, after))} | {only[0]} | {only[1]} |")
     print(f"| together | | by chance: p = {mcnemar(lost, won):.2g} | {lost} | {won} |")
     return 0
+
+
+def together(runs: list[Path]) -> dict[str, dict]:
+    """Of each stage the mean over the runs, in the form of an evaluation's `models`."""
+    from nemo_plugins.evaluation import summary
+
+    means = {name: tuple(sum(parts) / len(runs) for parts in zip(*(average(run, name) for run in runs), strict=True))
+             for name in ("teacher", *STAGES)}  # fmt: skip
+    found: dict[str, dict] = {}
+    for before, stage in zip((None, *STAGES), STAGES, strict=False):
+        found[stage] = {"against_teacher": summary.against(means[stage], means["teacher"], CONFIDENCE)}
+        if before:
+            found[stage]["against_before"] = summary.against(means[stage], means[before], CONFIDENCE)
+    return found
+
+
+def average(run: Path, model: str) -> tuple:
+    """Average score of a model and of each resample of the items, which all models and runs share."""
+    import numpy as np
+
+    from nemo_plugins.evaluation import statistics
+
+    suite = json.loads((run / "eval" / "summary.json").read_text())
+    tasks = {name: suite["models"][model]["tasks"][name]["baseline"] for name in suite["suite"]["averaged"]}
+    results = {name: json.loads((run / "eval" / "results" / model / f"{name}.json").read_text()) for name in tasks}
+    score = np.mean([statistics.normalised(results[name]["score"], baseline) for name, baseline in tasks.items()])
+    each = [statistics.normalised(np.array(results[name]["resampled"]), baseline) for name, baseline in tasks.items()]
+    return float(score), np.mean(each, axis=0)
 
 
 def recovery(model: dict) -> str:
