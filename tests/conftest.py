@@ -23,7 +23,7 @@ if any(map(find_spec, NEED_A_DEVICE)) and not platforms.has_cuda():  # files tha
 
 
 def pytest_addoption(parser):
-    parser.addoption("--quick", action="store_true", help="leave out every test that starts NeMo (mark: nemo)")
+    parser.addoption("--quick", action="store_true", help="leave out what takes long (marks: nemo, long)")
 
 
 def pytest_ignore_collect(collection_path, config):
@@ -35,9 +35,9 @@ def pytest_ignore_collect(collection_path, config):
 
 def pytest_collection_modifyitems(config, items):
     if config.getoption("quick"):
-        left_out = [item for item in items if item.get_closest_marker("nemo")]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if not item.get_closest_marker("nemo")]
+        takes_long = [any(item.get_closest_marker(name) for name in ("nemo", "long")) for item in items]
+        config.hook.pytest_deselected(items=[item for item, long in zip(items, takes_long, strict=True) if long])
+        items[:] = [item for item, long in zip(items, takes_long, strict=True) if not long]
 
     def place(item) -> int:
         path = Path(item.path)

@@ -23,6 +23,7 @@ def test_a_formula_costs_no_more_than_its_bound_and_the_next_is_answered(formula
     assert symbolic.equal(r"\sqrt{8}", r"2\sqrt{2}")
 
 
+@pytest.mark.long
 def test_a_worker_that_is_gone_is_another():
     symbolic._ask.cache_clear()
     assert symbolic.equal("x+1", "1+x")

@@ -123,6 +123,7 @@ def one_rank(rank, ranks, rendezvous):
     distributed.destroy_process_group()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ranks", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_split_is_whole(tmp_path, ranks):
     multiprocessing.spawn(one_rank, (ranks, tmp_path / "rendezvous"), nprocs=ranks)

@@ -11,6 +11,7 @@ from pathlib import Path
 import corpora
 import pytest
 
+pytestmark = pytest.mark.long
 DOCUMENTS, FEW, A_FILE = 60_000, 5_000, 30_000
 COPIES = 100  # each so many-th document is the one before it
 PLAIN = ("corpus.language_minimum=null", "corpus.quality.model=null", "corpus.tokens=false", "corpus.workers=1")

@@ -55,6 +55,7 @@ def _killed(folder: Path) -> None:
     parallel_tokens.write(folder / "tokens", TEXT, tokenizer, folder / "parts", 1, PART)
 
 
+@pytest.mark.long
 def test_what_was_killed_goes_on_from_its_parts(tmp_path, tokenizer, serial):
     process = multiprocessing.get_context("spawn").Process(target=_killed, args=(tmp_path,))
     process.start()

@@ -74,6 +74,7 @@ def test_calibration_brings_probabilities_to_what_happens():
     assert training.reliability(np.array([0.05, 0.95, 1.0]), np.array([False, True, True])) == [(0.05, 0.0, 1), (0.975, 1.0, 2)]
 
 
+@pytest.mark.long
 def test_train_evaluate_and_apply_by_the_command_line(tmp_path, heldout):
     (tmp_path / "good.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in heldout[:90]))
     (tmp_path / "other.jsonl").write_text("".join(json.dumps({"text": text, "source": "help"}) + "\n" for text in heldout[90:]))

@@ -36,6 +36,7 @@ def shard(rank, world, port, results):
     distributed.destroy_process_group()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("world", [2, 4])
 def test_sharded(world):
     import socket

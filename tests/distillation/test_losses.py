@@ -253,6 +253,7 @@ class Sizes(TorchDispatchMode):
         return made
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("top_k", [None, 8])
 def test_nothing_as_large_as_the_logits_is_allocated_but_the_gradient(kind, top_k):

@@ -56,6 +56,7 @@ def one_rank(rank, ranks, rendezvous):
     distributed.destroy_process_group()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_sharded_is_whole(tmp_path, ranks):
     multiprocessing.spawn(one_rank, (ranks, tmp_path / "rendezvous"), nprocs=ranks)

@@ -124,6 +124,7 @@ def test_the_locked_versions_fit_each_other_on_the_images_python():
     assert not wrong
 
 
+@pytest.mark.long
 def test_the_lock_resolves_on_the_images_python(tmp_path):
     """uv asks the registries for every locked version, its wheels for Python 3.12 and what it depends on."""
     uv = Path(sys.executable).parent / "uv"

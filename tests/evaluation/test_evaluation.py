@@ -83,6 +83,7 @@ def own(*names: str) -> str:
     return f"+eval.tasks={{{', '.join(f'{name}: {{{of}}}' for name in names)}}}"
 
 
+@pytest.mark.long
 def test_scores_are_those_of_lm_evals_command_line_to_the_last_digit(laptop, tmp_path, monkeypatch):
     """The same tasks all at once through `lm_eval run`, with its own search for them."""
     from lm_eval.__main__ import cli_evaluate
