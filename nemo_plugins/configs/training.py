@@ -115,5 +115,7 @@ class ConvertConfig:
     tokenizer: str | None = None  # folder of a tokenizer: Hugging Face to Hugging Face, with it in place of the model's own
     vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
     source: str | None = None  # default: the run's newest checkpoint for `hf`, else model.path
+    # of `nemo`: seeded random weights of the model's shapes in place of trained ones, to measure a machine with
+    random: bool | None = None
     to: str = "nemo"  # nemo | hf
     dtype: str | None = None  # of what is written: bf16 | fp16 | fp32; default: the teacher's, as its config.json says

@@ -15,7 +15,7 @@ from nemo.collections.llm.gpt.model.llama import HFLlamaExporter, HFLlamaImporte
 
 from nemo_plugins import platforms, runs
 from nemo_plugins.configs.schema import Recipe
-from nemo_plugins.models import nemo
+from nemo_plugins.models import hf_config, nemo, random_weights
 from nemo_plugins.planning import convert_plan, quantize_plan
 
 
@@ -117,10 +117,13 @@ def export_hf(checkpoint: Path, to: Path, dtype: torch.dtype | None = None) -> t
 
 
 def run(cfg: Recipe, run: runs.Run) -> None:
-    """`convert.to=nemo`: import the teacher's folder. `convert.to=hf`: export the newest checkpoint of the run."""
+    """`convert.to=nemo`: import the teacher's folder or a random one. `convert.to=hf`: export the run's newest checkpoint."""
     platforms.prepare()
     if cfg.convert.to == "nemo":
-        source = run.input(runs.local_weights(cfg.convert.source or cfg.model.path))
+        if cfg.convert.random:
+            source, made = random_weights.write(cfg, run.folder / "hf"), {"hf": run.folder / "hf"}
+        else:
+            source, made = run.input(runs.local_weights(cfg.convert.source or cfg.model.path)), {}
         dtype = nemo.DTYPES[convert_plan.dtype(cfg, source)]
         generation = None
         if (source / "generation_config.json").is_file():
@@ -131,9 +134,10 @@ def run(cfg: Recipe, run: runs.Run) -> None:
         module = nemo.module(cfg.model, runs.architecture(cfg.model), dtype, tokenizer, generation)
         import_hf(source, run.folder / "checkpoint", module, dtype)
         run.finish(
-            outputs={"checkpoint": run.folder / "checkpoint"},
+            outputs={"checkpoint": run.folder / "checkpoint", **made},
             next=runs.command(cfg, "prune", *runs.left_by("teacher.path", run.folder / "checkpoint", ("convert-import",))),
             dtype=str(dtype).removeprefix("torch."),
+            **({hf_config.RANDOM: cfg.run.seed} if cfg.convert.random else {}),
         )
     else:
         source = run.input(convert_plan.checkpoint_of(cfg))

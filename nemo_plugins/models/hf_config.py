@@ -7,7 +7,9 @@ change no logit (`HARMLESS`). Any other is refused. Imports neither torch nor Ne
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 FAMILIES = {"mistral": ("MistralForCausalLM",), "llama": ("LlamaForCausalLM", "LLaMAForCausalLM")}
@@ -36,6 +38,7 @@ ONLY: dict[str, tuple[Any, ...]] = {  # beside null, which is the field's absenc
     "add_cross_attention": (False,),
     "tie_encoder_decoder": (False,),
 }
+RANDOM = "random_weights"  # the seed of weights that nobody has trained (models/random_weights.py)
 GENERATION = {  # older files have here what generation_config.json has: it chooses among logits
     "max_length", "min_length", "do_sample", "early_stopping", "num_beams", "num_beam_groups", "diversity_penalty",
     "temperature", "top_k", "top_p", "typical_p", "repetition_penalty", "length_penalty", "no_repeat_ngram_size",
@@ -46,6 +49,7 @@ HARMLESS = GENERATION | {
     # where it comes from
     "_name_or_path", "_commit_hash", "transformers_version", "is_llama_config", "unsloth_version", "unsloth_fixed",
     "transformers.js_config", "finetuning_task", "task_specific_params", "tokenizer_class", "model_max_length",
+    RANDOM,
     # special tokens
     "bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id", "sep_token_id", "cls_token_id", "mask_token_id",
     "decoder_start_token_id", "prefix",
@@ -174,6 +178,12 @@ def dtype(config: Mapping[str, Any]) -> str | None:
     if name not in DTYPES:
         raise ValueError(f"dtype is {said!r}; expected {', '.join(DTYPES)}")
     return name
+
+
+def random_weights(folder: Path | None) -> int | None:
+    """The seed that a folder's `config.json` says its model's weights, or those that it was made from, were drawn with."""
+    file = folder / "config.json" if folder else None
+    return json.loads(file.read_text()).get(RANDOM) if file and file.is_file() else None
 
 
 def _check_rope_parameters(config: Mapping[str, Any]) -> None:

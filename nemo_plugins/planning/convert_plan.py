@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nemo_plugins.configs.schema import Recipe
+from nemo_plugins.configs.schema import ModelConfig, Recipe
 from nemo_plugins.models import hf_config
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.planning import checks, inputs, memory, pace, tables, vocabulary_plan
+from nemo_plugins.planning import checks, hf_folder, inputs, memory, pace, tables, vocabulary_plan, weights
 from nemo_plugins.planning.plan import Cost, Plan, Table
 from nemo_plugins.runs import paths
 from nemo_plugins.runs.errors import Unusable, UserError
 
 TO = ("nemo", "hf")
+STAND_IN = "assets/tiny_pl"  # whose tokenizer a random model has where its own is not here
 DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"} | {name: name for name in hf_config.DTYPES}
 WIDTH = {"float32": 4, "bfloat16": 2, "float16": 2}  # bytes a value
 
@@ -27,6 +28,11 @@ def stage(cfg: Recipe) -> str:
 def plan(cfg: Recipe) -> Plan:
     """Validate a conversion. Raises UserError naming the key."""
     convert = cfg.convert
+    if convert.random and (convert.source or convert.tokenizer):
+        given = "source" if convert.source else "tokenizer"
+        raise UserError(
+            f"convert.random=true and convert.{given} are both given", "expected either: random weights are made, not converted"
+        )
     if convert.tokenizer:
         return vocabulary_plan.plan(cfg)
     if convert.to not in TO:
@@ -37,14 +43,20 @@ def plan(cfg: Recipe) -> Plan:
     made = Plan(f"convert {cfg.model.name} to {'Hugging Face' if exports else 'NeMo'}")
     checks.single_process(cfg.platform, "a conversion")
     source = convert.source or ("the run's newest checkpoint" if exports else cfg.model.path)
-    if exports:
+    random = bool(convert.random) and not exports
+    if random:
+        described = tokenizer(cfg.model)
+        written, source = dtype(cfg, described), f"random weights, seed {cfg.run.seed}; tokenizer of {described}"
+        made.warnings.append("convert.random=true: nobody has trained these weights; they are for measuring speed and memory")
+    elif exports:
         checkpoint = made.need("earlier", lambda: checkpoint_of(cfg))
         written = dtype(cfg, (checkpoint and paths.description(checkpoint)) or paths.local_weights(cfg.model.path or ""))
     else:
         written = dtype(cfg, inputs.source(made, cfg))
     width = WIDTH[written]
     folder = paths.run_root(cfg) / (cfg.run.stage or stage(cfg))
-    files = {"hf" if exports else "checkpoint": model.parameters() * width}
+    left = ("hf",) if exports else ("hf", "checkpoint") if random else ("checkpoint",)
+    files = dict.fromkeys(left, model.parameters() * width)
     need = memory.conversion(model, width) + memory.CONVERSION_PROCESS
     checks.room(made, cfg, folder, sum(files.values()))
     made.need("memory", lambda: checks.host_memory(need, f"converting {cfg.model.name}"))
@@ -73,6 +85,24 @@ def checkpoint_of(cfg: Recipe) -> Path:
     if not cfg.convert.source:
         return paths.newest_checkpoint(cfg)
     return paths.checkpoint("convert.source", cfg.convert.source)
+
+
+def tokenizer(model: ModelConfig) -> Path:
+    """The folder with the tokenizer of a random model: the model's own where it is here, else the bundled one, which stands in.
+
+    Raises:
+        UserError: it makes ids that the model has no embedding of.
+    """
+    own = paths.local_weights(model.path) if model.path else None
+    is_own = own is not None and any((own / name).is_file() for name in weights.TOKENIZERS)
+    folder = own if is_own else paths.resolve(STAND_IN)
+    tokens = hf_folder.vocabulary(folder, "convert.random")
+    if tokens > model.vocab_size:
+        raise UserError(
+            f"convert.random=true: the tokenizer of {folder} makes {tokens:,} ids, model.vocab_size is {model.vocab_size:,}",
+            "expected at least as many; model.path names the folder of another tokenizer, which needs no weights",
+        )
+    return folder
 
 
 def dtype(cfg: Recipe, described: Path | None) -> str:

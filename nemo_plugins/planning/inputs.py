@@ -150,4 +150,6 @@ def teacher(cfg: Recipe) -> Path:
     """The teacher's checkpoint, or the Hugging Face folder that a plain call imports first (`runs.chain.import_teacher`)."""
     if cfg.teacher.path or paths.find(cfg, "convert-import") or workers.world():
         return paths.teacher(cfg)
+    if cfg.convert.random:  # the import makes one
+        return paths.run_root(cfg)
     return model_source(dataclasses.replace(cfg, convert=ConvertConfig()))

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from nemo_plugins.configs.schema import Recipe, Target
 from nemo_plugins.configs.store import CONF
+from nemo_plugins.models import hf_config
 from nemo_plugins.planning import bench_plan, quantize_plan
 from nemo_plugins.planning.plan import Plan, Table, gib
 from nemo_plugins.runs import paths
@@ -40,6 +41,11 @@ def plan(cfg: Recipe) -> Plan:
         raise UserError(f"publish.formats: {wrong[0]}", "expected GGUF formats and fp8")
     made = Plan(f"publish {asked.repository}" + ("" if asked.push else ": the folder is made, nothing is sent"))
     folder = made.need("earlier", lambda: quantize_plan.read(cfg))
+    if folder and (seed := folder.config.get(hf_config.RANDOM)) is not None:
+        raise UserError(
+            f"publish: {folder.path} was made of random weights (seed {seed}), which nobody has trained",
+            "expected a model that began as a trained one",
+        )
     files = [("weights", folder.path if folder else "not here")]
     files += [
         (target.value, made.need("earlier", lambda target=target: quantised(cfg, target)) or "not here")

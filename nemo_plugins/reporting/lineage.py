@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from nemo_plugins.evaluation.subjects import RECIPE, FinishedStage, stages
+from nemo_plugins.models import hf_config
 from nemo_plugins.reporting import headline
 from nemo_plugins.reporting.chain import MODELS
 from nemo_plugins.reporting.page import Cell, Picture, Section, Sourced, Table
@@ -64,7 +65,7 @@ def stage_table(made: Lineage) -> Table:
         rows.append(
             [
                 name,
-                ", ".join(_source(made.run, path) for path in stage.summary.get("inputs", {})) or "–",
+                _read(made.run, stage),
                 stage.summary.get("started", "–").replace("T", " ").partition("+")[0],
                 made.figure(name, "seconds", show=output.duration),
                 made.figure(name, "peak_memory_bytes", show=lambda value: f"{value / 2**30:.1f}"),
@@ -130,6 +131,13 @@ def _command(command: str) -> str:
     words = shlex.split(command)
     at = next((number for number, word in enumerate(words) if RECIPE.search(word)), None)
     return command if at is None else command_line.line(RECIPE.search(words[at])[1], words[at + 1 :])
+
+
+def _read(run: Path, stage: FinishedStage) -> str:
+    """What a stage read, or that it drew weights itself."""
+    if (seed := stage.summary.get(hf_config.RANDOM)) is not None:
+        return f"random weights, seed {seed}"
+    return ", ".join(_source(run, path) for path in stage.summary.get("inputs", {})) or "–"
 
 
 def _source(run: Path, path: str) -> str:

@@ -11,6 +11,7 @@ import yaml
 
 from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.evaluation import subjects
+from nemo_plugins.models import hf_config
 from nemo_plugins.reporting import lineage, scores
 from nemo_plugins.reporting.lineage import Lineage
 from nemo_plugins.reporting.page import Table, markdown
@@ -114,6 +115,7 @@ def text(
         if chain.stages
         else "No stage of a run is on record from which these weights came.",
         "",
+        *(line for note in untrained(chain, folder) for line in (f"**{note}**", "")),
         *_shape(folder),
         *body,
         *_scores(evaluations, folder),
@@ -126,6 +128,15 @@ def text(
         "",
     ]
     return "\n".join(lines)
+
+
+def untrained(chain: Lineage, folder: Path | None = None) -> list[str]:
+    """A warning where weights began as random ones in the place of a teacher's."""
+    seeds = {stage.summary.get(hf_config.RANDOM) for stage in chain.stages.values()} | {hf_config.random_weights(folder)}
+    return [
+        f"Made of random weights (seed {seed}), which nobody has trained: only speed and memory mean anything."
+        for seed in sorted(seeds - {None})
+    ]
 
 
 def _shape(folder: Path | None) -> list[str]:

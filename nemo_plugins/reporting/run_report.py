@@ -42,7 +42,8 @@ def run(cfg: Recipe, run: runs.Run) -> None:
         run.input(stage.folder / "summary.json")
     for path in cfg.report.results:
         run.input(runs.resolve(path))
-    html = page(run.folder / "report.html", f"{cfg.run.name}: report", first_screen(root, evaluations, plots), sections)
+    lead = [*model_card.untrained(chain), *first_screen(root, evaluations, plots)]
+    html = page(run.folder / "report.html", f"{cfg.run.name}: report", lead, sections)
     exported = model_card.exported(root)
     front = model_card.Front(str(cfg.run.name).replace("/", "-"), base=publish_plan.base_model(cfg))
     card = model_card.text(cfg, chain, evaluations, exported, front)

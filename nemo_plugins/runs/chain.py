@@ -20,6 +20,7 @@ from nemo_plugins.runs.command_line import line, override
 from nemo_plugins.runs.progress_line import ProgressLine
 from nemo_plugins.runs.stages import by_name
 
+OF_THE_TEACHER = ("+model=", "model.", "convert.random=", "run.root=", "run.seed=")  # overrides that an import takes over
 TICK = 1.0  # seconds between two looks at a stage
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
@@ -86,7 +87,7 @@ def import_teacher(cfg: Recipe) -> None:
             locks.take(lock)
         if paths.find(cfg, "convert-import"):
             return
-        own = [word for word in sys.argv[1:] if word.startswith(("+model=", "model.", "run.root=", "run.seed="))]
+        own = [word for word in sys.argv[1:] if word.startswith(OF_THE_TEACHER)]
         overrides = [*own, "convert.to=nemo", override("run.name", name), f"platform.kind={cfg.platform.kind.value}"]
         output.say(f"no teacher in this run yet: {line('convert', overrides)}")
         code = process([sys.executable, str(REPOSITORY / "recipes" / "convert.py"), *overrides])

@@ -85,11 +85,16 @@ CONVERT = Stage(
     keys={
         "convert.to=nemo|hf": "import a Hugging Face folder, or export the run's newest checkpoint",
         "convert.source=DIR": "what to convert (default: model.path, or the run's newest checkpoint)",
+        "convert.random=true": "of nemo: random weights of the model's shapes, as hf and checkpoint, without any download",
         "convert.dtype=bf16|fp16|fp32": "of what is written (default: the teacher's, as its config.json says)",
         "convert.tokenizer=DIR": "put another tokenizer in place of the model's own, Hugging Face to Hugging Face",
         "convert.vocabulary.start=focus|mean|random": "what the embeddings of its new tokens start from",
     },
-    examples=("+model=tiny_pl", "+model=bielik11b convert.source=Bielik-11B dry_run=true"),
+    examples=(
+        "+model=tiny_pl",
+        "+model=bielik11b convert.source=Bielik-11B dry_run=true",
+        "+model=bielik11b convert.random=true run.name=measured dry_run=true",
+    ),
 )
 SEARCH = Stage(
     name="search",
