@@ -1,7 +1,10 @@
 """Time teacher against student: first token, each token, tokens a second, memory, beside the bound of the bytes moved.
 
+With bench.training=<stage> a few steps of a training, beside its plan (docs/clusters.md).
+
 Run on a laptop    python recipes/bench.py +model=tiny_pl experiment=laptop
 Before training    python recipes/bench.py +model=bielik11b bench.shapes=bielik11b,bielik7b bench.formats=[f16,q4_k_m]
+A training         python recipes/bench.py +model=tiny_pl bench.training=distill
 See first          python recipes/bench.py +model=tiny_pl experiment=laptop dry_run=true
 """
 
@@ -17,9 +20,12 @@ from nemo_plugins.configs import Recipe
 LISTS = re.compile(r"(bench\.(?:shapes|backends|formats))=([\w.-]+(?:,[\w.-]+)*)")  # a,b is a list here, not Hydra's sweep
 
 
-@runs.recipe("bench")
+@runs.recipe("bench", alone=lambda cfg: bool(cfg.bench.training))  # whose own recipe then starts the processes
 def main(cfg: Recipe, run: runs.Run) -> None:
-    from nemo_plugins.serving import bench  # heavy imports after validation
+    if cfg.bench.training:
+        from nemo_plugins.training import bench  # heavy imports after validation
+    else:
+        from nemo_plugins.serving import bench
 
     bench.run(cfg, run)
 

@@ -106,7 +106,7 @@ class ServerConfig:
 
 @dataclass
 class BenchConfig:
-    """Teacher against student on the same prompts."""
+    """Teacher against student on the same prompts; or the speed of a training."""
 
     backends: list[Backend] = field(default_factory=list)
     formats: list[Target] = field(default_factory=list)  # of llama_cpp: the GGUF files that quantize left
@@ -119,8 +119,9 @@ class BenchConfig:
     prompt_tokens: int = MISSING
     new_tokens: int = MISSING
     concurrency: list[int] = field(default_factory=lambda: [1])  # sequences side by side
-    warmup: int = 1
-    repetitions: int = 5
+    warmup: int = 1  # of a training: steps that do not count
+    repetitions: int = 5  # and those that do
+    training: str | None = None  # a stage of which a few steps are timed in place of decoding: pretrain, distill, sft, dpo
     shapes: list[str] = field(default_factory=list)  # models of conf/model: random weights of their sizes instead of files
     layers: int = 5  # of the first shape that are built, and as large a share of the others'
     device: str | None = None  # a file of conf/device/, for the bound in tokens a second

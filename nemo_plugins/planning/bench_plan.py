@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from nemo_plugins.configs.schema import Backend, Format, Recipe, Target
 from nemo_plugins.configs.store import CONF, options
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.planning import checks, decode, devices, inputs, quantize_plan, weights
+from nemo_plugins.planning import checks, decode, devices, inputs, quantize_plan, training_bench_plan, weights
 from nemo_plugins.planning.budget import gigabytes
 from nemo_plugins.planning.estimate import PAPER
 from nemo_plugins.planning.plan import Plan, Table
@@ -38,6 +38,8 @@ def plan(cfg: Recipe) -> Plan:
     for key, least in (("prompt_tokens", 1), ("new_tokens", 2), ("warmup", 0), ("repetitions", 1), ("layers", 1)):
         if getattr(bench, key) < least:
             raise UserError(f"bench.{key}={getattr(bench, key)}: expected at least {least}")
+    if bench.training:
+        return training_bench_plan.plan(cfg)
     if not bench.concurrency or min(bench.concurrency) < 1:
         raise UserError(f"bench.concurrency={bench.concurrency}: expected numbers of at least 1, e.g. [1,2,4]")
     if bench.device:

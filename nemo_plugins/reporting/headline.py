@@ -94,7 +94,7 @@ def _size(stages: list[FinishedStage]) -> Figure | None:
 
 def _speed(stages: list[FinishedStage]) -> Figure | None:
     """Decoding in the first format that was timed, one stream."""
-    bench = _last(stages, "bench")
+    bench = _last([stage for stage in stages if stage.summary.get("rows")], "bench")
     rows = [
         (number, row)
         for number, row in enumerate(bench.summary.get("rows", ()) if bench else ())

@@ -53,7 +53,7 @@ def command(cfg: Recipe, recipe: str, *overrides: str) -> str:
         words.append(override("run.name", cfg.run.name))
     if cfg.run.root != "runs":
         words.append(override("run.root", cfg.run.root))
-    words += [word for word in _layout(cfg, recipe) if key_of(word) not in map(key_of, cfg.run.typed)]
+    words += [word for word in layout(cfg, recipe) if key_of(word) not in map(key_of, cfg.run.typed)]
     said = {*map(key_of, [*words, *overrides]), "model", "experiment", "run.name", "run.root"}
     kept = [word for word in cfg.run.typed if key_of(word) not in said and _is_read(word, recipe, overrides)]
     return line(recipe, [*words, *kept, *overrides])
@@ -87,7 +87,7 @@ def _is_read(word: str, recipe: str, overrides: Iterable[str]) -> bool:
     return known.index(section) >= known.index(own)
 
 
-def _layout(cfg: Recipe, recipe: str) -> list[str]:
+def layout(cfg: Recipe, recipe: str) -> list[str]:
     """How the experiment splits a recipe's training where its chain runs it."""
     stages = [stage for stage in cfg.experiment.stages if stage.recipe == recipe and by_name()[recipe].processes != "one"]
     keys = {f"platform.{key}" for key in LAYOUT}

@@ -71,7 +71,7 @@ def recipe(
             cfg = prepare(config, [word for word in sys.argv[1:] if not word.startswith("-")])
             if not declared.writes:
                 return _show(main, declared, cfg, Run(cfg, declared.name, None, declared.reads))
-            run = Run(cfg, declared.name, declared.folder_of(cfg), declared.reads)
+            run = Run(cfg, declared.name, declared.folder_of(cfg), declared.reads_of(cfg))
             own = declared.processes == "own" or bool(alone and alone(cfg))
             return _stage(main, declared, cfg, run, before, own, stale)
 

@@ -68,11 +68,13 @@ BENCH = Stage(
     name="bench",
     plan="nemo_plugins.planning.bench_plan:plan",
     reads=("model", "bench", "platform.threads"),
+    reads_besides="nemo_plugins.planning.training_bench_plan:reads",
+    folder="nemo_plugins.planning.training_bench_plan:stage",
     processes="one",
     resumable=True,
     in_chain=True,
     packages=("torch", "transformers", "cyllama"),
-    metrics=("tokens_per_second", "speed_up", "decode_speed_up", "bound"),
+    metrics=("tokens_per_second", "speed_up", "decode_speed_up", "bound", "mfu"),
     seconds=20,
     job=Job("Speed of teacher and student.", "+model=bielik11b bench.shapes=[bielik11b,bielik7b]", ONE_PROCESS, gpus=1),
     keys={
@@ -82,12 +84,14 @@ BENCH = Stage(
         "bench.teacher_server.url=URL, bench.student_server.url=URL, .model=NAME": "of endpoint",
         "bench.shapes=NAME,NAME, bench.layers=N": "random weights of models' sizes, N layers of the first, and extrapolated",
         "bench.prompt_tokens=N, bench.new_tokens=N, bench.concurrency=[1,2]": "a prompt, an answer, streams side by side",
+        "bench.training=pretrain|distill|sft|dpo": "steps of a training instead: tokens/s, MFU, memory, beside its plan",
         "bench.warmup=N, bench.repetitions=N, platform.threads=N": "how often; CPU threads",
         "bench.device=NAME": "a file of conf/device/, for the bound in tokens a second",
     },
     examples=(
         "+model=tiny_pl experiment=laptop",
         "+model=bielik11b bench.shapes=bielik11b,bielik7b bench.formats=[f16,q4_k_m]",
+        "+model=tiny_pl bench.training=distill",
     ),
 )
 REPORT = Stage(

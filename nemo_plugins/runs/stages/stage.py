@@ -71,6 +71,7 @@ class Stage:
         plan: "module:function" that validates a configuration and says what it would do; raises UserError.
         section: of the configuration where it is not `name`; "": it has none of its own.
         reads: dotted sections whose values decide what comes out; another value of one is another run.
+        reads_besides: "module:function" that names more of them for a configuration.
         folder: "module:function" that names the stage's folder where it is not `name`; `run.stage` comes before both.
         processes: `workers`, as many as `platform` says; `one`; `own`, this one, and `platform` is what it reckons with.
         resumable: whether a stage that is stopped goes on where it was: exit code 75.
@@ -95,6 +96,7 @@ class Stage:
     plan: str
     section: str | None = None
     reads: tuple[str, ...] = ()
+    reads_besides: str = ""
     folder: str = ""
     processes: Literal["workers", "one", "own"] = "workers"
     resumable: bool = False
@@ -138,6 +140,10 @@ class Stage:
     def planned(self, cfg: Recipe) -> Plan:
         """Validate a configuration. Raises UserError naming the key."""
         return resolve_name(self.plan)(cfg)
+
+    def reads_of(self, cfg: Recipe) -> tuple[str, ...]:
+        """Sections whose values decide what comes out of a configuration."""
+        return (*self.reads, *(resolve_name(self.reads_besides)(cfg) if self.reads_besides else ()))
 
     def folder_of(self, cfg: Recipe) -> str | None:
         """The folder below the run; None: the run's own."""
