@@ -3,7 +3,7 @@
 Training state of Megatron: working weights (2 bytes in bf16, 4 in fp32), fp32 gradients (4), and
 fp32 master weights with two Adam moments (12, or 8 beside fp32 working weights), the last spread over the data-parallel and
 the context-parallel ranks, all of which hold the same weights, by the distributed optimizer (`platform.shard_optimizer`).
-Activations: Korthikanti et al. (arXiv 2205.05198), equation 1 without the attention scores, which fused attention drops.
+Activations: what Megatron's layers keep, in the manner of Korthikanti et al. (arXiv 2205.05198), no attention scores.
 Tensor parallelism brings sequence parallelism: a rank keeps the norms' inputs and outputs of its share of the tokens.
 """
 
@@ -46,15 +46,29 @@ def data_parallel(platform: PlatformConfig) -> int:
     return platform.devices * platform.nodes // parts
 
 
-def layer_activations(model: Architecture, tokens: int, bytes_per_value: int) -> float:
-    """Bytes that one layer keeps for its backward pass.
+def layer_activations(model: Architecture, tokens: int, bytes_per_value: int, one_kernel: bool = True) -> float:
+    """Bytes that one of Megatron's layers keeps for its backward pass (tests/planning/test_training_state.py counts them).
 
-    Both norms' inputs and outputs, q, k, v, the attention's output; gate, up, the activated gate and the product in the FFN.
-    Not counted: the norms' and the attention's fp32 statistics, 8 + 4 · heads bytes a token, and what a norm that is not one
-    kernel keeps besides (Hugging Face's: a copy of its input's size).
+    Both norms; q, k and v as one tensor, of which v stays a part, q and k once more with their rotation, its sines and cosines,
+    the attention's output; gate and up as one tensor, up once more (to which Megatron adds an offset), the activated gate and
+    the product in the FFN. Llama's configuration fuses the last, and keeps `2 * ffn_hidden_size` values a token less.
+    Not counted: the norms' and the attention's fp32 statistics, 8 + 4 · heads bytes a token.
+
+    Args:
+        one_kernel: as of `norm_activations`.
     """
-    heads = (2 * model.num_attention_heads + 2 * model.num_query_groups) * model.head_dim
-    return tokens * bytes_per_value * (4 * model.hidden_size + heads + 4 * model.ffn_hidden_size)
+    heads = (3 * model.num_attention_heads + 3 * model.num_query_groups + 4) * model.head_dim
+    norms = 2 * norm_activations(model, tokens, bytes_per_value, one_kernel)
+    return norms + tokens * bytes_per_value * (heads + 5 * model.ffn_hidden_size)
+
+
+def norm_activations(model: Architecture, tokens: int, bytes_per_value: int, one_kernel: bool = True) -> float:
+    """Bytes that a norm keeps: its input and its output.
+
+    Args:
+        one_kernel: false on a CPU, where torch's RMSNorm keeps its input and what comes of dividing it in fp32, and its output.
+    """
+    return tokens * model.hidden_size * (2 * bytes_per_value if one_kernel else 8 + bytes_per_value)
 
 
 def training(
@@ -64,8 +78,9 @@ def training(
     bytes_per_value: int,
     teacher: Architecture | None = None,
     sharded: bool = True,
+    on_gpu: bool = True,
 ) -> Memory:
-    """A GPU's share of a training step; the teacher keeps weights and logits only.
+    """A process's share of a training step; the teacher keeps weights and logits only.
 
     Args:
         sharded: whether the copies of the model share out the optimizer's state.
@@ -76,8 +91,9 @@ def training(
     vocabulary = tokens * model.vocab_size * 4 * LOGIT_COPIES / platform.tensor_parallel
     master = 12 if bytes_per_value == 2 else 8
     # the first of p pipeline stages holds p micro-batches of a p-th of the layers: the whole again
-    one = layer_activations(model, tokens, bytes_per_value) / platform.tensor_parallel
-    layers = model.num_layers * one
+    one = layer_activations(model, tokens, bytes_per_value, on_gpu) / platform.tensor_parallel
+    last = norm_activations(model, tokens, bytes_per_value, on_gpu) / platform.tensor_parallel
+    layers = model.num_layers * one + last
     if platform.recompute is Recompute.full:  # each layer's input, and the one that is computed again
         layers = model.num_layers * tokens * bytes_per_value * model.hidden_size / platform.tensor_parallel + one
     learning = 0 if isinstance(train, SftConfig) and train.lora.dim is not None else share  # adapters' own are few

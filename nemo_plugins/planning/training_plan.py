@@ -30,7 +30,7 @@ def add(
     folder = paths.run_root(cfg) / (cfg.run.stage or stage or key)
     written = files(train, model, width)
     checks.room(plan, cfg, folder, sum(written.values()))
-    need = memory.training(model, train, cfg.platform, width, teacher, checks.sharded(cfg))
+    need = memory.training(model, train, cfg.platform, width, teacher, checks.sharded(cfg), on_gpu)
     trained = schedule(train, model, teacher)
     plan.tables += [tables.sizes(teacher, model) if teacher else tables.sizes(model, None, ("model", "")), trained]
     if on_gpu:
