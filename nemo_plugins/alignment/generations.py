@@ -17,7 +17,7 @@ from nemo_plugins import runs
 from nemo_plugins.alignment.rollouts.megatron import generating
 from nemo_plugins.data.chat.template import ChatTemplate
 from nemo_plugins.distillation import agreement
-from nemo_plugins.distillation.criterion import vocabulary_group
+from nemo_plugins.distillation.watch import vocabulary_group
 from nemo_plugins.reporting.page import Section, Table
 
 TOKENS = 48  # of an answer

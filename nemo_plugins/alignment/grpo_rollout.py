@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,14 +23,15 @@ from torch import distributed
 from nemo_plugins import runs
 from nemo_plugins.alignment import grpo_weights
 from nemo_plugins.alignment.grpo_alarms import Alarms
-from nemo_plugins.alignment.grpo_batch import Rollout, Rows, Told, pack
+from nemo_plugins.alignment.grpo_batch import HeldoutReward, Rollout, pack
 from nemo_plugins.alignment.losses import group_advantages, groups_with_signal
 from nemo_plugins.alignment.once import once, outcome
 from nemo_plugins.alignment.rewards.scoring import Scorer
 from nemo_plugins.alignment.rollouts import Away, Completion, Request
 from nemo_plugins.alignment.rollouts.sampling import uniforms
-from nemo_plugins.configs.schema import GrpoConfig, Overlong
+from nemo_plugins.configs.schema import Overlong, Recipe
 from nemo_plugins.data.chat.prompts import Prompt
+from nemo_plugins.planning import grpo_plan
 from nemo_plugins.training.checkpoints import StepCheckpoint
 from nemo_plugins.training.parameters import settled
 from nemo_plugins.training.progress import Metrics
@@ -54,22 +55,29 @@ class Group:
 class Rollouts(Callback):
     """Args:
     run: the run folder.
-    train, heldout: prompts with their tokens.
+    prompts: with their tokens: `data` to train on, `heldout` to measure.
     decode: from tokens to a completion's words.
-    rows, told: what training and validation read.
+    heldout_reward: gets the reward of a validation; training reads its `rows`.
     engine: made from Megatron's model and the trainer once training starts.
-    updates: of one rollout.
     """
 
     def __init__(
-        self, grpo: GrpoConfig, run: runs.Run, train: Sequence[Prompt], heldout: Sequence[Prompt], decode: Callable,
-        rows: Rows, told: Told, scorer: Scorer, reference: grpo_weights.FrozenReference | None, engine: Callable,
-        updates: int, seed: int,
+        self, cfg: Recipe, run: runs.Run, prompts: Mapping[str, Sequence[Prompt]], decode: Callable,
+        heldout_reward: HeldoutReward, scorer: Scorer, reference: grpo_weights.FrozenReference | None, engine: Callable,
     ):  # fmt: skip
-        self.grpo, self.run, self.train, self.heldout, self.decode = grpo, run, train, heldout, decode
-        self.rows, self.told, self.scorer, self.reference = rows, told, scorer, reference
-        self.make_engine, self.updates, self.seed = engine, updates, seed
-        self.alarms = Alarms(run, grpo)
+        self.grpo = cfg.grpo
+        self.seed = cfg.run.seed
+        self.updates = grpo_plan.updates(cfg)  # of a rollout
+        self.run = run
+        self.train = prompts["data"]
+        self.heldout = prompts["heldout"]
+        self.decode = decode
+        self.heldout_reward = heldout_reward
+        self.rows = heldout_reward.rows
+        self.scorer = scorer
+        self.reference = reference
+        self.make_engine = engine
+        self.alarms = Alarms(run, cfg.grpo)
         self.order, self.epoch = np.zeros(0, np.int64), -1
 
     def on_train_start(self, trainer, pl_module) -> None:
@@ -266,7 +274,7 @@ class Rollouts(Callback):
             values["val_accuracy"] = sum(solved) / len(solved)
             if trainer.is_global_zero:  # which ones, so that two models can be held against each other prompt by prompt
                 runs.folder.write(self.run.folder / "solved" / f"step={trainer.global_step:07d}.json", json.dumps(solved))
-        self.told.reward = values["val_reward"]
+        self.heldout_reward.reward = values["val_reward"]
         self.write(trainer, trainer.global_step, values)
 
     def write(self, trainer, step: int, values: dict[str, float]) -> None:

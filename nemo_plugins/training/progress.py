@@ -11,7 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from nemo_plugins import runs
 from nemo_plugins.configs.schema import TrainConfig
 from nemo_plugins.training.guard import Guard
-from nemo_plugins.training.heldout import HeldoutLoss, Watch
+from nemo_plugins.training.heldout import HeldoutLoss
+from nemo_plugins.training.metric_sums import MetricSums
 
 NAMES = {"reduced_train_loss": "loss", "grad_norm": "grad_norm"}  # NeMo's → ours: the loss that is trained
 WATCHED = {"kd": "kd_loss"}  # a distillation's; the other names stay
@@ -42,7 +43,7 @@ class Metrics(Callback):
         tokens_per_step: float,
         flops_per_token: float,
         peak_flops: float | None,
-        watch: Watch | None = None,
+        watch: MetricSums | None = None,
     ):
         self.run, self.train, self.title, self.heldout, self.guard, self.watch = run, train, title, heldout, guard, watch
         self.tokens_per_step = tokens_per_step
