@@ -1,5 +1,7 @@
 """Stages that leave a student, and the training of a teacher or a baseline."""
 
+from nemo_plugins.configs.alignment import GroupLoss, Preference
+from nemo_plugins.configs.training import Divergence
 from nemo_plugins.runs.stages.stage import CORRECTED, NEMO, PRUNING, THE_JOBS, WHOLE_NODES, Job, Stage, Student
 
 PRETRAIN = Stage(
@@ -91,7 +93,7 @@ DISTILL = Stage(
     keys={
         "distill.max_steps=N, distill.lr=X, distill.min_lr=X, distill.warmup_steps=N": "schedule",
         "distill.micro_batch_size=N, distill.global_batch_size=N, distill.seq_length=N": "sizes of a step",
-        "distill.loss.kind=forward_kl|reverse_kl|jsd|skewed_kl": "divergence; .temperature=X, .top_k=N, .alpha=X",
+        f"distill.loss.kind={'|'.join(Divergence)}": "divergence; .temperature=X, .top_k=N, .alpha=X",
         "distill.bad_step=stop|skip, distill.spike=X": "what becomes of a step with no finite loss, or one X times the median",
         "distill.data=[FILE], data.document_boundaries=true": "training text (default: data.train); kept apart",
         "teacher.mode=live|record|cached": "the teacher beside the student; alone, its top-k to files; from those files",
@@ -148,7 +150,7 @@ DPO = Stage(
     keys={
         "dpo.data=[FILE], dpo.heldout=[FILE]": "pairs, .jsonl[.gz|.zst] with messages, chosen and rejected",
         "dpo.max_steps=N, dpo.lr=X, dpo.warmup_steps=N, dpo.global_batch_size=N": "schedule and sizes, in pairs",
-        "dpo.kind=dpop|dpo|ipo|simpo": "the loss; dpo.beta=X, dpo.lam=X of dpop, dpo.gamma=X of simpo",
+        f"dpo.kind={'|'.join(Preference)}": "the loss; dpo.beta=X, dpo.lam=X of dpop, dpo.gamma=X of simpo",
         "dpo.seq_length=N": "the longest prompt with an answer; longer ones are counted and left out",
         "chat.template=own|chatml": "how dialogues are written: the tokenizer's chat template, or ChatML in its place",
         "student.path=DIR": "NeMo checkpoint, the policy and its reference (default: what the run's sft left, else distill)",
@@ -176,7 +178,7 @@ GRPO = Stage(
         "grpo.data=[FILE], grpo.heldout=[FILE]": "prompts, .jsonl[.gz|.zst] with messages, kind and reference",
         "grpo.max_steps=N, grpo.lr=X, grpo.global_batch_size=N": "updates, and the completions of each",
         "grpo.prompts=N, grpo.group_size=N, grpo.epochs=N": "of a rollout, and how often it is learned from",
-        "grpo.kind=grpo|dr_grpo": "the loss; grpo.kl_coef=X, grpo.clip_low=X, grpo.clip_high=X",
+        f"grpo.kind={'|'.join(GroupLoss)}": "the loss; grpo.kl_coef=X, grpo.clip_low=X, grpo.clip_high=X",
         "grpo.max_tokens=N, grpo.temperature=X": "of a completion",
         "+grpo.rewards.KIND.NAME=WEIGHT": "what a kind of prompt is rewarded by",
         "+grpo.own_rewards.NAME=file.py:function": "a reward of your own, to be given a weight as any other",
