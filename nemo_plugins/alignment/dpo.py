@@ -16,7 +16,7 @@ from nemo_plugins.alignment.losses import kl_estimate, preference_loss
 from nemo_plugins.alignment.metrics import preference_metrics
 from nemo_plugins.alignment.objective import Batch, Measure
 from nemo_plugins.alignment.policy import PolicyTraining
-from nemo_plugins.alignment.reference import Reference
+from nemo_plugins.alignment.reference import ReferenceLogprobs
 from nemo_plugins.alignment.samples import Epochs
 from nemo_plugins.configs.schema import DpoConfig, Preference, Recipe
 from nemo_plugins.data.chat import sets
@@ -84,7 +84,7 @@ class PreferenceTraining(PolicyTraining):
         precision = trainer.precision(cfg.platform, self.platform).value
         made_of = " ".join([*weights, *of_files, self.template.fingerprint, str(dpo.seq_length), precision])
         sets_of = {"data": self.pairs, "heldout": self.heldout}
-        self.reference = Reference(run.folder / "reference", sets_of, dpo.micro_batch_size, made_of)
+        self.reference = ReferenceLogprobs(run.folder / "reference", sets_of, dpo.micro_batch_size, made_of)
 
     def set_of(self, name: str, files: list) -> Pairs:
         """The pairs of a set, padded to a multiple of 8 on every tensor-parallel process."""

@@ -38,7 +38,7 @@ from nemo_plugins.training.progress import Metrics
 
 
 @dataclass
-class Group:
+class PromptGroup:
     """A prompt and what came of it."""
 
     prompt: Prompt
@@ -52,7 +52,7 @@ class Group:
         return bool(groups_with_signal(torch.tensor(self.rewards, dtype=torch.float64), len(self.rewards))[0])
 
 
-class Rollouts(Callback):
+class RolloutCallback(Callback):
     """Args:
     run: the run folder.
     prompts: with their tokens: `data` to train on, `heldout` to measure.
@@ -136,8 +136,8 @@ class Rollouts(Callback):
     def roll(self, trainer, number: int, following: int) -> Rollout:
         """One rollout, the same on every process, with its line of metrics."""
         grpo, began = self.grpo, time.monotonic()
-        kept: list[Group] = []
-        idle: list[Group] = []
+        kept: list[PromptGroup] = []
+        idle: list[PromptGroup] = []
         drawn = tokens = 0
         for _ in range(1 + grpo.refill):
             draws = range(following, following + grpo.prompts - len(kept))
@@ -175,7 +175,7 @@ class Rollouts(Callback):
             _callback(trainer, StepCheckpoint).write(trainer)
         return runs.Stopped(str(away))
 
-    def groups(self, draws: range) -> list[Group]:
+    def groups(self, draws: range) -> list[PromptGroup]:
         """A group for each draw, in their order; data-parallel copies share the work."""
         copies, copy = parallel_state.get_data_parallel_world_size(), parallel_state.get_data_parallel_rank()
         mine, size = list(draws)[copy::copies], self.grpo.group_size
@@ -185,7 +185,7 @@ class Rollouts(Callback):
             for sample in range(size)
         ]
 
-        def answered() -> dict[int, Group]:
+        def answered() -> dict[int, PromptGroup]:
             made = self.engine.complete(requests)
             parts = [made[at : at + size] for at in range(0, len(made), size)]
             return dict(zip(mine, self.judged([self.prompt(draw) for draw in mine], parts), strict=True))
@@ -193,12 +193,12 @@ class Rollouts(Callback):
         found = _gathered(outcome(answered))
         return [found[draw] for draw in draws]
 
-    def judged(self, prompts: Sequence[Prompt], completions: Sequence[list[Completion]]) -> list[Group]:
+    def judged(self, prompts: Sequence[Prompt], completions: Sequence[list[Completion]]) -> list[PromptGroup]:
         """A group of each prompt, scored by one process of a model: a reward need not say the same twice."""
         both = list(zip(prompts, completions, strict=True))
         return once(parallel_state.get_model_parallel_group(), lambda: [self.group(*one) for one in both])
 
-    def group(self, prompt: Prompt, completions: list[Completion]) -> Group:
+    def group(self, prompt: Prompt, completions: list[Completion]) -> PromptGroup:
         texts = [self.decode(made.ids) for made in completions]
         same = len(texts)
         scores = self.scorer.score([prompt.text] * same, texts, [prompt.reference] * same, [prompt.kind] * same)
@@ -208,9 +208,11 @@ class Rollouts(Callback):
                 reward - (0 if made.ended else self.grpo.overlong_penalty)
                 for reward, made in zip(rewards, completions, strict=True)
             ]
-        return Group(prompt, completions, texts, rewards, {name: values for name, values in scores.by_reward.items() if values})
+        return PromptGroup(
+            prompt, completions, texts, rewards, {name: values for name, values in scores.by_reward.items() if values}
+        )
 
-    def scored(self, trainer, groups: list[Group], following: int) -> Rollout:
+    def scored(self, trainer, groups: list[PromptGroup], following: int) -> Rollout:
         """Advantages, and what trainer and reference think of the completions."""
         grpo, parallel = self.grpo, trainer.strategy.megatron_parallel
         completions = [made for group in groups for made in group.completions]
@@ -283,7 +285,7 @@ class Rollouts(Callback):
             for logger in trainer.loggers:
                 logger.log_metrics(values, step)
 
-    def samples(self, step: int, groups: list[Group]) -> None:
+    def samples(self, step: int, groups: list[PromptGroup]) -> None:
         """The best and the worst completion of the first prompts."""
         told = []
         for group in groups[:8]:
@@ -305,7 +307,7 @@ def _callback(trainer, kind: type):
     return next(one for one in trainer.callbacks if isinstance(one, kind))
 
 
-def _gathered(own: dict[int, Group] | Exception) -> dict[int, Group]:
+def _gathered(own: dict[int, PromptGroup] | Exception) -> dict[int, PromptGroup]:
     """Every data-parallel copy's part together. Raises what any of them met."""
     copies = parallel_state.get_data_parallel_world_size()
     parts = [own] * copies
@@ -317,7 +319,7 @@ def _gathered(own: dict[int, Group] | Exception) -> dict[int, Group]:
     return {key: group for part in parts for key, group in part.items()}
 
 
-def _told(groups: Sequence[Group]) -> dict[str, float]:
+def _told(groups: Sequence[PromptGroup]) -> dict[str, float]:
     """Means over completions: reward, by kind of reward, length, entropy a token, shares cut off and alike in their group."""
     made = [one for group in groups for one in group.completions]
     rewards = [reward for group in groups for reward in group.rewards]

@@ -17,7 +17,7 @@ from nemo_plugins.alignment.policy import PolicyTraining
 from nemo_plugins.alignment.samples import Epochs
 from nemo_plugins.configs.schema import Packing, Recipe
 from nemo_plugins.data.chat import sets
-from nemo_plugins.data.chat.dataset import Windows
+from nemo_plugins.data.chat.dataset import DialogueWindows
 from nemo_plugins.planning import alignment_plan
 from nemo_plugins.training.metric_sums import MetricSums
 
@@ -50,7 +50,7 @@ class SupervisedFineTuning(PolicyTraining):
         if self.adapters:
             self.output = "adapters"
 
-    def set_of(self, name: str) -> Windows:
+    def set_of(self, name: str) -> DialogueWindows:
         """The dialogues of a set in windows."""
         sft = self.cfg.sft
         samples = sets.dialogues(
@@ -58,7 +58,7 @@ class SupervisedFineTuning(PolicyTraining):
             learn=sft.learn, items=self.items if name == "data" else None,
         )  # fmt: skip
         packed, thd = self.packing is not Packing.none, self.packing is Packing.thd
-        return Windows(samples, sft.seq_length, self.template.pad, self.cfg.run.seed, packed=packed, thd=thd)
+        return DialogueWindows(samples, sft.seq_length, self.template.pad, self.cfg.run.seed, packed=packed, thd=thd)
 
     @staticmethod
     def measure(batch: Batch, logp: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:

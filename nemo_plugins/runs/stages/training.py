@@ -2,7 +2,7 @@
 
 from nemo_plugins.configs.alignment import GroupLoss, Preference
 from nemo_plugins.configs.training import Divergence
-from nemo_plugins.runs.stages.stage import CORRECTED, NEMO, PRUNING, THE_JOBS, WHOLE_NODES, Job, Stage, Student
+from nemo_plugins.runs.stages.stage import CORRECTED, NEMO, PRUNING, THE_JOBS, WHOLE_NODES, SlurmJob, Stage, Student
 
 PRETRAIN = Stage(
     name="pretrain",
@@ -17,7 +17,7 @@ PRETRAIN = Stage(
     settings=("max_steps", "global_batch_size", "seq_length", "lr"),
     data="data",
     seconds=150,
-    job=Job(
+    job=SlurmJob(
         "Cross-entropy on text: the baseline from scratch, or the teacher's correction.",
         "+model=bielik11b pretrain.from_teacher=true platform.tensor_parallel=4",
         **WHOLE_NODES,
@@ -50,7 +50,7 @@ PRUNE = Stage(
     metrics=("loss_before", "loss_after"),
     settings=("num_layers", "ffn_hidden_size", "hidden_size", "criterion", "calibration.samples"),
     data="calibration.data",
-    job=Job(
+    job=SlurmJob(
         "Importance and pruning in one process; more GPUs are pipeline stages: --ntasks-per-node=5 --gpus-per-node=5"
         " platform.pipeline_parallel=5.",
         "+model=bielik11b experiment=minitron_7b",
@@ -89,7 +89,7 @@ DISTILL = Stage(
     settings=("max_steps", "global_batch_size", "seq_length", "lr", "loss.kind", "loss.temperature"),
     data="data",
     seconds=150,
-    job=Job("The teacher's logits into the pruned student.", "+model=bielik11b experiment=minitron_7b", **WHOLE_NODES),
+    job=SlurmJob("The teacher's logits into the pruned student.", "+model=bielik11b experiment=minitron_7b", **WHOLE_NODES),
     keys={
         "distill.max_steps=N, distill.lr=X, distill.min_lr=X, distill.warmup_steps=N": "schedule",
         "distill.micro_batch_size=N, distill.global_batch_size=N, distill.seq_length=N": "sizes of a step",
@@ -113,7 +113,7 @@ SFT = Stage(
     settings=("max_steps", "global_batch_size", "seq_length", "lr", "lora.dim"),
     data="data",
     seconds=120,
-    job=Job(
+    job=SlurmJob(
         "Supervised fine-tuning on dialogues.",
         "+model=bielik11b experiment=minitron_7b sft.data=[chats.jsonl.gz]",
         **WHOLE_NODES,
@@ -144,7 +144,7 @@ DPO = Stage(
     settings=("max_steps", "global_batch_size", "lr", "kind", "beta", "lam"),
     data="data",
     seconds=120,
-    job=Job(
+    job=SlurmJob(
         "Preference training, DPO-Positive.", "+model=bielik11b experiment=minitron_7b dpo.data=[pairs.jsonl.gz]", **WHOLE_NODES
     ),
     keys={
@@ -169,7 +169,7 @@ GRPO = Stage(
     settings=("max_steps", "prompts", "group_size", "lr", "kind", "kl_coef"),
     data="data",
     seconds=120,
-    job=Job(
+    job=SlurmJob(
         "Reinforcement learning with rewards that can be checked.",
         "+model=bielik11b experiment=minitron_7b grpo.data=[prompts.jsonl.gz]",
         **WHOLE_NODES,
