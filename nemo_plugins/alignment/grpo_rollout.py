@@ -162,7 +162,7 @@ class RolloutCallback(Callback):
             **_told(kept + idle),
             **self.held_against(rollout),
         }
-        self.write(trainer, trainer.global_step + 1, values)
+        _callback(trainer, Metrics).write(trainer, trainer.global_step + 1, values)
         if trainer.is_global_zero:
             self.alarms.look(trainer.global_step + 1, values)
             if number % grpo.samples_every == 0:
@@ -277,13 +277,7 @@ class RolloutCallback(Callback):
             if trainer.is_global_zero:  # which ones, so that two models can be held against each other prompt by prompt
                 runs.folder.write(self.run.folder / "solved" / f"step={trainer.global_step:07d}.json", json.dumps(solved))
         self.heldout_reward.reward = values["val_reward"]
-        self.write(trainer, trainer.global_step, values)
-
-    def write(self, trainer, step: int, values: dict[str, float]) -> None:
-        if self.run.is_writer:
-            self.run.log_metrics(step=step, **values)
-            for logger in trainer.loggers:
-                logger.log_metrics(values, step)
+        _callback(trainer, Metrics).write(trainer, trainer.global_step, values)
 
     def samples(self, step: int, groups: list[PromptGroup]) -> None:
         """The best and the worst completion of the first prompts."""

@@ -9,7 +9,8 @@ from lightning.pytorch.callbacks import Callback
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from nemo_plugins import runs
-from nemo_plugins.configs.schema import TrainConfig
+from nemo_plugins.configs.schema import Recipe, TrainConfig
+from nemo_plugins.planning import devices
 from nemo_plugins.training.guard import Guard
 from nemo_plugins.training.heldout import HeldoutLoss
 from nemo_plugins.training.metric_sums import MetricSums
@@ -23,36 +24,26 @@ class Metrics(Callback):
     """Writes the metrics of each logged step and of each validation, and shows progress on rank 0.
 
     Args:
-        run: the run folder that gets them.
-        train: the stage's section of the configuration.
-        title: what the bar says.
+        training: the `Training` that it tells about.
         heldout: the callback that has the losses of a validation.
         guard: the callback that knows whether the step was skipped.
-        tokens_per_step: what tokens/s are reckoned from.
-        flops_per_token: of a training step, and `peak_flops` a second of all GPUs together, for the MFU; None: not known.
-        watch: what looks at the steps that are `due`: a distillation's logits, an alignment's log-probabilities.
     """
 
-    def __init__(
-        self,
-        run: runs.Run,
-        train: TrainConfig,
-        title: str,
-        heldout: HeldoutLoss,
-        guard: Guard,
-        tokens_per_step: float,
-        flops_per_token: float,
-        peak_flops: float | None,
-        watch: MetricSums | None = None,
-    ):
-        self.run, self.train, self.title, self.heldout, self.guard, self.watch = run, train, title, heldout, guard, watch
-        self.tokens_per_step = tokens_per_step
-        self.flops_per_token, self.peak_flops = flops_per_token, peak_flops
+    def __init__(self, training, heldout: HeldoutLoss, guard: Guard):
+        self.run: runs.Run = training.run
+        self.train: TrainConfig = training.train
+        self.title = training.key
+        self.watch: MetricSums | None = training.watch
+        self.tokens_per_step = training.tokens_per_step
+        self.flops_per_token = training.flops_per_token()
+        self.peak_flops = peak_flops(training.cfg)
+        self.heldout = heldout
+        self.guard = guard
         self.console = runs.console(2)
         self.bar: Progress | None = None
         self.last: dict[str, float] = {}
         self.validated: dict[int, float] = {
-            line["step"]: line["val_loss"] for line in run.read_metrics() if line.get("val_loss") is not None
+            line["step"]: line["val_loss"] for line in self.run.read_metrics() if line.get("val_loss") is not None
         }
         self.aside = 0.0  # seconds since the last step that were no part of one: a validation, a rollout
         self.train_seconds = 0.0  # of all steps of the run so far, what is aside left out
@@ -147,3 +138,11 @@ class Metrics(Callback):
 def peak_memory_bytes() -> int:
     """The most that this process has held: of its GPU's memory as torch's allocator counts it, else of the host's."""
     return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else runs.peak_memory_bytes()
+
+
+def peak_flops(cfg: Recipe) -> float | None:
+    """Dense bf16 operations a second of all GPUs of the job, from `conf/device/`; None on a CPU or an unknown GPU."""
+    if not torch.cuda.is_available():
+        return None
+    device = devices.named(torch.cuda.get_device_name())
+    return device and device.flops_per_second * cfg.platform.devices * cfg.platform.nodes

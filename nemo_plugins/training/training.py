@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
 from nemo import lightning as nl
 from nemo.collections import llm
 from nemo.lightning import io
@@ -17,7 +16,7 @@ from nemo_plugins import platforms, runs
 from nemo_plugins.configs.schema import Recipe, TrainConfig
 from nemo_plugins.data import text
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.planning import devices, work
+from nemo_plugins.planning import work
 from nemo_plugins.reporting import training_report
 from nemo_plugins.reporting.page import Cell, Section
 from nemo_plugins.training import checkpoints, loggers, trainer
@@ -152,8 +151,7 @@ class Training:
         nemo_trainer = trainer.build(cfg.platform, here, train, data.heldout_batches, logged_to, validate_first, sharded)
         heldout = HeldoutLoss(data.heldout_sets, self.watch)
         guard = Guard(train.bad_step, train.spike, train.global_batch_size, self.key)
-        flops = self.flops_per_token(), peak_flops(cfg)
-        metrics = Metrics(run, train, self.key, heldout, guard, self.tokens_per_step, *flops, self.watch)
+        metrics = Metrics(self, heldout, guard)
         final = run.folder / self.output
         with Stops(train.stop_minutes) as stops:
             saving = checkpoints.StepCheckpoint(train, steps, final, stops, metrics.validated)
@@ -230,11 +228,3 @@ def _labelled(counts: Mapping[str, int]) -> dict[str, int]:
     if not labels.keys() <= counts.keys():
         return {name.replace("_", " "): value for name, value in counts.items()}
     return {label: counts[name] for name, label in labels.items()}
-
-
-def peak_flops(cfg: Recipe) -> float | None:
-    """Dense bf16 operations a second of all GPUs of the job, from `conf/device/`; None on a CPU or an unknown GPU."""
-    if not torch.cuda.is_available():
-        return None
-    device = devices.named(torch.cuda.get_device_name())
-    return device and device.flops_per_second * cfg.platform.devices * cfg.platform.nodes
