@@ -87,7 +87,7 @@ class PreferenceTraining(PolicyTraining):
         self.reference = ReferenceLogprobs(run.folder / "reference", sets_of, dpo.micro_batch_size, made_of)
 
     def set_of(self, name: str, files: list) -> Pairs:
-        """The pairs of a set, padded to a multiple of 8 on every tensor-parallel process."""
+        """The pairs of a set."""
         dpo = self.cfg.dpo
         samples = sets.pairs(
             files, self.template, self.cache, key=f"dpo.{name}", policy=dpo.bad_rows, seq_length=dpo.seq_length,
