@@ -104,7 +104,7 @@ class RolloutCallback(Callback):
                     self.rows.rollout = self.roll(trainer, number, following)
             except Away as away:
                 raise self.stopped(trainer, away) from None
-            _callback(trainer, Metrics).aside += time.monotonic() - began
+            _callback(trainer, Metrics).excluded_seconds += time.monotonic() - began
             if trainer.is_global_zero:
                 self.rows.rollout.save(self.path(number))
                 self.forget(number)
@@ -159,8 +159,8 @@ class RolloutCallback(Callback):
             "rollout_tokens_per_second": tokens / seconds,
             "score_seconds": time.monotonic() - began - seconds,
             "reward_failures": sum(self.scorer.failures.values()),
-            **_told(kept + idle),
-            **self.held_against(rollout),
+            **_group_means(kept + idle),
+            **self.logprob_mismatch(rollout),
         }
         _callback(trainer, Metrics).write(trainer, trainer.global_step + 1, values)
         if trainer.is_global_zero:
@@ -188,12 +188,12 @@ class RolloutCallback(Callback):
         def answered() -> dict[int, PromptGroup]:
             made = self.engine.complete(requests)
             parts = [made[at : at + size] for at in range(0, len(made), size)]
-            return dict(zip(mine, self.judged([self.prompt(draw) for draw in mine], parts), strict=True))
+            return dict(zip(mine, self.score_groups([self.prompt(draw) for draw in mine], parts), strict=True))
 
         found = _gathered(outcome(answered))
         return [found[draw] for draw in draws]
 
-    def judged(self, prompts: Sequence[Prompt], completions: Sequence[list[Completion]]) -> list[PromptGroup]:
+    def score_groups(self, prompts: Sequence[Prompt], completions: Sequence[list[Completion]]) -> list[PromptGroup]:
         """A group of each prompt, scored by one process of a model: a reward need not say the same twice."""
         both = list(zip(prompts, completions, strict=True))
         return once(parallel_state.get_model_parallel_group(), lambda: [self.group(*one) for one in both])
@@ -235,7 +235,7 @@ class RolloutCallback(Callback):
             rollout.correction = (rollout.old - rollout.engine).exp().clamp(max=grpo.endpoint.cap)
         return rollout
 
-    def held_against(self, rollout: Rollout) -> dict[str, float]:
+    def logprob_mismatch(self, rollout: Rollout) -> dict[str, float]:
         """How far the engine's log-probabilities are from the trainer's.
 
         Raises:
@@ -262,11 +262,11 @@ class RolloutCallback(Callback):
         empty = np.zeros(self.grpo.max_tokens)
         with settled(trainer.strategy.megatron_parallel):
             made = self.engine.local.complete([Request(self.heldout[i].ids, empty) for i in mine], greedy=True)
-        judged = outcome(lambda: self.judged([self.heldout[i] for i in mine], [[one] for one in made]))
-        found = _gathered(judged if isinstance(judged, Exception) else dict(zip(mine, judged, strict=True)))
+        scored = outcome(lambda: self.score_groups([self.heldout[i] for i in mine], [[one] for one in made]))
+        found = _gathered(scored if isinstance(scored, Exception) else dict(zip(mine, scored, strict=True)))
         groups = [found[i] for i in range(len(self.heldout))]
         kinds = sorted({group.prompt.kind for group in groups})
-        values = {f"val_{name}": value for name, value in _told(groups).items() if name not in ("identical", "entropy")}
+        values = {f"val_{name}": value for name, value in _group_means(groups).items() if name not in ("identical", "entropy")}
         for kind in kinds:
             of = [g.by_reward[kind][0] for g in groups if g.prompt.kind == kind and kind in g.by_reward]
             if of:
@@ -313,7 +313,7 @@ def _gathered(own: dict[int, PromptGroup] | Exception) -> dict[int, PromptGroup]
     return {key: group for part in parts for key, group in part.items()}
 
 
-def _told(groups: Sequence[PromptGroup]) -> dict[str, float]:
+def _group_means(groups: Sequence[PromptGroup]) -> dict[str, float]:
     """Means over completions: reward, by kind of reward, length, entropy a token, shares cut off and alike in their group."""
     made = [one for group in groups for one in group.completions]
     rewards = [reward for group in groups for reward in group.rewards]

@@ -45,12 +45,12 @@ class Metrics(Callback):
         self.validated: dict[int, float] = {
             line["step"]: line["val_loss"] for line in self.run.read_metrics() if line.get("val_loss") is not None
         }
-        self.aside = 0.0  # seconds since the last step that were no part of one: a validation, a rollout
-        self.train_seconds = 0.0  # of all steps of the run so far, what is aside left out
+        self.excluded_seconds = 0.0  # since the last step, no part of one: a validation, a rollout
+        self.train_seconds = 0.0  # of all steps of the run so far, without the excluded ones
 
     def on_train_start(self, trainer, pl_module) -> None:
         self.started = self.spoke = self.ticked = time.monotonic()
-        self.aside = 0.0  # the validation before step 1
+        self.excluded_seconds = 0.0  # the validation before step 1
         self.start_step = trainer.global_step
         self.train_seconds = self.seconds_before(trainer.global_step)
         if self.run.is_writer and self.console.is_terminal:
@@ -75,8 +75,8 @@ class Metrics(Callback):
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         now = time.monotonic()
-        step, seconds = trainer.global_step, now - self.ticked - self.aside
-        self.ticked, self.aside = now, 0.0
+        step, seconds = trainer.global_step, now - self.ticked - self.excluded_seconds
+        self.ticked, self.excluded_seconds = now, 0.0
         self.train_seconds += seconds
         values = {NAMES[k]: float(v) for k, v in trainer.callback_metrics.items() if k in NAMES}
         values["lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
@@ -120,7 +120,7 @@ class Metrics(Callback):
     def on_validation_end(self, trainer, pl_module) -> None:
         results = self.heldout.results()
         self.validated[trainer.global_step] = results["val_loss"]
-        self.aside += time.monotonic() - self.validation_started
+        self.excluded_seconds += time.monotonic() - self.validation_started
         self.write(trainer, trainer.global_step, results)
 
     def on_train_end(self, trainer, pl_module) -> None:
