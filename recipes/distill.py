@@ -20,9 +20,14 @@ def main(cfg: Recipe, run: runs.Run) -> None:
     from nemo_plugins.platforms import prepare  # heavy imports after validation
 
     prepare()
-    from nemo_plugins.distillation import distill, record
+    from nemo_plugins.distillation import cached, live, record
 
-    (record if cfg.teacher.mode is TeacherMode.record else distill).run(cfg, run)
+    if cfg.teacher.mode is TeacherMode.record:
+        record.run(cfg, run)
+    elif cfg.teacher.mode is TeacherMode.cached:
+        cached.CachedDistillation(cfg, run).fit()
+    else:
+        live.LiveDistillation(cfg, run).fit()
 
 
 if __name__ == "__main__":

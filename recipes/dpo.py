@@ -21,7 +21,7 @@ def main(cfg: Recipe, run: runs.Run) -> None:
     prepare()
     from nemo_plugins.alignment import dpo
 
-    dpo.run(cfg, run)
+    dpo.PreferenceTraining(cfg, run).fit()
 
 
 if __name__ == "__main__":

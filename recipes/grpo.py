@@ -21,7 +21,7 @@ def main(cfg: Recipe, run: runs.Run) -> None:
     prepare()
     from nemo_plugins.alignment import grpo
 
-    grpo.run(cfg, run)
+    grpo.RewardTraining(cfg, run).fit()
 
 
 if __name__ == "__main__":

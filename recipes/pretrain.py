@@ -27,7 +27,7 @@ def main(cfg: Recipe, run: runs.Run) -> None:
     prepare()
     from nemo_plugins.training import pretrain
 
-    pretrain.run(cfg, run)
+    pretrain.Pretraining(cfg, run).fit()
 
 
 if __name__ == "__main__":

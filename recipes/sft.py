@@ -20,7 +20,7 @@ def main(cfg: Recipe, run: runs.Run) -> None:
     prepare()
     from nemo_plugins.alignment import sft
 
-    sft.run(cfg, run)
+    sft.SupervisedFineTuning(cfg, run).fit()
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ _server = warm.Server(free={"SLURM_JOB_END_TIME"})  # which stages read when the
 atexit.register(_server.stop)
 
 
-def start(command: list[str], said: str | Path = os.devnull) -> subprocess.Popen | warm.Process:
+def start(command: list[str], said: str | Path = os.devnull) -> subprocess.Popen | warm.ForkedProcess:
     """A recipe in a session of its own, which the caller waits for; what it says goes to the file `said`."""
     _server.start()
     with open(said, "wb") as file:

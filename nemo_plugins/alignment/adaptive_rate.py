@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from megatron.core import parallel_state
 from nemo.lightning._strategy_lib import _sync_from_last_pipeline_stage
 
-from nemo_plugins.alignment.watch import Watch
+from nemo_plugins.training.metric_sums import MetricSums
 
 
 class AdaptiveRate(Callback):
@@ -23,7 +23,7 @@ class AdaptiveRate(Callback):
         watch: has counted T when the optimizer's turn comes.
     """
 
-    def __init__(self, tokens: int, watch: Watch):
+    def __init__(self, tokens: int, watch: MetricSums):
         self.tokens, self.watch = tokens, watch
 
     def on_train_epoch_start(self, trainer, pl_module) -> None:  # with adapters there is no optimizer before

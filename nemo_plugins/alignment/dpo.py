@@ -5,26 +5,25 @@ What NeMo lacks: it has no preference training at all.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from nemo_plugins import platforms, runs
-from nemo_plugins.alignment import policy
-from nemo_plugins.alignment.generations import Generations, section
+from nemo_plugins import runs
+from nemo_plugins.alignment.generations import section
 from nemo_plugins.alignment.logprobs import summed
 from nemo_plugins.alignment.losses import kl_estimate, preference_loss
 from nemo_plugins.alignment.metrics import preference_metrics
 from nemo_plugins.alignment.objective import Batch, Measure
-from nemo_plugins.alignment.reference import Reference
-from nemo_plugins.alignment.samples import Epochs, SampleModule
-from nemo_plugins.alignment.sft import CACHE
-from nemo_plugins.alignment.watch import Watch
+from nemo_plugins.alignment.policy import PolicyTraining
+from nemo_plugins.alignment.reference import ReferenceLogprobs
+from nemo_plugins.alignment.samples import Epochs
 from nemo_plugins.configs.schema import DpoConfig, Preference, Recipe
-from nemo_plugins.data.chat import evaluation_items, sets
+from nemo_plugins.data.chat import sets
 from nemo_plugins.data.chat.pairs import Pairs
-from nemo_plugins.planning import distill_plan, training_plan
+from nemo_plugins.reporting import preference_plots
 from nemo_plugins.training import trainer
-from nemo_plugins.training.fit import fit
+from nemo_plugins.training.metric_sums import MetricSums
 
 METRICS = (
     "loss", "margin", "accuracy", "reward_chosen", "reward_rejected", "logp_chosen", "logp_rejected", "chosen_shift",
@@ -56,94 +55,75 @@ def measure(dpo: DpoConfig) -> Measure:
     return of
 
 
-def run(cfg: Recipe, run: runs.Run) -> None:
-    """Align the run's student by `dpo.data`."""
-    from nemo_plugins.reporting import preference_plots
+class PreferenceTraining(PolicyTraining):
+    """Aligns the student by the pairs of `dpo.data`."""
 
-    dpo, source = cfg.dpo, run.input(runs.policy(cfg, "dpo"))
-    model = distill_plan.student(cfg)
-    tokenizer, template = policy.tokenizer(source, run.folder / "tokenizer", model.vocab_size, cfg.chat.template)
-    cache = runs.run_root(cfg).parents[cfg.run.name.count("/")] / CACHE
-    files = {name: [run.input(runs.resolve(path)) for path in getattr(dpo, name)] for name in ("data", "heldout")}
+    key = "dpo"
 
-    items = evaluation_items.of(cfg.corpus.decontamination, run.folder / "evaluation_items")
-
-    def pairs(name: str) -> Pairs:
-        limits = dict(
-            key=f"dpo.{name}", policy=dpo.bad_rows, seq_length=dpo.seq_length, items=items if name == "data" else None
+    def __init__(self, cfg: Recipe, run: runs.Run):
+        super().__init__(cfg, run)
+        dpo = cfg.dpo
+        files = {name: self.files(name) for name in ("data", "heldout")}
+        self.pairs = self.set_of("data", files["data"])
+        self.samples = Epochs(
+            self.pairs, dpo.max_steps, dpo.global_batch_size, cfg.run.seed, self.pairs.by_length(dpo.global_batch_size)
         )
-        return Pairs(sets.pairs(files[name], template, cache, **limits), template.pad, 8 * cfg.platform.tensor_parallel)
+        self.heldout = self.set_of("heldout", files["heldout"])
+        self.rows = {"data": self.pairs.samples.report, "heldout": self.heldout.samples.report}
+        self.counts = {
+            "pairs": len(self.pairs),
+            "pairs_dropped": self.rows["data"]["dropped"],
+            "tokens": int(self.pairs.samples.positions.sum()),
+            "heldout_pairs": len(self.heldout),
+        }
+        self.tokens_per_step = self.counts["tokens"] / self.counts["pairs"] * dpo.global_batch_size
+        self.measure = measure(dpo)
+        self.watch = MetricSums(METRICS, heldout={name: f"val_{name}" for name in METRICS})
+        weights = [runs.fingerprint(self.source / "weights")]
+        of_files = [runs.fingerprint(path) for paths in files.values() for path in paths]
+        precision = trainer.precision(cfg.platform, self.platform).value
+        made_of = " ".join([*weights, *of_files, self.template.fingerprint, str(dpo.seq_length), precision])
+        sets_of = {"data": self.pairs, "heldout": self.heldout}
+        self.reference = ReferenceLogprobs(run.folder / "reference", sets_of, dpo.micro_batch_size, made_of)
 
-    train, heldout = pairs("data"), pairs("heldout")
-    precision = trainer.precision(cfg.platform, platforms.prepare()).value
-    made_of = [runs.fingerprint(source / "weights"), *(runs.fingerprint(path) for name in files for path in files[name])]
-    made_of = " ".join([*made_of, template.fingerprint, str(dpo.seq_length), precision])
-    sets_of = {"data": train, "heldout": heldout}
-    reference = Reference(run.folder / "reference", sets_of, dpo.micro_batch_size, made_of)
-    order = train.by_length(dpo.global_batch_size)
-    shuffled = Epochs(train, dpo.max_steps, dpo.global_batch_size, cfg.run.seed, order)
-    counts = {
-        "pairs": len(train),
-        "pairs_dropped": train.samples.report["dropped"],
-        "tokens": int(train.samples.positions.sum()),
-        "heldout_pairs": len(heldout),
-    }
+    def set_of(self, name: str, files: list) -> Pairs:
+        """The pairs of a set."""
+        dpo = self.cfg.dpo
+        samples = sets.pairs(
+            files, self.template, self.cache, key=f"dpo.{name}", policy=dpo.bad_rows, seq_length=dpo.seq_length,
+            items=self.items if name == "data" else None,
+        )  # fmt: skip
+        return Pairs(samples, self.template.pad, 8 * self.cfg.platform.tensor_parallel)
 
-    def load() -> tuple[SampleModule, dict[str, int]]:
-        sizes = dict(micro_batch_size=dpo.micro_batch_size, global_batch_size=dpo.global_batch_size)
-        return SampleModule(shuffled, {"heldout": heldout}, tokenizer, key="dpo", seq_length=dpo.seq_length, **sizes), counts
+    def callbacks(self, common: list) -> list:
+        return [self.reference, *self.generations(), *common]
 
-    spoken = []
-    if dpo.prompts and cfg.platform.pipeline_parallel == 1:
-        spoken.append(Generations(run.folder, dpo.prompts, template, tokenizer.tokenizer, cfg.model.context_length))
-    watch = Watch(METRICS, heldout={name: f"val_{name}" for name in METRICS})
-    done = fit(
-        cfg,
-        run,
-        dpo,
-        "dpo",
-        tokenizer,
-        policy.starter(cfg, source, tokenizer, measure(dpo), watch),
-        training_plan.flops_per_token(dpo, model),
-        watch,
-        load=load,
-        callbacks=[reference, *spoken],
-        tokens_per_step=counts["tokens"] / counts["pairs"] * dpo.global_batch_size,
-        facts={
-            "student": f"{model.parameters():,} parameters, its own reference before the first update",
-            "loss": _loss(dpo),
+    def facts(self) -> dict:
+        dpo = self.cfg.dpo
+        more = {Preference.dpop: f", lambda {dpo.lam:g} outside beta", Preference.simpo: f", gamma {dpo.gamma:g}"}
+        order = self.samples.order(np.random.default_rng([self.cfg.run.seed, 0]))
+        return {
+            "student": f"{self.model.parameters():,} parameters, its own reference before the first update",
+            "loss": f"{dpo.kind}, beta {dpo.beta:g}{more.get(dpo.kind, '')}",
             "batch": f"{dpo.global_batch_size:,} pairs of at most 2 x {dpo.seq_length:,} tokens",
-            "padding": f"{train.padding(dpo.micro_batch_size, shuffled.order(_random(cfg))):.1%} of a micro-batch's places",
-            "epochs": f"{dpo.max_steps * dpo.global_batch_size / len(train):.2f}",
-        },
-        pictures=lambda plots, lines: [*preference_plots.sections(plots, lines), *section(run.folder)],
-    )
-    lines = list(run.read_metrics()) if run.is_writer else []
-    tested = next((line for line in reversed(lines) if "val_margin" in line), {})
-    run.finish(
-        outputs={**done.outputs, "reference": run.folder / "reference"},
-        next=runs.export_command(cfg, run.folder),
-        metrics={
-            "loss_first": done.first["loss"],
-            "loss_last": done.last["loss"],
-            "first": done.first["margin"],
-            "last": done.last["margin"],
-            **{
-                name: tested.get(f"val_{name}")
-                for name in ("margin", "accuracy", "chosen_shift", "chosen_fell", "reference_kl")
-            },
-            **done.metrics(),
-        },
-        data={**done.data, "rows": train.samples.report, "heldout_rows": heldout.samples.report},
-    )
+            "padding": f"{self.pairs.padding(dpo.micro_batch_size, order):.1%} of a micro-batch's places",
+            "epochs": f"{dpo.max_steps * dpo.global_batch_size / len(self.pairs):.2f}",
+        }
 
+    def sections(self, plots, lines) -> list:
+        return [*preference_plots.sections(plots, lines), *section(self.run.folder)]
 
-def _random(cfg: Recipe):
-    import numpy as np
+    def outputs(self) -> dict:
+        return {"reference": self.run.folder / "reference"}
 
-    return np.random.default_rng([cfg.run.seed, 0])
-
-
-def _loss(dpo: DpoConfig) -> str:
-    more = {Preference.dpop: f", lambda {dpo.lam:g} outside beta", Preference.simpo: f", gamma {dpo.gamma:g}"}
-    return f"{dpo.kind}, beta {dpo.beta:g}{more.get(dpo.kind, '')}"
+    def metrics(self, first, last, validated) -> dict:
+        lines = list(self.run.read_metrics()) if self.run.is_writer else []
+        tested = next((line for line in reversed(lines) if "val_margin" in line), {})
+        names = ("margin", "accuracy", "chosen_shift", "chosen_fell", "reference_kl")
+        return {
+            "loss_first": first["loss"],
+            "loss_last": last["loss"],
+            "first": first["margin"],
+            "last": last["margin"],
+            **{name: tested.get(f"val_{name}") for name in names},
+        }

@@ -17,8 +17,8 @@ from nemo_plugins import runs
 from nemo_plugins.alignment.rollouts.megatron import generating
 from nemo_plugins.data.chat.template import ChatTemplate
 from nemo_plugins.distillation import agreement
-from nemo_plugins.distillation.criterion import vocabulary_group
-from nemo_plugins.reporting.page import Section, Table
+from nemo_plugins.distillation.watch import vocabulary_group
+from nemo_plugins.reporting.page import PageTable, Section
 
 TOKENS = 48  # of an answer
 
@@ -64,4 +64,4 @@ def section(folder: Path) -> list[Section]:
         for file in files
         for one in json.loads(file.read_text())
     ]
-    return [Section("What it says", [Table(["step", "prompt", "answer"], rows)])] if rows else []
+    return [Section("What it says", [PageTable(["step", "prompt", "answer"], rows)])] if rows else []

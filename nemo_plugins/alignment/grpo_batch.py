@@ -137,8 +137,8 @@ def row(rollout: Rollout, index: int) -> dict[str, Tensor]:
     }
 
 
-class Told(Dataset):
-    """A validation's result in the place of samples: one batch of rows without text, which a loss of 1 − reward is told."""
+class HeldoutReward(Dataset):
+    """A validation's result in the place of samples: one dummy batch whose loss is 1 − mean reward."""
 
     def __init__(self, rows: Rows, batch: int):
         self.rows, self.batch, self.collate_fn = rows, batch, rows.collate_fn

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,21 +23,22 @@ from torch import distributed
 from nemo_plugins import runs
 from nemo_plugins.alignment import grpo_weights
 from nemo_plugins.alignment.grpo_alarms import Alarms
-from nemo_plugins.alignment.grpo_batch import Rollout, Rows, Told, pack
+from nemo_plugins.alignment.grpo_batch import HeldoutReward, Rollout, pack
 from nemo_plugins.alignment.losses import group_advantages, groups_with_signal
 from nemo_plugins.alignment.once import once, outcome
 from nemo_plugins.alignment.rewards.scoring import Scorer
 from nemo_plugins.alignment.rollouts import Away, Completion, Request
 from nemo_plugins.alignment.rollouts.sampling import uniforms
-from nemo_plugins.configs.schema import GrpoConfig, Overlong
+from nemo_plugins.configs.schema import Overlong, Recipe
 from nemo_plugins.data.chat.prompts import Prompt
+from nemo_plugins.planning import grpo_plan
 from nemo_plugins.training.checkpoints import StepCheckpoint
 from nemo_plugins.training.parameters import settled
 from nemo_plugins.training.progress import Metrics
 
 
 @dataclass
-class Group:
+class PromptGroup:
     """A prompt and what came of it."""
 
     prompt: Prompt
@@ -51,25 +52,32 @@ class Group:
         return bool(groups_with_signal(torch.tensor(self.rewards, dtype=torch.float64), len(self.rewards))[0])
 
 
-class Rollouts(Callback):
+class RolloutCallback(Callback):
     """Args:
     run: the run folder.
-    train, heldout: prompts with their tokens.
+    prompts: with their tokens: `data` to train on, `heldout` to measure.
     decode: from tokens to a completion's words.
-    rows, told: what training and validation read.
+    heldout_reward: gets the reward of a validation; training reads its `rows`.
     engine: made from Megatron's model and the trainer once training starts.
-    updates: of one rollout.
     """
 
     def __init__(
-        self, grpo: GrpoConfig, run: runs.Run, train: Sequence[Prompt], heldout: Sequence[Prompt], decode: Callable,
-        rows: Rows, told: Told, scorer: Scorer, reference: grpo_weights.FrozenReference | None, engine: Callable,
-        updates: int, seed: int,
+        self, cfg: Recipe, run: runs.Run, prompts: Mapping[str, Sequence[Prompt]], decode: Callable,
+        heldout_reward: HeldoutReward, scorer: Scorer, reference: grpo_weights.FrozenReference | None, engine: Callable,
     ):  # fmt: skip
-        self.grpo, self.run, self.train, self.heldout, self.decode = grpo, run, train, heldout, decode
-        self.rows, self.told, self.scorer, self.reference = rows, told, scorer, reference
-        self.make_engine, self.updates, self.seed = engine, updates, seed
-        self.alarms = Alarms(run, grpo)
+        self.grpo = cfg.grpo
+        self.seed = cfg.run.seed
+        self.updates = grpo_plan.updates(cfg)  # of a rollout
+        self.run = run
+        self.train = prompts["data"]
+        self.heldout = prompts["heldout"]
+        self.decode = decode
+        self.heldout_reward = heldout_reward
+        self.rows = heldout_reward.rows
+        self.scorer = scorer
+        self.reference = reference
+        self.make_engine = engine
+        self.alarms = Alarms(run, cfg.grpo)
         self.order, self.epoch = np.zeros(0, np.int64), -1
 
     def on_train_start(self, trainer, pl_module) -> None:
@@ -96,7 +104,7 @@ class Rollouts(Callback):
                     self.rows.rollout = self.roll(trainer, number, following)
             except Away as away:
                 raise self.stopped(trainer, away) from None
-            _callback(trainer, Metrics).aside += time.monotonic() - began
+            _callback(trainer, Metrics).excluded_seconds += time.monotonic() - began
             if trainer.is_global_zero:
                 self.rows.rollout.save(self.path(number))
                 self.forget(number)
@@ -128,8 +136,8 @@ class Rollouts(Callback):
     def roll(self, trainer, number: int, following: int) -> Rollout:
         """One rollout, the same on every process, with its line of metrics."""
         grpo, began = self.grpo, time.monotonic()
-        kept: list[Group] = []
-        idle: list[Group] = []
+        kept: list[PromptGroup] = []
+        idle: list[PromptGroup] = []
         drawn = tokens = 0
         for _ in range(1 + grpo.refill):
             draws = range(following, following + grpo.prompts - len(kept))
@@ -151,10 +159,10 @@ class Rollouts(Callback):
             "rollout_tokens_per_second": tokens / seconds,
             "score_seconds": time.monotonic() - began - seconds,
             "reward_failures": sum(self.scorer.failures.values()),
-            **_told(kept + idle),
-            **self.held_against(rollout),
+            **_group_means(kept + idle),
+            **self.logprob_mismatch(rollout),
         }
-        self.write(trainer, trainer.global_step + 1, values)
+        _callback(trainer, Metrics).write(trainer, trainer.global_step + 1, values)
         if trainer.is_global_zero:
             self.alarms.look(trainer.global_step + 1, values)
             if number % grpo.samples_every == 0:
@@ -167,7 +175,7 @@ class Rollouts(Callback):
             _callback(trainer, StepCheckpoint).write(trainer)
         return runs.Stopped(str(away))
 
-    def groups(self, draws: range) -> list[Group]:
+    def groups(self, draws: range) -> list[PromptGroup]:
         """A group for each draw, in their order; data-parallel copies share the work."""
         copies, copy = parallel_state.get_data_parallel_world_size(), parallel_state.get_data_parallel_rank()
         mine, size = list(draws)[copy::copies], self.grpo.group_size
@@ -177,20 +185,20 @@ class Rollouts(Callback):
             for sample in range(size)
         ]
 
-        def answered() -> dict[int, Group]:
+        def answered() -> dict[int, PromptGroup]:
             made = self.engine.complete(requests)
             parts = [made[at : at + size] for at in range(0, len(made), size)]
-            return dict(zip(mine, self.judged([self.prompt(draw) for draw in mine], parts), strict=True))
+            return dict(zip(mine, self.score_groups([self.prompt(draw) for draw in mine], parts), strict=True))
 
         found = _gathered(outcome(answered))
         return [found[draw] for draw in draws]
 
-    def judged(self, prompts: Sequence[Prompt], completions: Sequence[list[Completion]]) -> list[Group]:
+    def score_groups(self, prompts: Sequence[Prompt], completions: Sequence[list[Completion]]) -> list[PromptGroup]:
         """A group of each prompt, scored by one process of a model: a reward need not say the same twice."""
         both = list(zip(prompts, completions, strict=True))
         return once(parallel_state.get_model_parallel_group(), lambda: [self.group(*one) for one in both])
 
-    def group(self, prompt: Prompt, completions: list[Completion]) -> Group:
+    def group(self, prompt: Prompt, completions: list[Completion]) -> PromptGroup:
         texts = [self.decode(made.ids) for made in completions]
         same = len(texts)
         scores = self.scorer.score([prompt.text] * same, texts, [prompt.reference] * same, [prompt.kind] * same)
@@ -200,9 +208,11 @@ class Rollouts(Callback):
                 reward - (0 if made.ended else self.grpo.overlong_penalty)
                 for reward, made in zip(rewards, completions, strict=True)
             ]
-        return Group(prompt, completions, texts, rewards, {name: values for name, values in scores.by_reward.items() if values})
+        return PromptGroup(
+            prompt, completions, texts, rewards, {name: values for name, values in scores.by_reward.items() if values}
+        )
 
-    def scored(self, trainer, groups: list[Group], following: int) -> Rollout:
+    def scored(self, trainer, groups: list[PromptGroup], following: int) -> Rollout:
         """Advantages, and what trainer and reference think of the completions."""
         grpo, parallel = self.grpo, trainer.strategy.megatron_parallel
         completions = [made for group in groups for made in group.completions]
@@ -225,7 +235,7 @@ class Rollouts(Callback):
             rollout.correction = (rollout.old - rollout.engine).exp().clamp(max=grpo.endpoint.cap)
         return rollout
 
-    def held_against(self, rollout: Rollout) -> dict[str, float]:
+    def logprob_mismatch(self, rollout: Rollout) -> dict[str, float]:
         """How far the engine's log-probabilities are from the trainer's.
 
         Raises:
@@ -252,11 +262,11 @@ class Rollouts(Callback):
         empty = np.zeros(self.grpo.max_tokens)
         with settled(trainer.strategy.megatron_parallel):
             made = self.engine.local.complete([Request(self.heldout[i].ids, empty) for i in mine], greedy=True)
-        judged = outcome(lambda: self.judged([self.heldout[i] for i in mine], [[one] for one in made]))
-        found = _gathered(judged if isinstance(judged, Exception) else dict(zip(mine, judged, strict=True)))
+        scored = outcome(lambda: self.score_groups([self.heldout[i] for i in mine], [[one] for one in made]))
+        found = _gathered(scored if isinstance(scored, Exception) else dict(zip(mine, scored, strict=True)))
         groups = [found[i] for i in range(len(self.heldout))]
         kinds = sorted({group.prompt.kind for group in groups})
-        values = {f"val_{name}": value for name, value in _told(groups).items() if name not in ("identical", "entropy")}
+        values = {f"val_{name}": value for name, value in _group_means(groups).items() if name not in ("identical", "entropy")}
         for kind in kinds:
             of = [g.by_reward[kind][0] for g in groups if g.prompt.kind == kind and kind in g.by_reward]
             if of:
@@ -266,16 +276,10 @@ class Rollouts(Callback):
             values["val_accuracy"] = sum(solved) / len(solved)
             if trainer.is_global_zero:  # which ones, so that two models can be held against each other prompt by prompt
                 runs.folder.write(self.run.folder / "solved" / f"step={trainer.global_step:07d}.json", json.dumps(solved))
-        self.told.reward = values["val_reward"]
-        self.write(trainer, trainer.global_step, values)
+        self.heldout_reward.reward = values["val_reward"]
+        _callback(trainer, Metrics).write(trainer, trainer.global_step, values)
 
-    def write(self, trainer, step: int, values: dict[str, float]) -> None:
-        if self.run.is_writer:
-            self.run.log_metrics(step=step, **values)
-            for logger in trainer.loggers:
-                logger.log_metrics(values, step)
-
-    def samples(self, step: int, groups: list[Group]) -> None:
+    def samples(self, step: int, groups: list[PromptGroup]) -> None:
         """The best and the worst completion of the first prompts."""
         told = []
         for group in groups[:8]:
@@ -297,7 +301,7 @@ def _callback(trainer, kind: type):
     return next(one for one in trainer.callbacks if isinstance(one, kind))
 
 
-def _gathered(own: dict[int, Group] | Exception) -> dict[int, Group]:
+def _gathered(own: dict[int, PromptGroup] | Exception) -> dict[int, PromptGroup]:
     """Every data-parallel copy's part together. Raises what any of them met."""
     copies = parallel_state.get_data_parallel_world_size()
     parts = [own] * copies
@@ -309,7 +313,7 @@ def _gathered(own: dict[int, Group] | Exception) -> dict[int, Group]:
     return {key: group for part in parts for key, group in part.items()}
 
 
-def _told(groups: Sequence[Group]) -> dict[str, float]:
+def _group_means(groups: Sequence[PromptGroup]) -> dict[str, float]:
     """Means over completions: reward, by kind of reward, length, entropy a token, shares cut off and alike in their group."""
     made = [one for group in groups for one in group.completions]
     rewards = [reward for group in groups for reward in group.rewards]

@@ -6,14 +6,13 @@ leaves out reaches neither a value nor a gradient, be it −inf or nan.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from enum import StrEnum
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-PreferenceKind = Literal["dpop", "dpo", "ipo", "simpo"]
-GroupKind = Literal["grpo", "dr_grpo"]
+from nemo_plugins.configs.alignment import GroupLoss, Preference
 
 ROUNDING = 1e-4  # nats: fp32 sums of some hundred log-probabilities by other blocks differ by less
 STEADY = 1e-6  # added to a group's standard deviation
@@ -70,7 +69,7 @@ def dpop_loss(logp_w: Tensor, logp_l: Tensor, ref_logp_w: Tensor, ref_logp_l: Te
 
 
 def preference_loss(
-    kind: PreferenceKind,
+    kind: str,
     logp_w: Tensor,
     logp_l: Tensor,
     ref_logp_w: Tensor | None,
@@ -96,8 +95,7 @@ def preference_loss(
 
     Raises ValueError as `dpop_loss` does, for an unknown kind and for lengths that are missing.
     """
-    if kind not in get_args(PreferenceKind):
-        raise ValueError(f"kind must be one of {', '.join(get_args(PreferenceKind))}, got {kind!r}")
+    _check_kind(kind, Preference)
     if kind in ("dpop", "dpo"):
         return dpop_loss(logp_w, logp_l, ref_logp_w, ref_logp_l, beta=beta, lam=lam if kind == "dpop" else 0.0)
     if tokens_w is None or tokens_l is None:
@@ -113,7 +111,7 @@ def preference_loss(
     return F.softplus(gamma - beta * (logp_w / w - logp_l / loser))
 
 
-def group_advantages(rewards: Tensor, group_size: int, *, kind: GroupKind = "grpo") -> Tensor:
+def group_advantages(rewards: Tensor, group_size: int, *, kind: str = "grpo") -> Tensor:
     """How much better each completion is than its group: rewards less the group's mean.
 
     `grpo` (arXiv 2402.03300) divides by the group's unbiased standard deviation + 1e-6, `dr_grpo` (arXiv 2503.20783) does not,
@@ -126,7 +124,7 @@ def group_advantages(rewards: Tensor, group_size: int, *, kind: GroupKind = "grp
 
     Raises ValueError for an unknown kind, groups of fewer than 2, and rewards that do not fill whole groups.
     """
-    _group_kind(kind)
+    _check_kind(kind, GroupLoss)
     groups = _groups(rewards, group_size)
     centred = groups - groups.mean(-1, keepdim=True)
     if kind == "grpo":
@@ -166,7 +164,7 @@ def grpo_loss(
     advantages: Tensor,
     mask: Tensor,
     *,
-    kind: GroupKind = "grpo",
+    kind: str = "grpo",
     clip_low: float = 0.2,
     clip_high: float = 0.2,
     kl_coef: float = 0.001,
@@ -194,7 +192,7 @@ def grpo_loss(
     Raises ValueError for an unknown kind, shapes that do not fit, negative clips or kl_coef, clip_low ≥ 1, max_tokens < 1,
     max_log_ratio outside 0 to 80.
     """
-    _group_kind(kind)
+    _check_kind(kind, GroupLoss)
     if kl_coef and ref_logp is None:
         raise ValueError(f"kl_coef={kl_coef} needs ref_logp")
     others = {"ref_logp": ref_logp, "correction": correction}
@@ -238,9 +236,9 @@ def _varies(groups: Tensor) -> Tensor:
     return (groups != groups[:, :1]).any(-1, keepdim=True)
 
 
-def _group_kind(kind: str) -> None:
-    if kind not in get_args(GroupKind):
-        raise ValueError(f"kind must be one of {', '.join(get_args(GroupKind))}, got {kind!r}")
+def _check_kind(kind: str, kinds: type[StrEnum]) -> None:
+    if kind not in list(kinds):
+        raise ValueError(f"kind must be one of {', '.join(kinds)}, got {kind!r}")
 
 
 def _same_shape(**tensors: Tensor) -> None:

@@ -13,7 +13,7 @@ import torch
 from nemo.lightning.megatron_parallel import MaskedTokenLossReduction
 from torch import Tensor
 
-from nemo_plugins.alignment.watch import Watch
+from nemo_plugins.training.metric_sums import MetricSums
 
 Batch = Mapping[str, Tensor | None]
 Measure = Callable[[Batch, Tensor], tuple[Tensor, Tensor, dict[str, Tensor]]]
@@ -29,7 +29,7 @@ class Objective(MaskedTokenLossReduction):
         watch: gets the sums.
     """
 
-    def __init__(self, measure: Measure, watch: Watch):
+    def __init__(self, measure: Measure, watch: MetricSums):
         super().__init__()
         self.measure, self.watch = measure, watch
 
@@ -40,7 +40,7 @@ class Objective(MaskedTokenLossReduction):
         return total, count, {"loss_sum_and_ub_size": torch.stack([total.detach().float(), count.float()])}
 
 
-def pursue(model, measure: Measure, watch: Watch) -> None:
+def install_objective(model, measure: Measure, watch: MetricSums) -> None:
     """Make NeMo's module minimise `measure`. What it changes is of this object alone: the checkpoints are a plain model's.
 
     A batch holds `tokens`, `labels`, `position_ids` `[b, s]` or `[b, 2, s]`, whose rows then go through the model as 2b, and

@@ -1,16 +1,84 @@
-"""The student that an alignment stage trains on: its checkpoint as NeMo's module, its tokenizer with a chat template."""
+"""What the alignment stages share: the student with a chat template, trained by another loss than NeMo's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from torch.utils.data import Dataset
+
+from nemo_plugins import runs
 from nemo_plugins.alignment import chat_files
-from nemo_plugins.alignment.objective import Measure, pursue
-from nemo_plugins.alignment.watch import Watch
+from nemo_plugins.alignment.generations import Generations
+from nemo_plugins.alignment.objective import Measure, install_objective
+from nemo_plugins.alignment.samples import SampleModule
 from nemo_plugins.configs.schema import ChatSource, Recipe
+from nemo_plugins.data.chat import evaluation_items
 from nemo_plugins.data.chat.template import ChatTemplate
 from nemo_plugins.models import nemo
+from nemo_plugins.runs import sizes
+from nemo_plugins.training.metric_sums import MetricSums
+from nemo_plugins.training.training import Training
+
+CACHE = ".chats"  # below run.root: encoded dialogues, shared by its runs
+
+
+class PolicyTraining(Training):
+    """Trains the student that the run's earlier stages left.
+
+    Attributes:
+        template: its chat template.
+        items: evaluation items that no row may hold, None where the configuration names none.
+        measure: the loss, and what is logged beside it. A subclass sets it, and `watch`.
+        samples, heldout: what it learns from, in the order of training, and what it is validated on. A subclass sets both.
+        rows: what became of the rows of the files, by set (`data`, `heldout`). A subclass sets it.
+    """
+
+    watch: MetricSums
+    measure: Measure
+    samples: Dataset
+    heldout: Dataset
+    rows: Mapping[str, Mapping[str, Any]]
+
+    def __init__(self, cfg: Recipe, run: runs.Run):
+        super().__init__(cfg, run)
+        self.source = run.input(runs.policy(cfg, self.key))
+        self.model = sizes.student(cfg)
+        description = run.folder / "tokenizer"
+        self.tokenizer, self.template = tokenizer(self.source, description, self.model.vocab_size, cfg.chat.template)
+        self.cache = runs.run_root(cfg).parents[cfg.run.name.count("/")] / CACHE
+        self.items = evaluation_items.of(cfg.corpus.decontamination, run.folder / "evaluation_items")
+
+    def files(self, name: str) -> list[Path]:
+        """The files of a set, noted as inputs."""
+        return [self.run.input(runs.resolve(path)) for path in getattr(self.train, name)]
+
+    def generations(self) -> list[Generations]:
+        """The callback that answers the stage's `prompts` at each validation; none where there are none."""
+        if not self.train.prompts or self.cfg.platform.pipeline_parallel > 1:
+            return []
+        plain, longest = self.tokenizer.tokenizer, self.cfg.model.context_length
+        return [Generations(self.run.folder, self.train.prompts, self.template, plain, longest)]
+
+    def data(self) -> SampleModule:
+        return SampleModule(
+            self.samples,
+            {"heldout": self.heldout},
+            self.tokenizer,
+            key=self.key,
+            seq_length=self.train.seq_length,
+            micro_batch_size=self.train.micro_batch_size,
+            global_batch_size=self.train.global_batch_size,
+        )
+
+    def module(self):
+        module = super().module()
+        install_objective(module, self.measure, self.watch)
+        return module
+
+    def summary(self) -> dict[str, Any]:
+        return {"data": {**self.counts, "rows": self.rows["data"], "heldout_rows": self.rows["heldout"]}}
 
 
 def tokenizer(checkpoint: Path, description: Path, vocabulary: int, source: ChatSource) -> tuple[object, ChatTemplate]:
@@ -29,29 +97,3 @@ def tokenizer(checkpoint: Path, description: Path, vocabulary: int, source: Chat
     template = ChatTemplate(made.tokenizer, vocabulary)
     chat_files.stop_at(description, template)
     return made, template
-
-
-def starter(
-    cfg: Recipe, checkpoint: Path, nemo_tokenizer, measure: Measure, watch: Watch, adapters=None
-) -> Callable[..., None]:
-    """How to start `llm.train` on a checkpoint with another loss, for `training.fit`.
-
-    Args:
-        adapters: NeMo's PEFT, which then is among the trainer's callbacks; None: all weights are trained.
-    """
-    from nemo import lightning as nl
-    from nemo.collections import llm
-    from nemo.lightning import io
-    from nemo.lightning.ckpt_utils import ckpt_to_context_subdir
-
-    from nemo_plugins.training import trainer
-
-    def start(*, resume, **parts) -> None:
-        model = io.load_context(ckpt_to_context_subdir(str(checkpoint)), subpath="model")
-        trainer.recompute(model.config, cfg.platform.recompute)
-        pursue(model, measure, watch)
-        if resume.restore_config is None:
-            resume.restore_config = nl.RestoreConfig(path=str(checkpoint))
-        llm.train(model=model, tokenizer=nemo_tokenizer, resume=resume, model_transform=adapters, **parts)
-
-    return start

@@ -30,7 +30,7 @@ from nemo_plugins.training.parameters import settled
 INTERVAL = 20.0  # seconds between lines of progress
 
 
-class Reference(Callback):
+class ReferenceLogprobs(Callback):
     """Log-probabilities of sets of pairs under the weights that training starts from, in files that a resumed run finds.
 
     Args:

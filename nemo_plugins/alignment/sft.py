@@ -8,108 +8,100 @@ from __future__ import annotations
 from torch import Tensor
 
 from nemo_plugins import platforms, runs
-from nemo_plugins.alignment import lora, policy
+from nemo_plugins.alignment import lora
 from nemo_plugins.alignment.adaptive_rate import AdaptiveRate
-from nemo_plugins.alignment.generations import Generations, section
+from nemo_plugins.alignment.generations import section
 from nemo_plugins.alignment.losses import sft_loss
 from nemo_plugins.alignment.objective import Batch
-from nemo_plugins.alignment.samples import Epochs, SampleModule
-from nemo_plugins.alignment.watch import Watch
+from nemo_plugins.alignment.policy import PolicyTraining
+from nemo_plugins.alignment.samples import Epochs
 from nemo_plugins.configs.schema import Packing, Recipe
-from nemo_plugins.data.chat import evaluation_items, sets
-from nemo_plugins.data.chat.dataset import Windows
-from nemo_plugins.planning import alignment_plan, distill_plan, training_plan
-from nemo_plugins.training.fit import fit
-
-CACHE = ".chats"  # below run.root: encoded dialogues, shared by its runs
+from nemo_plugins.data.chat import sets
+from nemo_plugins.data.chat.dataset import DialogueWindows
+from nemo_plugins.planning import alignment_plan
+from nemo_plugins.training.metric_sums import MetricSums
 
 
-def measure(batch: Batch, logp: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """Weighted cross-entropy summed over the learned tokens of `[b, s]`, and how many they are."""
-    mask = batch["loss_mask"]
-    total = sft_loss(logp, mask, mask, tokens=1.0)
-    return total, (mask > 0).sum(), {"loss": total}
+class SupervisedFineTuning(PolicyTraining):
+    """Fine-tunes the student on `sft.data`; with `sft.lora` it trains adapters, which are merged in the end."""
 
+    key = "sft"
 
-def run(cfg: Recipe, run: runs.Run) -> None:
-    """Fine-tune the run's student on `sft.data`."""
-    sft, source = cfg.sft, run.input(runs.policy(cfg, "sft"))
-    model = distill_plan.student(cfg)
-    tokenizer, template = policy.tokenizer(source, run.folder / "tokenizer", model.vocab_size, cfg.chat.template)
-    which = alignment_plan.packing(sft.packing, platforms.has_transformer_engine())
-    cache = runs.run_root(cfg).parents[cfg.run.name.count("/")] / CACHE
+    def __init__(self, cfg: Recipe, run: runs.Run):
+        super().__init__(cfg, run)
+        sft = cfg.sft
+        self.packing = alignment_plan.packing(sft.packing, platforms.has_transformer_engine())
+        self.windows = self.set_of("data")
+        self.samples = Epochs(self.windows, sft.max_steps, sft.global_batch_size, cfg.run.seed)
+        self.heldout = self.set_of("heldout")
+        dialogues = self.windows.samples
+        self.rows = {"data": dialogues.report, "heldout": self.heldout.samples.report}
+        self.counts = {
+            "dialogues": len(dialogues),
+            "dialogues_dropped": dialogues.report["dropped"],
+            "windows": len(self.windows),
+            "tokens": int(dialogues.positions.sum()),
+            "tokens_learned": int(dialogues.learned.sum()),
+            "heldout_dialogues": len(self.heldout.samples),
+        }
+        self.tokens_per_step *= self.windows.fill
+        self.watch = MetricSums(("loss",), heldout={"loss": "val_loss"})
+        self.adapters = lora.adapters(sft.lora)
+        if self.adapters:
+            self.output = "adapters"
 
-    items = evaluation_items.of(cfg.corpus.decontamination, run.folder / "evaluation_items")
-
-    def windows(name: str) -> Windows:
-        files = [run.input(runs.resolve(path)) for path in getattr(sft, name)]
+    def set_of(self, name: str) -> DialogueWindows:
+        """The dialogues of a set in windows."""
+        sft = self.cfg.sft
         samples = sets.dialogues(
-            files, template, cache, key=f"sft.{name}", policy=sft.bad_rows, seq_length=sft.seq_length, learn=sft.learn,
-            items=items if name == "data" else None,
+            self.files(name), self.template, self.cache, key=f"sft.{name}", policy=sft.bad_rows, seq_length=sft.seq_length,
+            learn=sft.learn, items=self.items if name == "data" else None,
         )  # fmt: skip
-        packed = which is not Packing.none
-        return Windows(samples, sft.seq_length, template.pad, cfg.run.seed, packed=packed, thd=which is Packing.thd)
+        packed, thd = self.packing is not Packing.none, self.packing is Packing.thd
+        return DialogueWindows(samples, sft.seq_length, self.template.pad, self.cfg.run.seed, packed=packed, thd=thd)
 
-    train, heldout = windows("data"), windows("heldout")
-    counts = {
-        "dialogues": len(train.samples),
-        "dialogues_dropped": train.samples.report["dropped"],
-        "windows": len(train),
-        "tokens": int(train.samples.positions.sum()),
-        "tokens_learned": int(train.samples.learned.sum()),
-        "heldout_dialogues": len(heldout.samples),
-    }
+    @staticmethod
+    def measure(batch: Batch, logp: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Weighted cross-entropy summed over the learned tokens of `[b, s]`, and how many they are."""
+        mask = batch["loss_mask"]
+        total = sft_loss(logp, mask, mask, tokens=1.0)
+        return total, (mask > 0).sum(), {"loss": total}
 
-    def load() -> tuple[SampleModule, dict[str, int]]:
-        sizes = dict(micro_batch_size=sft.micro_batch_size, global_batch_size=sft.global_batch_size)
-        shuffled = Epochs(train, sft.max_steps, sft.global_batch_size, cfg.run.seed)
-        return SampleModule(shuffled, {"heldout": heldout}, tokenizer, key="sft", seq_length=sft.seq_length, **sizes), counts
+    def callbacks(self, common: list) -> list:
+        tokens = self.cfg.sft.adaptive_tokens
+        transform = [self.adapters] if self.adapters else []  # NeMo's PEFT is a callback, too
+        return [*transform, *self.generations(), *([AdaptiveRate(tokens, self.watch)] if tokens else []), *common]
 
-    watch, trained = Watch(("loss",), heldout={"loss": "val_loss"}), lora.adapters(sft.lora)
-    extra = [trained] if trained else []
-    if sft.prompts and cfg.platform.pipeline_parallel == 1:
-        extra.append(Generations(run.folder, sft.prompts, template, tokenizer.tokenizer, cfg.model.context_length))
-    if sft.adaptive_tokens:
-        extra.append(AdaptiveRate(sft.adaptive_tokens, watch))
-    done = fit(
-        cfg,
-        run,
-        sft,
-        "sft",
-        tokenizer,
-        policy.starter(cfg, source, tokenizer, measure, watch, trained),
-        training_plan.flops_per_token(sft, model),
-        watch,
-        load=load,
-        callbacks=extra,
-        pictures=lambda plots, lines: section(run.folder),
-        leave="adapters" if trained else "checkpoint",
-        tokens_per_step=sft.global_batch_size * sft.seq_length * train.fill,
-        facts={
-            "student": f"{model.parameters():,} parameters",
-            "trained": f"adapters of rank {sft.lora.dim}, alpha {sft.lora.alpha}" if trained else "all weights",
-            "packing": f"{which}, {train.fill:.1%} of the places filled",
-            "epochs": f"{sft.max_steps * sft.global_batch_size / len(train):.2f}",
-            "rows that could not be used": _faults(train.samples.report),
-        },
-    )
-    if trained:
-        lora.merge(source, done.outputs["adapters"], run.folder / "checkpoint")
-        done.outputs["checkpoint"] = run.folder / "checkpoint"
-    run.finish(
-        outputs=done.outputs,
-        next=runs.command(cfg, "dpo", *runs.left_by("student.path", run.folder / "checkpoint", runs.students())),
-        metrics={
-            "loss_first": done.first["loss"],
-            "loss_last": done.last["loss"],
-            "first": done.first["loss"],
-            "last": done.last["loss"],
-            "fill": train.fill,
-            **done.metrics(),
-        },
-        data={**done.data, "rows": train.samples.report, "heldout_rows": heldout.samples.report},
-    )
+    def facts(self) -> dict:
+        sft = self.cfg.sft
+        faults = ", ".join(f"{kind} {count:,}" for kind, count in self.rows["data"]["faults"].items())
+        return {
+            "student": f"{self.model.parameters():,} parameters",
+            "trained": f"adapters of rank {sft.lora.dim}, alpha {sft.lora.alpha}" if self.adapters else "all weights",
+            "packing": f"{self.packing}, {self.windows.fill:.1%} of the places filled",
+            "epochs": f"{sft.max_steps * sft.global_batch_size / len(self.windows):.2f}",
+            "rows that could not be used": faults or "none",
+        }
 
+    def sections(self, plots, lines) -> list:
+        return section(self.run.folder)
 
-def _faults(report: dict) -> str:
-    return ", ".join(f"{kind} {count:,}" for kind, count in report["faults"].items()) or "none"
+    def outputs(self) -> dict:
+        """The whole checkpoint where adapters were trained: merged into the weights that they were trained on."""
+        if not self.adapters:
+            return {}
+        checkpoint = self.run.folder / "checkpoint"
+        lora.merge(self.source, self.run.folder / self.output, checkpoint)
+        return {"checkpoint": checkpoint}
+
+    def next(self) -> str:
+        return runs.command(self.cfg, "dpo", *runs.left_by("student.path", self.run.folder / "checkpoint", runs.students()))
+
+    def metrics(self, first, last, validated) -> dict:
+        return {
+            "loss_first": first["loss"],
+            "loss_last": last["loss"],
+            "first": first["loss"],
+            "last": last["loss"],
+            "fill": self.windows.fill,
+        }

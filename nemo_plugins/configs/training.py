@@ -12,7 +12,7 @@ from nemo_plugins.configs.run import PathConfig
 
 
 class Divergence(StrEnum):
-    """What the student loses against its teacher (nemo_plugins/distillation/losses.py)."""
+    """What the student loses against its teacher, by the names of `LOSSES` in nemo_plugins/distillation/losses.py."""
 
     forward_kl = "forward_kl"  # KL(teacher || student)
     reverse_kl = "reverse_kl"  # KL(student || teacher)

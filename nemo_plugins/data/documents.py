@@ -23,7 +23,7 @@ CLEAN = "recipes/data.py counts such documents and leaves them out"
 
 
 @dataclass(frozen=True)
-class Part:
+class FilePiece:
     """A piece of a file that one process reads: bytes or row groups `start` to `stop`, or lines that were read already.
 
     The lines of a range of bytes are those that begin in it.
@@ -65,7 +65,7 @@ def documents(path: str | Path) -> Iterator[str]:
                 yield from _texts(file, _whole(file, stream))
 
 
-def parts(path: str | Path, size: int) -> Iterator[Part]:
+def parts(path: str | Path, size: int) -> Iterator[FilePiece]:
     """All of a file or folder in parts of about `size` bytes of text, in order, whoever reads them.
 
     Plain text and Parquet are only looked at; compressed text is unpacked here, and its parts carry their lines.
@@ -79,16 +79,16 @@ def parts(path: str | Path, size: int) -> Iterator[Part]:
                 for line in _whole(file, stream):
                     held.append(line)
                     if (stop := line.position + line.size) - start >= size:
-                        yield Part(file, start, stop, tuple(held))
+                        yield FilePiece(file, start, stop, tuple(held))
                         start, held = stop, []
                 if held:
-                    yield Part(file, start, stop, tuple(held))
+                    yield FilePiece(file, start, stop, tuple(held))
         else:
             end = file.stat().st_size
-            yield from (Part(file, start, min(start + size, end)) for start in range(0, end, size))
+            yield from (FilePiece(file, start, min(start + size, end)) for start in range(0, end, size))
 
 
-def read(part: Part) -> Iterator[str]:
+def read(part: FilePiece) -> Iterator[str]:
     """Documents of a part. Raises UserError naming the place."""
     if part.path.suffix == ".parquet":
         yield from _rows(part.path, part.start, part.stop)
@@ -152,14 +152,14 @@ def _parquet(path: Path):
     return file
 
 
-def _row_groups(path: Path, size: int) -> Iterator[Part]:
+def _row_groups(path: Path, size: int) -> Iterator[FilePiece]:
     """Row groups in runs of about `size` bytes; a run's boundaries are numbers of row groups."""
     with _parquet(path) as file:
         start, held = 0, 0
         for group in range(file.num_row_groups):
             held += file.metadata.row_group(group).total_byte_size
             if held >= size or group + 1 == file.num_row_groups:
-                yield Part(path, start, group + 1)
+                yield FilePiece(path, start, group + 1)
                 start, held = group + 1, 0
 
 

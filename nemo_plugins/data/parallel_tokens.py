@@ -108,7 +108,7 @@ def _join(prefix: Path, parts: list[tokens.Tokens], encoder: tokens.Encoder) -> 
 
 
 def _run(
-    pool: ProcessPoolExecutor, parts: Iterator[documents.Part], folder: Path, size: int, processes: int
+    pool: ProcessPoolExecutor, parts: Iterator[documents.FilePiece], folder: Path, size: int, processes: int
 ) -> Iterator[tuple[int, tokens.Tokens, bool]]:
     """Numbers of parts from 0, their tokens and whether they are new, as they come."""
     running: dict[Future, int] = {}
@@ -139,7 +139,7 @@ def _start(encoder: tokens.Encoder) -> None:
     _encoder = encoder
 
 
-def _tokenise(part: documents.Part, prefix: Path) -> tokens.Tokens:
+def _tokenise(part: documents.FilePiece, prefix: Path) -> tokens.Tokens:
     """Write a part; its `.json` of counts comes last, and says that it is whole."""
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""A student that learns from a recorded teacher: NeMo's own module and training, another loss.
+"""Distillation from a recorded teacher: NeMo's own module and training, another loss.
 
 What NeMo lacks: its modules pass no tensors on to the loss but labels and mask, and it has no loss of a recorded teacher.
 """
@@ -12,19 +12,55 @@ from nemo.collections.llm.gpt.model.base import get_batch_on_this_cp_rank, gpt_d
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from nemo_plugins.configs.schema import LossConfig
-from nemo_plugins.distillation.criterion import vocabulary_group
+from nemo_plugins import runs
+from nemo_plugins.configs.schema import LossConfig, Recipe
+from nemo_plugins.distillation import records
+from nemo_plugins.distillation.distill import Distillation
 from nemo_plugins.distillation.losses import kd_loss_cached
-from nemo_plugins.distillation.records import Reader
-from nemo_plugins.distillation.watch import Watch
+from nemo_plugins.distillation.record import header
+from nemo_plugins.distillation.watch import LogitsWatch, vocabulary_group
 
 RECORD = ("indices", "logprobs", "tail")
+
+
+class CachedDistillation(Distillation):
+    """Learns from what was recorded of the teacher.
+
+    Raises:
+        runs.UserError: the recording is of another teacher, text, order or loss.
+    """
+
+    teacher_is = "recorded"
+
+    def __init__(self, cfg: Recipe, run: runs.Run):
+        super().__init__(cfg, run)
+        run.input(runs.record(cfg) / records.HEADER)  # the files beside it say what they are made of
+        self.reader = records.Reader(runs.record(cfg), header(cfg, self.teacher, self.tokenizer))
+        for warning in self.reader.warnings:
+            runs.console(2).print(f"warning: the teacher was recorded with another version: {warning}")
+
+    def data(self):
+        """The texts' module, which serves its training samples with their records."""
+        module = super().data()
+        build = module.build
+
+        def build_with_teacher(*args, **kwargs) -> None:
+            build(*args, **kwargs)
+            module._train_ds = WithTeacher(module._train_ds, self.reader)
+
+        module.build = build_with_teacher
+        return module
+
+    def module(self):
+        module = super().module()
+        learn_from_files(module, self.loss, self.watch)
+        return module
 
 
 class WithTeacher(Dataset):
     """Training samples with what was recorded of each: `teacher_indices`, `teacher_logprobs` `[s, k]`, `teacher_tail` `[s]`."""
 
-    def __init__(self, samples: Dataset, reader: Reader):
+    def __init__(self, samples: Dataset, reader: records.Reader):
         self.samples, self.reader = samples, reader
 
     def __len__(self) -> int:
@@ -36,18 +72,7 @@ class WithTeacher(Dataset):
         return {**item, **{f"teacher_{name}": record[name] for name in RECORD}}
 
 
-def wrap(data, reader: Reader) -> None:
-    """Let a data module serve its training samples with their records."""
-    build = data.build
-
-    def build_with_teacher(*args, **kwargs) -> None:
-        build(*args, **kwargs)
-        data._train_ds = WithTeacher(data._train_ds, reader)
-
-    data.build = build_with_teacher
-
-
-def learn_from_files(model, loss: LossConfig, watch: Watch) -> None:
+def learn_from_files(model, loss: LossConfig, watch: LogitsWatch) -> None:
     """Give NeMo's module of the student the loss of a recorded teacher; held-out text is judged by cross-entropy as ever.
 
     What it changes is of this object alone: the checkpoints are a plain model's.

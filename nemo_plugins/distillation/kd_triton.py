@@ -33,7 +33,7 @@ try:
 except ImportError:  # a CPU install has none
     triton = None
 
-NUMBERS = {"forward_kl": 0, "reverse_kl": 1, "jsd": 2, "skewed_kl": 3}
+FORWARD_KL, REVERSE_KL, JSD, SKEWED_KL = range(4)  # the kernel's losses; `losses.LOSSES` names them
 SHAPES = {2: (16, 4096), 1: (32, 8192)}  # programs a multiprocessor: warps and columns at a time of each
 LANES_BYTES = 16  # what a thread loads at once
 L2_SHARE = 0.75  # of the L2 cache, for the rows that are read again
@@ -41,28 +41,28 @@ LEAST_SKEW = 2.0**-64  # below it skew·t is no fp32 number where it matters
 ON_A_CPU = (2, 32 * 2**20)  # multiprocessors and bytes of L2 cache that the interpreter plays
 
 
-def available(logits: Tensor, kind: str, skew: float = 0.1) -> bool:
-    """Whether `loss` can run: CUDA logits, Triton installed, and a kind and a skew that the kernel has."""
-    return triton is not None and logits.is_cuda and covers(kind, skew)
+def available(logits: Tensor, kernel: int | None, skew: float = 0.1) -> bool:
+    """Whether `loss` can run: CUDA logits, Triton installed, and a loss and a skew that the kernel has."""
+    return triton is not None and logits.is_cuda and covers(kernel, skew)
 
 
-def covers(kind: str, skew: float) -> bool:
+def covers(kernel: int | None, skew: float) -> bool:
     """Whether the kernel has this loss. A skew of 0 is forward KL; one of 1 is no loss at all and left to losses.py."""
-    return kind in NUMBERS and (kind != "skewed_kl" or skew == 0 or LEAST_SKEW <= skew < 1)
+    return kernel is not None and (kernel != SKEWED_KL or skew == 0 or LEAST_SKEW <= skew < 1)
 
 
 def loss(
-    student_logits: Tensor, teacher_logits: Tensor, *, kind: str, temperature: float, skew: float, gradient: Tensor | None
+    student_logits: Tensor, teacher_logits: Tensor, *, kernel: int, temperature: float, skew: float, gradient: Tensor | None
 ) -> Tensor:
     """Loss of each token times T², `[s, b]` in fp32; what `losses.kd_loss` takes is checked there.
 
     Args:
         student_logits, teacher_logits: `[s, b, v]` in fp32, bf16 or fp16; copied where a row is not contiguous.
-        kind, temperature, skew: as for `losses.kd_loss`, and such that `covers` has them.
+        kernel: number of the loss. temperature, skew: as for `losses.kd_loss`. `covers` has loss and skew.
         gradient: `[s, b, v]`, filled with each token's gradient with respect to its student logits; None: not computed.
     """
-    if not covers(kind, skew):
-        raise ValueError(f"the kernel has no {kind} with skew {skew}: see kd_triton.covers")
+    if not covers(kernel, skew):
+        raise ValueError(f"the kernel has no loss {kernel} with skew {skew}: see kd_triton.covers")
     student, teacher = (x if x.stride(-1) == 1 else x.contiguous() for x in (student_logits, teacher_logits))
     s, b, v = student.shape
     result = torch.empty((s, b), dtype=torch.float32, device=student.device)
@@ -87,7 +87,7 @@ def loss(
             1.0 / (temperature * math.log(2)),
             float(temperature),
             float(skew),
-            KIND=NUMBERS["forward_kl" if kind == "skewed_kl" and skew == 0 else kind],
+            KIND=FORWARD_KL if kernel == SKEWED_KL and skew == 0 else kernel,
             NEED_GRADIENT=gradient is not None,
             GROUPS=max(1, min(block, triton.next_power_of_2(v)) // lanes),
             LANES=lanes,
@@ -109,7 +109,7 @@ def grid(rows: int, pair_bytes: int, device: torch.device) -> tuple[int, int, in
 
 if triton is not None:
     # What the kernels read of the module must be constexpr.
-    FORWARD, REVERSE, JSD = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
+    FORWARD, REVERSE, SYMMETRIC = tl.constexpr(FORWARD_KL), tl.constexpr(REVERSE_KL), tl.constexpr(JSD)
     LN2 = tl.constexpr(math.log(2))
 
     @triton.jit
@@ -147,7 +147,7 @@ if triton is not None:
             return s, w, w
         else:
             x = tl.exp2(-tl.abs(d))
-            if KIND == JSD:  # m/t = ½ (1 + 2^d), m/s = ½ (1 + 2^−d)
+            if KIND == SYMMETRIC:  # m/t = ½ (1 + 2^d), m/s = ½ (1 + 2^−d)
                 log_half = tl.log2(1 + x) - 1
                 w = tl.where(s == 0, 0.0, 0.5 * s * (tl.minimum(d, 0.0) - log_half))
                 return s, w - tl.where(t == 0, 0.0, 0.5 * t * (tl.maximum(d, 0.0) + log_half)), w
@@ -234,7 +234,7 @@ if triton is not None:
                 sum_w = tl.sum(of_w, 0)
 
             if NEED_GRADIENT or KIND == FORWARD:
-                unit = temperature * (LN2 if KIND == REVERSE or KIND == JSD else 1.0)
+                unit = temperature * (LN2 if KIND == REVERSE or KIND == SYMMETRIC else 1.0)
                 for i in range(blocks):
                     columns = (blocks - 1 - i if KIND <= REVERSE else i) * (GROUPS * LANES) + block
                     log_s = (_block(z_row, columns, v, True) - shift_s) * bits - log_sum_s

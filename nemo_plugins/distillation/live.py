@@ -1,61 +1,147 @@
-"""NeMo's distillation module with the teacher beside the student, watched while it trains and on held-out text.
+"""Distillation with the teacher beside the student: NeMo's `llm.distill` with our loss on the logits.
 
-What NeMo lacks: it runs the teacher in the type that its checkpoint was saved with, so that an fp32 distillation learns from
-bf16 logits; here teacher and student compute in the same type. And see `watch`.
+What NeMo lacks: its configuration reaches neither temperature nor another divergence, its loss holds several fp32 copies of the
+logits, and its balancer rescales the terms while training, so that no α stays what it was. And it runs the teacher in the type
+that its checkpoint was saved with, so that an fp32 distillation learns from bf16 logits; here both compute in the same type.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import MethodType
+from unittest.mock import patch
 
 import torch
 from megatron.core import parallel_state
-from nemo.collections.llm.modelopt.distill.model import DistillationGPTModel, _DistillationLossReduction
+from modelopt.torch.distill import DistillationLossBalancer
+from modelopt.torch.distill.loss_balancers import STUDENT_LOSS_KEY
+from nemo.collections import llm
+from nemo.collections.llm import api
+from nemo.collections.llm.modelopt.distill import model as nemo_distillation
+from nemo.collections.llm.modelopt.distill.loss import BaseLoss
+from nemo.collections.llm.modelopt.distill.model import (
+    DistillationGPTModel,
+    _DistillationLossReduction,
+    load_distillation_config,
+)
 from nemo.lightning.megatron_parallel import MaskedTokenLossReduction
 from torch import Tensor
 
-from nemo_plugins.configs.schema import Recompute
+from nemo_plugins import runs
+from nemo_plugins.configs.schema import LossConfig
 from nemo_plugins.distillation import agreement
-from nemo_plugins.distillation.criterion import vocabulary_group
+from nemo_plugins.distillation.distill import Distillation
 from nemo_plugins.distillation.losses import kd_loss
-from nemo_plugins.distillation.watch import Watch
+from nemo_plugins.distillation.watch import LogitsWatch, vocabulary_group
+from nemo_plugins.planning import work
 from nemo_plugins.training import trainer
 
 COPIED = ("bf16", "fp16", "params_dtype")
 
 
-class LiveDistillation(DistillationGPTModel):
-    """The student, its frozen teacher in one module; `watch` is what looks at both."""
+class LiveDistillation(Distillation):
+    """The teacher runs beside the student."""
 
-    watch: Watch
+    teacher_is = "live"
+
+    def flops_per_token(self) -> float:
+        return work.flops_per_token(self.train, self.model, runs.architecture(self.cfg.model))
+
+    def start(self, **parts) -> None:
+        with patch.object(api, "DistillationGPTModel", self.both):  # what `llm.distill` makes
+            student, teacher = str(self.source), str(self.teacher)
+            llm.distill(student_model_path=student, teacher_model_path=teacher, tokenizer=self.tokenizer, **parts)
+
+    def both(self, *args, **kwargs) -> TeacherAndStudent:
+        """NeMo's module of both models."""
+        module = TeacherAndStudent(*args, **kwargs)
+        module.logits_loss = self.loss
+        module.watch = self.watch
+        trainer.recompute(module.config, self.cfg.platform.recompute)
+        return module
+
+
+class LogitsLoss(BaseLoss):
+    """`kd_loss` of the output logits `[s, b, v/tp]`, as NeMo calls a criterion."""
+
+    def __init__(self, model_config, loss: LossConfig):
+        super().__init__(model_config)
+        self.loss = loss
+
+    def forward(self, predictions: Tensor, targets: Tensor):
+        """Returns: loss of each token `[b, s]`, whole on every tensor-parallel rank, with NeMo's two flags that say so."""
+        predictions, targets = self.pre_forward(predictions, targets)
+        loss = kd_loss(
+            predictions,
+            targets,
+            kind=self.loss.kind.value,
+            temperature=self.loss.temperature,
+            top_k=self.loss.top_k,
+            skew=self.loss.skew,
+            group=vocabulary_group(),
+        )
+        return self.post_forward(loss)
+
+
+class FixedMix(DistillationLossBalancer):
+    """α · (KD + mean of the intermediate losses, if any) + (1 − α) · cross-entropy; α stays what it is."""
+
+    def __init__(self, alpha: float):
+        super().__init__()
+        self.alpha = alpha
+
+    def forward(self, loss_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Scalars by name, as NeMo's reduction reads them."""
+        cross_entropy = loss_dict.pop(STUDENT_LOSS_KEY)
+        [logits_key] = [key for key in loss_dict if key.startswith(LogitsLoss.__name__)]
+        logits = loss_dict.pop(logits_key)
+        intermediate = sum(loss_dict.values()) / len(loss_dict) if loss_dict else torch.zeros_like(logits)
+        total = self.alpha * (logits + intermediate)
+        if self.alpha < 1:
+            total = total + (1 - self.alpha) * cross_entropy
+        return {"kd_loss": total, "logits_loss": logits, "intermediate_loss": intermediate}
+
+
+class TeacherAndStudent(DistillationGPTModel):
+    """The student, and its frozen teacher in the same module; `watch` looks at the logits of both."""
+
+    logits_loss: LossConfig
+    watch: LogitsWatch
 
     def configure_model(self) -> None:
         if hasattr(self, "module"):
             return
         for name in COPIED:  # the strategy has put the trainer's into the student's
             setattr(self._teacher_config, name, getattr(self.config, name))
-        super().configure_model()
+        with patch.object(nemo_distillation, "load_distillation_config", self.distillation_config):
+            super().configure_model()
         _logits_survive_the_cross_entropy(self.module)
         if parallel_state.get_pipeline_model_parallel_world_size() == 1:  # NeMo passes no teacher's states on in validation
             _teacher_on_heldout_text(self.module)
 
+    def distillation_config(self, path, student, teacher):
+        """NeMo's configuration with our loss for the logits; its intermediate losses stay as it has them."""
+        config = load_distillation_config(path, student, teacher)
+        if config.criterion:  # on a pipeline only the last stage has logits
+            config.criterion[tuple(config.logit_layers)] = LogitsLoss(student, self.logits_loss)
+        config.skip_lm_loss = self.logits_loss.alpha == 1
+        config.loss_balancer = FixedMix(self.logits_loss.alpha)
+        return config
+
     @property
     def training_loss_reduction(self) -> _DistillationLossReduction:
         if not self._training_loss_reduction:
-            self._training_loss_reduction = _Training(self.core_module, self.watch)
+            self._training_loss_reduction = _TrainingLoss(self.core_module, self.watch)
         return self._training_loss_reduction
 
     @property
     def validation_loss_reduction(self) -> MaskedTokenLossReduction:
         if not self._validation_loss_reduction:
-            self._validation_loss_reduction = _Heldout(self.core_module, self.watch)
+            self._validation_loss_reduction = _HeldoutTextLoss(self.core_module, self.watch)
         return self._validation_loss_reduction
 
 
-class _Training(_DistillationLossReduction):
-    def __init__(self, module, watch: Watch):
+class _TrainingLoss(_DistillationLossReduction):
+    def __init__(self, module, watch: LogitsWatch):
         super().__init__(module.compute_kd_loss)
         self.module, self.watch = module, watch
 
@@ -69,8 +155,8 @@ class _Training(_DistillationLossReduction):
         return loss, report
 
 
-class _Heldout(MaskedTokenLossReduction):
-    def __init__(self, module, watch: Watch):
+class _HeldoutTextLoss(MaskedTokenLossReduction):
+    def __init__(self, module, watch: LogitsWatch):
         super().__init__(validation_step=True)
         self.module, self.watch = module, watch
 
@@ -120,21 +206,3 @@ def _teacher_on_heldout_text(module) -> None:
         return forward(*args, **kwargs)
 
     module.forward = MethodType(with_teacher, module)
-
-
-@contextmanager
-def watched_by(watch: Watch, recompute: Recompute) -> Iterator[None]:
-    """Within it, `llm.distill` makes a `LiveDistillation` whose student computes activations again as `recompute` says."""
-    from nemo.collections.llm import api
-
-    def make(*args, **kwargs) -> LiveDistillation:
-        made = LiveDistillation(*args, **kwargs)
-        made.watch = watch
-        trainer.recompute(made.config, recompute)
-        return made
-
-    nemos, api.DistillationGPTModel = api.DistillationGPTModel, make
-    try:
-        yield
-    finally:
-        api.DistillationGPTModel = nemos

@@ -22,8 +22,8 @@ rest, the gradient falls on each z in proportion to its share of the rest's mass
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Literal, get_args
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, distributed
@@ -31,7 +31,6 @@ from torch.autograd.function import once_differentiable
 
 from nemo_plugins.distillation import kd_triton
 
-Kind = Literal["forward_kl", "reverse_kl", "jsd", "skewed_kl"]
 Group = distributed.ProcessGroup | None
 
 LOWEST = float("-inf")
@@ -41,11 +40,59 @@ LEAST_ROWS = 4  # … but at least this many tokens at a time, and on a GPU, whe
 LEAST_BYTES_ON_GPU = 64 * 2**20
 
 
+def _forward_kl(log_t: Tensor, log_s: Tensor, _skew: float) -> tuple[Tensor, Tensor]:
+    t = log_t.exp()
+    return (log_t - log_s).mul_(t).masked_fill_(t == 0, 0), t.neg_()
+
+
+def _reverse_kl(log_t: Tensor, log_s: Tensor, _skew: float) -> tuple[Tensor, Tensor]:
+    s = log_s.exp()
+    terms = (log_s - log_t).mul_(s).masked_fill_(s == 0, 0)
+    return terms, terms.clone()
+
+
+def _jsd(log_t: Tensor, log_s: Tensor, _skew: float) -> tuple[Tensor, Tensor]:
+    t, s = log_t.exp(), log_s.exp()
+    log_m = torch.logaddexp(log_t, log_s).sub_(math.log(2))
+    w = (log_s - log_m).mul_(s).masked_fill_(s == 0, 0).div_(2)
+    return (log_t - log_m).mul_(t).masked_fill_(t == 0, 0).div_(2).add_(w), w
+
+
+def _skewed_kl(log_t: Tensor, log_s: Tensor, skew: float) -> tuple[Tensor, Tensor]:
+    t = log_t.exp()
+    share, other = (math.log(x) if x else LOWEST for x in (skew, 1 - skew))
+    ratio = log_t - torch.logaddexp(log_t + share, log_s + other)
+    w = (ratio + log_s).add_(other).exp_().masked_fill_(t == 0, 0).neg_()
+    return ratio.mul_(t).masked_fill_(t == 0, 0), w
+
+
+class Loss(NamedTuple):
+    """A kind of loss.
+
+    Attributes:
+        terms: from log t, log s and the skew to what sums to loss / T² and to Σw over the last dimension (the table above): two
+            new tensors of the arguments' shape. 0 · log 0 = 0: what has probability 0 is set so, since floating point makes
+            nan of 0 · ∞. A true nan stays one.
+        kernel: its number in `kd_triton`; None: torch computes it on GPUs, too.
+    """
+
+    terms: Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]
+    kernel: int | None = None
+
+
+LOSSES = {
+    "forward_kl": Loss(_forward_kl, kd_triton.FORWARD_KL),
+    "reverse_kl": Loss(_reverse_kl, kd_triton.REVERSE_KL),
+    "jsd": Loss(_jsd, kd_triton.JSD),
+    "skewed_kl": Loss(_skewed_kl, kd_triton.SKEWED_KL),
+}
+
+
 def kd_loss(
     student_logits: Tensor,
     teacher_logits: Tensor,
     *,
-    kind: Kind = "forward_kl",
+    kind: str = "forward_kl",
     temperature: float = 1.0,
     top_k: int | None = None,
     skew: float = 0.1,
@@ -56,6 +103,7 @@ def kd_loss(
     Args:
         student_logits, teacher_logits: `[s, b, v/tp]`, any floating dtype and strides. −inf is probability 0, in both where the
             vocabulary is padded. Where only one has it the loss is what the mathematics says, infinity included.
+        kind: one of `LOSSES`.
         temperature: both logits are divided by it, before anything else.
         top_k: how many of the teacher's largest to keep, ties to the lower index. None: all.
         skew: the teacher's share of the mixture, for `skewed_kl` alone.
@@ -75,14 +123,14 @@ def kd_loss(
     student, teacher = student_logits.detach(), teacher_logits.detach()
     group = group if _ranks(group) > 1 else None
     dtype = _dtype(student, teacher)
-    gradient = _gradient_buffer(student_logits)
-    if group is None and dtype is torch.float32 and kd_triton.available(student, kind, skew):
-        loss = kd_triton.loss(student, teacher, kind=kind, temperature=temperature, skew=skew, gradient=gradient)
+    gradient, kernel = _gradient_buffer(student_logits), LOSSES[kind].kernel
+    if group is None and dtype is torch.float32 and kd_triton.available(student, kernel, skew):
+        loss = kd_triton.loss(student, teacher, kernel=kernel, temperature=temperature, skew=skew, gradient=gradient)
         return loss if gradient is None else _WithGradient.apply(student_logits, loss, gradient)
     loss = student.new_empty(student.shape[:2], dtype=dtype)
     for at in _chunks(student, dtype):
         log_s, log_t = _log_probabilities([student[at], teacher[at]], temperature, dtype, group)
-        terms, w = _divergence(kind, log_t, log_s, skew)
+        terms, w = LOSSES[kind].terms(log_t, log_s, skew)
         sums = _all_reduce(torch.stack([terms.sum(-1), w.sum(-1)], -1), distributed.ReduceOp.SUM, group)
         loss[at] = sums[..., 0] * temperature**2
         if gradient is not None:
@@ -128,7 +176,7 @@ def kd_loss_cached(
     logprobs: Tensor,
     tail: Tensor,
     *,
-    kind: Kind = "forward_kl",
+    kind: str = "forward_kl",
     temperature: float = 1.0,
     skew: float = 0.1,
     group: Group = None,
@@ -159,7 +207,7 @@ def kd_loss_cached(
     for at in _chunks(student, dtype):
         log_s, columns, rest, rest_sum = _outcomes(student[at], indices[at], temperature, dtype, group)
         log_t = torch.cat([logprobs[at], tail[at].unsqueeze(-1)], -1).to(dtype)
-        terms, w = _divergence(kind, log_t, log_s, skew)
+        terms, w = LOSSES[kind].terms(log_t, log_s, skew)
         loss[at] = terms.sum(-1) * temperature**2
         if gradient is not None:
             by_outcome = (w - log_s.exp() * w.sum(-1, keepdim=True)) * temperature
@@ -186,28 +234,6 @@ class _WithGradient(torch.autograd.Function):
         for at in _chunks(gradient, of_loss.dtype):  # mixed dtypes: on a CPU the whole would become an fp32 copy
             gradient[at].mul_(of_loss[at].unsqueeze(-1))
         return gradient, None, None
-
-
-def _divergence(kind: Kind, log_t: Tensor, log_s: Tensor, skew: float) -> tuple[Tensor, Tensor]:
-    """What sums to loss / T² and to Σw over the last dimension (the table above), both new tensors of the arguments' shape.
-
-    0 · log 0 = 0: what has probability 0 is set so, since floating point makes nan of 0 · ∞. A true nan stays one.
-    """
-    t = log_t.exp()
-    if kind == "forward_kl":
-        return (log_t - log_s).mul_(t).masked_fill_(t == 0, 0), t.neg_()
-    if kind == "skewed_kl":
-        share, other = (math.log(x) if x else LOWEST for x in (skew, 1 - skew))
-        ratio = log_t - torch.logaddexp(log_t + share, log_s + other)
-        w = (ratio + log_s).add_(other).exp_().masked_fill_(t == 0, 0).neg_()
-        return ratio.mul_(t).masked_fill_(t == 0, 0), w
-    s = log_s.exp()
-    if kind == "reverse_kl":
-        terms = (log_s - log_t).mul_(s).masked_fill_(s == 0, 0)
-        return terms, terms.clone()
-    log_m = torch.logaddexp(log_t, log_s).sub_(math.log(2))
-    w = (log_s - log_m).mul_(s).masked_fill_(s == 0, 0).div_(2)
-    return (log_t - log_m).mul_(t).masked_fill_(t == 0, 0).div_(2).add_(w), w
 
 
 def _log_probabilities(logits: list[Tensor], temperature: float, dtype: torch.dtype, group: Group) -> list[Tensor]:
@@ -308,8 +334,8 @@ def _dtype(*tensors: Tensor) -> torch.dtype:
 
 
 def _check(kind: str, temperature: float, skew: float) -> None:
-    if kind not in get_args(Kind):
-        raise ValueError(f"kind must be one of {', '.join(get_args(Kind))}, got {kind!r}")
+    if kind not in LOSSES:
+        raise ValueError(f"kind must be one of {', '.join(LOSSES)}, got {kind!r}")
     if not temperature > 0:
         raise ValueError(f"temperature must be above 0, got {temperature}")
     if not 0 <= skew <= 1:

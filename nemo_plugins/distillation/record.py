@@ -19,8 +19,8 @@ from nemo_plugins import platforms, runs
 from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.data import blend, text, tokens
 from nemo_plugins.distillation import records
-from nemo_plugins.distillation.criterion import vocabulary_group
 from nemo_plugins.distillation.losses import topk_record
+from nemo_plugins.distillation.watch import vocabulary_group
 from nemo_plugins.models import nemo
 from nemo_plugins.training import trainer
 from nemo_plugins.training.parameters import settled

@@ -7,26 +7,29 @@ from __future__ import annotations
 
 import torch
 from megatron.core import parallel_state
-from nemo.lightning._strategy_lib import _sync_from_last_pipeline_stage
-from torch import Tensor, distributed
+from torch import Tensor
+from torch.distributed import ProcessGroup
 
 from nemo_plugins.distillation import agreement
-from nemo_plugins.distillation.criterion import vocabulary_group
+from nemo_plugins.training.metric_sums import MetricSums
 
 
-class Watch:
-    """Sums over a step's micro-batches, or over those of a held-out batch, on this process.
+def vocabulary_group() -> ProcessGroup | None:
+    """The processes over which the vocabulary is split; None where it is whole."""
+    group = parallel_state.get_tensor_model_parallel_group()
+    return group if group.size() > 1 else None
 
-    Attributes:
-        due: whether anyone will read the step: looking costs a pass over the logits.
-    """
 
-    # the student's cross-entropy is the held-out loss itself
-    heldout = {"kd": "val_kl", "agreement": "val_agreement", "teacher_ce": "teacher_val_loss"}
+class LogitsWatch(MetricSums):
+    """Looks at logits where the step is `due`: it costs a pass over them."""
+
+    dtype = torch.float32
+    optional = ("teacher_ce",)
 
     def __init__(self) -> None:
-        self.due = True
-        self.sums: Tensor | None = None
+        # the student's cross-entropy is the held-out loss itself
+        heldout = {"kd": "val_kl", "agreement": "val_agreement", "teacher_ce": "teacher_val_loss"}
+        super().__init__(("kd", "ce", "agreement"), heldout)
 
     def look(
         self,
@@ -49,33 +52,14 @@ class Watch:
         labels = batch["labels"].transpose(0, 1)
         ce = agreement.cross_entropy(logits.detach(), labels, group)
         agrees = (agreement.best(logits.detach(), group) == teacher_best).float()
-        each = [ce.new_zeros(ce.shape) if divergence is None else divergence, ce, agrees, torch.ones_like(ce)]
+        each = {"kd": torch.zeros_like(ce) if divergence is None else divergence, "ce": ce, "agreement": agrees}
         if teacher is not None:
-            each.append(agreement.cross_entropy(teacher, labels, group))
-        self._add(torch.stack([(value.transpose(0, 1) * mask).sum() for value in each]))
+            each["teacher_ce"] = agreement.cross_entropy(teacher, labels, group)
+        sums = {name: (value.transpose(0, 1) * mask).sum() for name, value in each.items()}
+        self.add(sums, (torch.ones_like(ce).transpose(0, 1) * mask).sum())
 
     def add_divergence(self, mean: Tensor, batch: dict[str, Tensor]) -> None:
         """Add the divergence of the micro-batch that `look` has seen, its mean over the tokens."""
         total = mean.detach().reshape(()) * batch["loss_mask"].sum()
-        self._add(torch.stack([total, *(total.new_zeros(3).unbind())]))
-
-    def take(self) -> Tensor:
-        """Sums of divergence, cross-entropy, agreement, tokens since the last call, `[4]` in fp32; the teacher's is a fifth."""
-        sums, self.sums = self.sums, None
-        return torch.zeros(4, device=torch.cuda.current_device()) if sums is None else sums.float()
-
-    @staticmethod
-    def means(sums: Tensor) -> dict[str, float]:
-        """Means a token over all processes, from each one's `take`; empty where nobody has looked.
-
-        Every process calls it and gets the same; of a pipeline only the last stage has looked.
-        """
-        sums = sums.clone()
-        distributed.all_reduce(sums, group=parallel_state.get_data_parallel_group(with_context_parallel=True))
-        _sync_from_last_pipeline_stage(sums, broadcast=True)
-        kd, ce, agrees, tokens, *teacher = sums.tolist()
-        totals = {"kd": kd, "ce": ce, "agreement": agrees, **dict(zip(("teacher_ce",), teacher, strict=False))}
-        return {name: total / tokens for name, total in totals.items()} if tokens else {}
-
-    def _add(self, sums: Tensor) -> None:
-        self.sums = sums if self.sums is None else self.sums + sums
+        zero = torch.zeros_like(total)
+        self.add({"kd": total, "ce": zero, "agreement": zero}, zero)

@@ -143,7 +143,7 @@ def answered(report: Callable[[float], None]) -> Iterator[None]:
     """Within it, `report` is called with the share of a task's requests that is answered, as lm-eval's own bars count it."""
     from tqdm import tqdm
 
-    class Counted(tqdm):
+    class CountingBar(tqdm):
         answers = 0
 
         def update(self, n=1):
@@ -155,7 +155,7 @@ def answered(report: Callable[[float], None]) -> Iterator[None]:
     modules = [sys.modules[name] for name in WITH_BARS if name in sys.modules]
     before = [(module, module.tqdm) for module in modules if hasattr(module, "tqdm")]
     for module, _ in before:
-        module.tqdm = Counted
+        module.tqdm = CountingBar
     try:
         yield
     finally:

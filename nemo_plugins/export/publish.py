@@ -19,7 +19,7 @@ from nemo_plugins.planning.quantize_plan import GGUF
 from nemo_plugins.planning.weights import INDEX
 from nemo_plugins.reporting import lineage, model_card, scores
 from nemo_plugins.reporting.model_card import Front
-from nemo_plugins.reporting.page import Table, markdown
+from nemo_plugins.reporting.page import PageTable, markdown
 from nemo_plugins.runs.folder import put_in_place, write
 
 
@@ -113,7 +113,7 @@ def _ggufs(cfg: Recipe, source: HfFolder, to: Path, targets: list[Target]) -> Pa
         rows.append([called, f"{file.stat().st_size / 1e6:,.1f}", *measured])
     body = [
         "Files for llama.cpp, each held after writing against the weights that it was made from, on held-out text:",
-        "\n".join(markdown(Table(["file", "MB", "KL (nats a token)", "top-1", "perplexity"], rows))),
+        "\n".join(markdown(PageTable(["file", "MB", "KL (nats a token)", "top-1", "perplexity"], rows))),
     ]
     card(cfg, source, partial, _quantised(cfg, library="gguf", tags=("gguf", "llama.cpp")), body)
     put_in_place(partial, to)

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from nemo_plugins.configs.schema import DpoConfig, Packing, Recipe, TrainConfig
 from nemo_plugins.data.chat import messages, preferences, rows
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.planning import chat_template_plan, checks, distill_plan, training_plan
+from nemo_plugins.planning import chat_template_plan, checks, training_plan
 from nemo_plugins.planning.plan import Plan, short
-from nemo_plugins.runs import paths
+from nemo_plugins.runs import paths, sizes
 from nemo_plugins.runs.errors import UserError
 
 FIRST = 100  # rows of each file that a plan looks at; the stage itself looks at all of them before a model is loaded
@@ -54,7 +54,7 @@ def packing(which: Packing, has_transformer_engine: bool) -> Packing:
 
 
 def _begin(cfg: Recipe, train: TrainConfig, key: str, check: Callable, title: str) -> tuple[Plan, Architecture]:
-    model = distill_plan.student(cfg)
+    model = sizes.student(cfg)
     made = Plan(title.format(f"{cfg.model.name}'s student of {model.num_layers} layers, FFN {model.ffn_hidden_size}"))
     if cfg.platform.context_parallel != 1:
         raise UserError(

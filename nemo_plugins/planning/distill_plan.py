@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
-from omegaconf import OmegaConf
-
-from nemo_plugins.configs.schema import PruneConfig, Recipe, TeacherMode
+from nemo_plugins.configs.schema import Recipe, TeacherMode
 from nemo_plugins.distillation import records
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.planning import checkpoint_plan, checks, inputs, tables, training_plan
 from nemo_plugins.planning.plan import Plan, Table, short
-from nemo_plugins.runs import paths
+from nemo_plugins.runs import paths, sizes
 from nemo_plugins.runs.errors import UserError
 
 
@@ -31,7 +29,7 @@ def plan(cfg: Recipe) -> Plan:
         )
     if mode is TeacherMode.record:
         return _recording(cfg, teacher)
-    small = student(cfg)
+    small = sizes.student(cfg)
     made = Plan(f"distill {cfg.model.name} into {small.num_layers} layers, FFN {small.ffn_hidden_size}")
     checks.platform(made, cfg.platform, {"teacher": teacher, "student": small})
     checks.training(made, distill, "distill", cfg)
@@ -91,12 +89,3 @@ def _recorded(cfg: Recipe) -> None:
             exercises=cfg.data.exercises,
         ),
     )
-
-
-def student(cfg: Recipe) -> Architecture:
-    """The student that the run's prune stage made, else the one that this configuration would prune to."""
-    folder = paths.find(cfg, "prune")
-    if folder and (folder / "config.yaml").is_file() and not cfg.student.path:
-        pruned = OmegaConf.merge(OmegaConf.structured(PruneConfig), OmegaConf.load(folder / "config.yaml").prune)
-        return checks.student(dataclasses.replace(cfg, prune=OmegaConf.to_object(pruned)))
-    return checks.student(cfg)

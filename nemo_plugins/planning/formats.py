@@ -29,7 +29,7 @@ FALLBACK = {"q4_k": "q5_0", "q5_k": "q5_1", "q6_k": "q8_0"}  # of a row that blo
 MORE_BITS = ("attn_v", "ffn_down")  # Q6_K in some layers of the _M mixes
 
 
-class Tensor(NamedTuple):
+class GgufTensor(NamedTuple):
     """A weight under llama.cpp's name, [rows, columns]; a row is what one output is computed from. Norms have one row."""
 
     name: str
@@ -37,29 +37,29 @@ class Tensor(NamedTuple):
     columns: int
 
 
-def layer_tensors(model: Architecture) -> list[Tensor]:
+def layer_tensors(model: Architecture) -> list[GgufTensor]:
     """The tensors of each layer."""
     hidden, ffn = model.hidden_size, model.ffn_hidden_size
     query, keys = model.num_attention_heads * model.head_dim, model.num_query_groups * model.head_dim
     return [
-        Tensor("attn_norm", 1, hidden),
-        Tensor("attn_q", query, hidden),
-        Tensor("attn_k", keys, hidden),
-        Tensor("attn_v", keys, hidden),
-        Tensor("attn_output", hidden, query),
-        Tensor("ffn_norm", 1, hidden),
-        *([Tensor("ffn_gate", ffn, hidden)] if model.gated else []),
-        Tensor("ffn_up", ffn, hidden),
-        Tensor("ffn_down", hidden, ffn),
+        GgufTensor("attn_norm", 1, hidden),
+        GgufTensor("attn_q", query, hidden),
+        GgufTensor("attn_k", keys, hidden),
+        GgufTensor("attn_v", keys, hidden),
+        GgufTensor("attn_output", hidden, query),
+        GgufTensor("ffn_norm", 1, hidden),
+        *([GgufTensor("ffn_gate", ffn, hidden)] if model.gated else []),
+        GgufTensor("ffn_up", ffn, hidden),
+        GgufTensor("ffn_down", hidden, ffn),
     ]
 
 
-def outer_tensors(model: Architecture) -> list[Tensor]:
+def outer_tensors(model: Architecture) -> list[GgufTensor]:
     """The tensors outside the layers; a tied model has no `output`, its `token_embd` serves as one."""
     matrices = ["token_embd"] if model.tied_embeddings else ["token_embd", "output"]
     return [
-        *(Tensor(name, model.vocab_size, model.hidden_size) for name in matrices),
-        Tensor("output_norm", 1, model.hidden_size),
+        *(GgufTensor(name, model.vocab_size, model.hidden_size) for name in matrices),
+        GgufTensor("output_norm", 1, model.hidden_size),
     ]
 
 
@@ -69,7 +69,7 @@ def use_more_bits(layer: int, layers: int) -> bool:
     return layer < eighth or layer >= 7 * layers // 8 or (layer - eighth) % 3 == 2
 
 
-def tensor_bytes(tensor: Tensor, format: Format, *, more_bits: bool = False, is_output: bool = False) -> int:
+def tensor_bytes(tensor: GgufTensor, format: Format, *, more_bits: bool = False, is_output: bool = False) -> int:
     """Bytes of one tensor.
 
     Args:
@@ -136,7 +136,7 @@ def _better_layers(layers: int) -> int:
     return sum(use_more_bits(layer, layers) for layer in range(layers))
 
 
-def gguf_kind(tensor: Tensor, format: Format, more_bits: bool, is_output: bool) -> str:
+def gguf_kind(tensor: GgufTensor, format: Format, more_bits: bool, is_output: bool) -> str:
     """The block type, of `BLOCKS`, that llama.cpp stores a tensor in."""
     if tensor.name.endswith("_norm"):
         return "f32"

@@ -19,7 +19,7 @@ from math import ceil, floor, inf, sqrt
 from typing import NamedTuple
 
 
-class Kind(StrEnum):
+class Interruption(StrEnum):
     """How a job is interrupted."""
 
     signal = "signal"  # USR1 or SIGTERM reaches the recipe
@@ -29,7 +29,7 @@ class Kind(StrEnum):
 class Event(NamedTuple):
     """At `at` seconds; `grace` is how long after a signal the kill comes (a partition's GraceTime, Slurm's KillWait)."""
 
-    kind: Kind | str
+    kind: Interruption | str
     at: float
     grace: float = inf
 
@@ -191,11 +191,11 @@ def _heeded(job: Job, began: float, ahead: list[Event]) -> tuple[float, float, f
     """When an attempt is asked to stop, when it is killed, and how long that stays unseen; infinity: never."""
     asked = began + max(0.0, job.limit_seconds - job.stop_seconds)
     kills = [(began + job.limit_seconds, 0.0)]
-    if ahead and ahead[0].kind != Kind.kill and ahead[0].at <= asked:
+    if ahead and ahead[0].kind != Interruption.kill and ahead[0].at <= asked:
         first, *ahead = ahead
         asked = first.at
         kills.append((first.at + first.grace, 0.0))
-    kills += [(event.at, job.detect_seconds if event.kind == Kind.kill else 0.0) for event in ahead]
+    kills += [(event.at, job.detect_seconds if event.kind == Interruption.kill else 0.0) for event in ahead]
     return asked, *min(kills)
 
 
@@ -308,14 +308,14 @@ def simulate(
     outcomes = []
     stopping = min(grace_seconds, max(job.start_seconds, job.step_seconds + 2 * job.checkpoint_seconds))
     for run in range(runs):
-        failures = _poisson(random.Random(f"{seed} {run} failures"), mtbf_seconds, Kind.kill)
+        failures = _poisson(random.Random(f"{seed} {run} failures"), mtbf_seconds, Interruption.kill)
         draw = random.Random(f"{seed} {run} preemptions")
-        preemptions = _poisson(draw, preempted_seconds, Kind.signal, grace_seconds, stopping)
+        preemptions = _poisson(draw, preempted_seconds, Interruption.signal, grace_seconds, stopping)
         outcomes.append(outcome(job, heapq.merge(failures, preemptions, key=lambda event: event.at)))
     return Simulation(tuple(outcomes))
 
 
-def _poisson(draw: random.Random, mean: float, kind: Kind, grace: float = inf, gap: float = 0.0) -> Iterator[Event]:
+def _poisson(draw: random.Random, mean: float, kind: Interruption, grace: float = inf, gap: float = 0.0) -> Iterator[Event]:
     """Events a mean time apart, `gap` besides between each and the next."""
     at = -gap
     while mean < inf:

@@ -119,7 +119,7 @@ def cannot_pack(model: Architecture, targets: list[Target]) -> list[str]:
     return said
 
 
-def replace_columns(tensor: formats.Tensor) -> formats.Tensor:
+def replace_columns(tensor: formats.GgufTensor) -> formats.GgufTensor:
     """The same tensor with rows that every format packs."""
     return tensor._replace(columns=256 * math.ceil(tensor.columns / 256))
 

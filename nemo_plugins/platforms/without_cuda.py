@@ -49,7 +49,7 @@ def stream() -> None:
 def event() -> None:
     from megatron.core.inference.text_generation_controllers import text_generation_controller
 
-    class Event:
+    class WallClockEvent:
         """torch.cuda.Event by the wall clock; elapsed_time in milliseconds."""
 
         def __init__(self, enable_timing: bool = False) -> None:
@@ -61,10 +61,10 @@ def event() -> None:
         def synchronize(self) -> None:
             """The CPU has nothing to wait for."""
 
-        def elapsed_time(self, end: "Event") -> float:
+        def elapsed_time(self, end: "WallClockEvent") -> float:
             return 1e3 * (end.seconds - self.seconds)
 
-    cuda = _standing_in_for(torch.cuda, Event=Event)
+    cuda = _standing_in_for(torch.cuda, Event=WallClockEvent)
     text_generation_controller.torch = _standing_in_for(torch, cuda=cuda)
 
 

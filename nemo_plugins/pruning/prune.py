@@ -24,7 +24,7 @@ from nemo_plugins.reporting import prune_report
 KEPT, DROPPED = 2.0, 1.0  # scores of layers once it is decided: ModelOpt keeps the highest and wants them positive
 
 
-class Outcome:
+class PruneOutcome:
     """What is known once `llm.prune` is done: held-out loss before and after, layers kept, from 0."""
 
     def __init__(self) -> None:
@@ -33,12 +33,12 @@ class Outcome:
 
 
 @contextmanager
-def scored(bench: Bench, student: Architecture) -> Iterator[Outcome]:
+def scored(bench: Bench, student: Architecture) -> Iterator[PruneOutcome]:
     """Within it, `llm.prune` measures the held-out loss before and after and takes its scores from the bench."""
     from modelopt.torch.prune.plugins.mcore_minitron import MCoreMinitronSearcher
     from nemo.collections.llm import api
 
-    outcome, prune, setup = Outcome(), api.prune_language_model, api.setup_trainer_and_restore_model_with_modelopt_spec
+    outcome, prune, setup = PruneOutcome(), api.prune_language_model, api.setup_trainer_and_restore_model_with_modelopt_spec
     load = MCoreMinitronSearcher.load_search_checkpoint
 
     def setup_in_precision(*args, **kwargs):

@@ -28,7 +28,9 @@ def write(cfg: Recipe, folder: Path, rows: Sequence[dict], names: Sequence[str])
     if quality := sizes(cfg):
         made.append(quality)
     output.tables(Plan("teacher against student" if len(names) == 2 else names[0], made))
-    lines = [line for one in made for line in (f"**{one.title}**", "", *page.markdown(page.Table(one.columns, one.rows)), "")]
+    lines = [
+        line for one in made for line in (f"**{one.title}**", "", *page.markdown(page.PageTable(one.columns, one.rows)), "")
+    ]
     write_file(folder / "table.md", "\n".join(lines))
     return {"table": folder / "table.md", "plot": plot(rows, names, folder / "plots" / "speed.png")}
 

@@ -10,7 +10,7 @@ from nemo_plugins.configs.schema import CorpusConfig, Recipe
 from nemo_plugins.data.corpus import reading
 from nemo_plugins.data.corpus.steps import Folders
 from nemo_plugins.data.corpus.tally import Tally, merged
-from nemo_plugins.reporting.page import Picture, Section, Table, page
+from nemo_plugins.reporting.page import PageTable, Picture, Section, page
 from nemo_plugins.runs.folder import write as write_whole
 
 SHOWN, CHARACTERS = 5, 300  # of the samples in the page; all of them are in dropped.jsonl
@@ -112,7 +112,7 @@ def write(folder: Path, cfg: Recipe, found: Found) -> dict[str, Path]:
         )
         ranked = read.named["languages"].most_common(12)
         sections.append(Section("Language", [Picture(picture, "documents by the probability of the language"),
-                                             Table(["likeliest language", "documents"], ranked)]))  # fmt: skip
+                                             PageTable(["likeliest language", "documents"], ranked)]))  # fmt: skip
     if read.histograms["quality"]:
         picture = corpus_plots.shares(
             plots / "quality.png", read.histograms["quality"], corpus.quality.minimum, "Quality", "P(HIGH)"
@@ -141,13 +141,13 @@ def write(folder: Path, cfg: Recipe, found: Found) -> dict[str, Path]:
     return {"report": report, "dropped": folder / "dropped.jsonl"}
 
 
-def _flow(found: Found) -> Table:
+def _flow(found: Found) -> PageTable:
     rows = []
     for stage, counts in found.flow().items():
         for name, count in counts.items():
             what = {"in": "came in", "out": "went on"}.get(name) or REASONS[name]
             rows.append([stage, name, what, count, count / max(1, counts["in"])])
-    return Table(["stage", "", "what", "documents", "share"], [[*row[:4], f"{row[4]:.1%}"] for row in rows])
+    return PageTable(["stage", "", "what", "documents", "share"], [[*row[:4], f"{row[4]:.1%}"] for row in rows])
 
 
 def _named(cfg: Recipe, found: Found) -> list[Section]:
@@ -155,14 +155,14 @@ def _named(cfg: Recipe, found: Found) -> list[Section]:
     if cfg.corpus.mask:
         rows = sorted(finish.named["masked"].items(), key=lambda pair: -pair[1])
         what = f"{finish.counts['documents_masked']:,} documents held some of: {', '.join(cfg.language.identifiers)}."
-        sections.append(Section("Personal data masked", [what, *([Table(["what", "masked"], rows)] if rows else [])]))
+        sections.append(Section("Personal data masked", [what, *([PageTable(["what", "masked"], rows)] if rows else [])]))
     if cfg.corpus.decontamination.items:
         unchecked = finish.counts["unchecked_items"]
         held = finish.counts["evaluation"] + found.count("divide", "evaluation")
         what = f"{held:,} documents held an evaluation item. {unchecked:,} items are too short to look for."
         rows = (finish.named["evaluation_items"] + found.tallies["divide"].named["evaluation_items"]).most_common(20)
         sections.append(
-            Section("Evaluation items", [what, *([Table(["item, its beginning", "documents"], rows)] if rows else [])])
+            Section("Evaluation items", [what, *([PageTable(["item, its beginning", "documents"], rows)] if rows else [])])
         )
     broken = [
         [sample["id"], reason, sample["text"][:CHARACTERS]]
@@ -170,7 +170,7 @@ def _named(cfg: Recipe, found: Found) -> list[Section]:
         for sample in found.tallies["read"].samples.get(reason, ())
     ]
     if broken:
-        sections.append(Section("Could not be read", [Table(["where", "reason", "what was there"], broken)]))
+        sections.append(Section("Could not be read", [PageTable(["where", "reason", "what was there"], broken)]))
     return sections
 
 
@@ -184,5 +184,5 @@ def _samples(samples: list[tuple[str, dict[str, str]]]) -> list[Section]:
             for name, sample in samples
             if name == reason
         ]
-        made.append(Section(f"Dropped: {REASONS[reason]}", [Table(["document", "why", "its beginning"], rows[:SHOWN])]))
+        made.append(Section(f"Dropped: {REASONS[reason]}", [PageTable(["document", "why", "its beginning"], rows[:SHOWN])]))
     return made

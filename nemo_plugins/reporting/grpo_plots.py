@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib import pyplot
 from matplotlib.ticker import MaxNLocator
 
-from nemo_plugins.reporting.page import Picture, Section, Table
+from nemo_plugins.reporting.page import PageTable, Picture, Section
 from nemo_plugins.reporting.plots import BASELINE, KEPT, write_png
 from nemo_plugins.reporting.training_plots import Lines, finite, series, taken
 
@@ -32,7 +32,7 @@ def sections(folder: Path, lines: Lines, run: Path) -> list[Section]:
     made = [Section("Do the rewards rise", found)] if found else []
     if (alarms := run / "alarms.jsonl").is_file():
         rows = [(f"{line['step']:,}", line["alarm"]) for line in map(json.loads, alarms.read_text().splitlines())]
-        made.append(Section("Alarms", [Table(["step", "what"], rows)]))
+        made.append(Section("Alarms", [PageTable(["step", "what"], rows)]))
     return [*made, *samples(run)]
 
 
@@ -44,7 +44,7 @@ def samples(run: Path) -> list[Section]:
         for file in dict.fromkeys([*files[:1], *files[-1:]])
         for one in json.loads(file.read_text())
     ]
-    return [Section("What it says", [Table(["step", "prompt", "answer", "reference", "reward"], rows)])] if rows else []
+    return [Section("What it says", [PageTable(["step", "prompt", "answer", "reference", "reward"], rows)])] if rows else []
 
 
 def pair(path: Path, lines: Lines) -> Path | None:

@@ -14,7 +14,7 @@ from nemo_plugins.evaluation.subjects import RECIPE, FinishedStage, stages
 from nemo_plugins.models import hf_config
 from nemo_plugins.reporting import headline
 from nemo_plugins.reporting.chain import MODELS
-from nemo_plugins.reporting.page import Cell, Picture, Section, Sourced, Table
+from nemo_plugins.reporting.page import Cell, PageTable, Picture, Section, Sourced
 from nemo_plugins.runs import command_line, output
 from nemo_plugins.runs.stages import students
 
@@ -58,7 +58,7 @@ def sections(made: Lineage) -> list[Section]:
     return found
 
 
-def stage_table(made: Lineage) -> Table:
+def stage_table(made: Lineage) -> PageTable:
     """A row for each stage: what it started from, what it cost."""
     rows: list[list[Cell]] = []
     for name, stage in made.stages.items():
@@ -71,10 +71,10 @@ def stage_table(made: Lineage) -> Table:
                 made.figure(name, "peak_memory_bytes", show=lambda value: f"{value / 2**30:.1f}"),
             ]
         )
-    return Table(["stage", "read", "began (UTC)", "took", "GiB at most"], rows)
+    return PageTable(["stage", "read", "began (UTC)", "took", "GiB at most"], rows)
 
 
-def settings_table(made: Lineage) -> Table:
+def settings_table(made: Lineage) -> PageTable:
     """A row for each stage: configuration and data."""
     rows: list[list[Cell]] = []
     for name, stage in made.stages.items():
@@ -88,17 +88,17 @@ def settings_table(made: Lineage) -> Table:
         data = OmegaConf.select(config, f"{section}.{declared.data}") if declared.data else None
         if said or data:
             rows.append([name, said or "–", ", ".join(map(str, data)) if data else "–"])
-    return Table(["stage", "settings", "data"], rows)
+    return PageTable(["stage", "settings", "data"], rows)
 
 
-def loss_table(made: Lineage) -> Table:
+def loss_table(made: Lineage) -> PageTable:
     """Held-out loss of each model of the run."""
     rows = [
         [model, stage, figure]
         for model, (stage, metric, _) in MODELS.items()
         if stage in made.stages and (figure := made.figure(stage, "metrics", metric)) is not None
     ]
-    return Table(["model", "measured by", "loss"], rows)
+    return PageTable(["model", "measured by", "loss"], rows)
 
 
 def curves(made: Lineage) -> list[Section]:
@@ -118,7 +118,7 @@ def versions(made: Lineage) -> Section:
         for package, version in stage.summary.get("versions", {}).items():
             if version not in found.setdefault(package, []):
                 found[package].append(version)
-    return Section("Versions", [Table(["package", "version"], [[name, ", ".join(had)] for name, had in found.items()])])
+    return Section("Versions", [PageTable(["package", "version"], [[name, ", ".join(had)] for name, had in found.items()])])
 
 
 def commands(made: Lineage) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ from nemo_plugins.evaluation import subjects
 from nemo_plugins.models import hf_config
 from nemo_plugins.reporting import lineage, scores
 from nemo_plugins.reporting.lineage import Lineage
-from nemo_plugins.reporting.page import Table, markdown
+from nemo_plugins.reporting.page import PageTable, markdown
 from nemo_plugins.runs import paths
 from nemo_plugins.runs.stages import by_name, students
 
@@ -150,7 +150,7 @@ def _shape(folder: Path | None) -> list[str]:
     }  # fmt: skip
     rows = [[words, config[key]] for key, words in keys.items() if config.get(key) is not None]
     chat = "ChatML, in the tokenizer's chat template" if subjects.has_chat_template(folder) else "no chat template"
-    return ["## Shape", "", *markdown(Table(["", ""], [*rows, ["chat", chat]])), ""]
+    return ["## Shape", "", *markdown(PageTable(["", ""], [*rows, ["chat", chat]])), ""]
 
 
 def _scores(evaluations: list[scores.Evaluation], folder: Path | None) -> list[str]:

@@ -77,7 +77,7 @@ img {{ max-width: 100%; height: auto; background: #fff; border-radius: 4px; disp
 
 
 @dataclass(frozen=True)
-class Table:
+class PageTable:
     """A header and rows. Cells that are numbers get thousands separators or four decimals; None shows as a dash."""
 
     header: Sequence[str]
@@ -111,7 +111,7 @@ class Section:
     """A heading, and paragraphs, tables and pictures in their order."""
 
     heading: str
-    parts: Sequence[str | Table | Picture | Drawing | Large] = field(default_factory=tuple)
+    parts: Sequence[str | PageTable | Picture | Drawing | Large] = field(default_factory=tuple)
 
 
 def page(path: Path, title: str, lead: str | Sequence[str | Picture | Large], sections: Iterable[Section]) -> Path:
@@ -144,7 +144,7 @@ def cell(value: Cell) -> str:
     return f"{value:.4f}" if not math.isfinite(value) or value == 0 or 1e-3 <= abs(value) < 1e7 else f"{value:.3g}"
 
 
-def markdown(table: Table) -> list[str]:
+def markdown(table: PageTable) -> list[str]:
     """A table as lines of Markdown."""
     rows = [[_escaped(one) for one in row] for row in (table.header, ["---"] * len(table.header), *table.rows)]
     return [f"| {' | '.join(row)} |" for row in rows]
@@ -159,7 +159,7 @@ def _text(text: str) -> str:
     return html.escape(text.encode("utf-8", "replace").decode("utf-8"))
 
 
-def _part(part: str | Table | Picture | Drawing | Large) -> str:
+def _part(part: str | PageTable | Picture | Drawing | Large) -> str:
     if isinstance(part, str):
         return f"<p>{_text(part)}</p>\n"
     if isinstance(part, Drawing):
@@ -181,7 +181,7 @@ def _large(figure: Figure) -> str:
     )
 
 
-def _table(table: Table) -> str:
+def _table(table: PageTable) -> str:
     """A column is aligned right where every cell of it is a number, its header too."""
     columns = len(table.header)
     ragged = [len(row) for row in table.rows if len(row) != columns]

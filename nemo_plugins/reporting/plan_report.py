@@ -11,7 +11,7 @@ from nemo_plugins.planning.budget import SIZES, gigabytes
 from nemo_plugins.planning.estimate import Estimate
 from nemo_plugins.planning.plan import Plan, gib
 from nemo_plugins.reporting.bars import Bar, bars
-from nemo_plugins.reporting.page import Drawing, Section, Table, page
+from nemo_plugins.reporting.page import Drawing, PageTable, Section, page
 from nemo_plugins.runs import output, paths
 from nemo_plugins.runs.command_line import override
 
@@ -32,7 +32,7 @@ def write(path: Path, made: Plan, made_of: Estimate) -> Path:
     sections = [Section("At a glance", [Drawing(chart) for chart in charts(made_of)])]
     for part in made.tables:
         rows = [[str(cell) for cell in row] for row in part.rows]
-        sections.append(Section(part.title, [Table(part.columns or [""] * max(map(len, rows)), rows)]))
+        sections.append(Section(part.title, [PageTable(part.columns or [""] * max(map(len, rows)), rows)]))
     lead = [f"warning: {text}" for text in made.warnings] or ["All of it fits."]
     return page(path, made.title, lead, sections)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.reporting.page import Picture, Section, Table, cell, page
+from nemo_plugins.reporting.page import PageTable, Picture, Section, cell, page
 
 if TYPE_CHECKING:
     from nemo_plugins.pruning.stability import Stability
@@ -83,7 +83,7 @@ def write(folder: Path, explained: Explained) -> dict[str, Path]:
     ]
     if explained.calibration:
         rows = [(name, cell(value)) for name, value in explained.calibration.items()]
-        sections.append(Section("Measured on", [Table(["", ""], rows)]))
+        sections.append(Section("Measured on", [PageTable(["", ""], rows)]))
     report = page(folder / "report.html", explained.title, lead, sections)
     return {"report": report, "plots": pictures} if pictures.is_dir() else {"report": report}
 
@@ -140,7 +140,7 @@ def spans(numbers: Iterable[int]) -> str:
     return ", ".join(str(first) if first == last else f"{first}–{last}" for first, last in runs) or "none"
 
 
-def _cost(explained: Explained) -> Table:
+def _cost(explained: Explained) -> PageTable:
     teacher, student = explained.teacher, explained.student
     rows = [(name, getattr(teacher, name), getattr(student, name)) for name in SIZES]
     for label, kind in (("parameters", "all"), ("parameters, one embedding matrix (as the paper counts)", "paper")):
@@ -148,7 +148,7 @@ def _cost(explained: Explained) -> Table:
     shown = [(name, old, new, "" if old == new else f"{100 * (new / old - 1):+.1f} %") for name, old, new in rows]
     before, after = explained.losses
     shown.append(("held-out loss (nats a token)", before, after, f"{after - before:+.4f}"))
-    return Table(["", "teacher", "student", "change"], shown)
+    return PageTable(["", "teacher", "student", "change"], shown)
 
 
 def _layers(folder: Path, explained: Explained) -> Section:
@@ -156,8 +156,8 @@ def _layers(folder: Path, explained: Explained) -> Section:
 
     count, kept = explained.teacher.num_layers, set(explained.kept_layers)
     dropped = set(range(count)) - kept
-    parts: list[str | Table | Picture] = [
-        Table(
+    parts: list[str | PageTable | Picture] = [
+        PageTable(
             ["layers, from 1", "number", "which"],
             [
                 (name, f"{len(which)} of {count}", spans({layer + 1 for layer in which}))
@@ -191,7 +191,7 @@ def _layers(folder: Path, explained: Explained) -> Section:
         ]
         parts += [
             "What each criterion says of each layer; a higher score is kept.",
-            Table(["layer, from 1", *measured, ""], rows),
+            PageTable(["layer, from 1", *measured, ""], rows),
         ]
     return Section("Layers", parts)
 
@@ -241,7 +241,7 @@ def _widths(folder: Path, explained: Explained) -> list[Section]:
             ]
     header = ["", "kept in a layer", "importance kept: min", "median", "max over layers"]
     lead = "The share of the summed importance that the kept ones have: far above their share in number is a cheap cut."
-    return [Section("Width", [lead, Table(header, rows), *pictures])]
+    return [Section("Width", [lead, PageTable(header, rows), *pictures])]
 
 
 def _agreement(folder: Path, explained: Explained) -> list[Section]:
@@ -274,7 +274,7 @@ def _stability(folder: Path, explained: Explained) -> list[Section]:
         shares = [f"{100 * share:.1f} %" for share in (same[-1], stability.chance[kind])] if same else [None, None]
         rows.append((kind, f"{values[-1]:.3f}", f"{of_all(values[-1]):.3f}", *shares))
     header = ["", f"correlation of {half:,} and {half:,} samples", f"expected of {stability.total:,} and {stability.total:,}"]
-    table = Table([*header, "kept by both halves", "by chance"], rows)
+    table = PageTable([*header, "kept by both halves", "by chance"], rows)
     what = "The expected correlation is Spearman and Brown's: of this calibration with another of as many samples."
     picture = Picture(drawn, "agreement of two disjoint sets of n samples, by n")
     return [Section("Were the samples enough?", [stability_verdict(stability), how, picture, table, what])]

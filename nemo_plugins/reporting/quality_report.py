@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nemo_plugins.reporting.page import Picture, Section, Table, page
+from nemo_plugins.reporting.page import PageTable, Picture, Section, page
 from nemo_plugins.runs.folder import write as write_whole
 
 if TYPE_CHECKING:
-    from nemo_plugins.data.quality.training import Measured
+    from nemo_plugins.data.quality.training import ClassifierMetrics
 
 
 def write(
-    folder: Path, language: str, measured: Measured, sources: Mapping[str, tuple[int, float]], about: Mapping[str, Any]
+    folder: Path, language: str, measured: ClassifierMetrics, sources: Mapping[str, tuple[int, float]], about: Mapping[str, Any]
 ) -> dict[str, Path]:
     """Write `report.html`, `measured.json` and the reliability curve. Returns what was written, by name.
 
@@ -33,14 +33,14 @@ def write(
         f"Trained on {about['good']['documents']:,} good documents.",
     ]
     sections = [
-        Section("What is kept", [Table(["class", "dropped", "kept"], [[name, *row] for name, row in
+        Section("What is kept", [PageTable(["class", "dropped", "kept"], [[name, *row] for name, row in
                                        zip(("LOW", "MEDIUM", "HIGH"), measured.confusion, strict=True)]),
-                                 Table(["made how", "examples", "kept"], kinds)]),
-        Section("Good documents as they are", [Table(["source", "documents", "kept"], by_source)]),
+                                 PageTable(["made how", "examples", "kept"], kinds)]),
+        Section("Good documents as they are", [PageTable(["source", "documents", "kept"], by_source)]),
         Section("Do the probabilities mean what they say?", [
             f"Expected calibration error {measured.calibration_error:.4f}; {measured.uncalibrated_error:.4f} uncalibrated.",
             Picture(curve, "share of HIGH among examples against the probability that was said"),
-            Table(["mean P(HIGH)", "share that is HIGH", "examples"], [list(row) for row in measured.reliability])]),
+            PageTable(["mean P(HIGH)", "share that is HIGH", "examples"], [list(row) for row in measured.reliability])]),
     ]  # fmt: skip
     report = page(folder / "report.html", f"quality classifier: {language}", lead, sections)
     told = {"precision": measured.precision, "recall": measured.recall, "kinds": measured.kinds, "sources": sources}

@@ -26,7 +26,7 @@ EXPECTED = (
 
 
 @dataclass(frozen=True)
-class Measured:
+class ExternalBenchmark:
     """A benchmark that somebody else ran.
 
     Attributes:
@@ -42,7 +42,7 @@ class Measured:
     scores: dict[str, dict[str, float]]
 
 
-def read(path: Path, key: str) -> list[Measured]:
+def read(path: Path, key: str) -> list[ExternalBenchmark]:
     """The benchmarks of a file.
 
     Raises:
@@ -60,7 +60,7 @@ def read(path: Path, key: str) -> list[Measured]:
     return found
 
 
-def _csv(path: Path, text: str) -> list[Measured]:
+def _csv(path: Path, text: str) -> list[ExternalBenchmark]:
     rows = list(csv.DictReader(io.StringIO(text)))
     names = [name for name in (rows[0] if rows else {}) if name and name.strip().lower() in ("model", "name")]
     if not names:
@@ -69,10 +69,10 @@ def _csv(path: Path, text: str) -> list[Measured]:
     for row in rows:
         numbers = {column: _number(value) for column, value in row.items() if column and column not in names}
         scores[row[names[0]]] = {column: value for column, value in numbers.items() if value is not None}
-    return [Measured(path.name, path.stem, "", scores)]
+    return [ExternalBenchmark(path.name, path.stem, "", scores)]
 
 
-def _json(path: Path, body: Any) -> list[Measured]:
+def _json(path: Path, body: Any) -> list[ExternalBenchmark]:
     if isinstance(body, dict) and isinstance(body.get("results"), dict):
         return [_lm_eval(path, body)]
     found = []
@@ -81,18 +81,18 @@ def _json(path: Path, body: Any) -> list[Measured]:
         for model, value in one["scores"].items():
             values = value if isinstance(value, dict) else {"score": value}
             scores[str(model)] = {str(what): number for what, given in values.items() if (number := _number(given)) is not None}
-        found.append(Measured(path.name, str(one["benchmark"]), str(one.get("source", "")), scores))
+        found.append(ExternalBenchmark(path.name, str(one["benchmark"]), str(one.get("source", "")), scores))
     return found
 
 
-def _lm_eval(path: Path, body: dict) -> Measured:
+def _lm_eval(path: Path, body: dict) -> ExternalBenchmark:
     model = str(body.get("model_name") or (body.get("config") or {}).get("model") or path.stem)
     values = {}
     for task, metrics in body["results"].items():
         for name, value in metrics.items():
             if "," in name and "_stderr" not in name and isinstance(value, (int, float)):
                 values[f"{task} {name.removesuffix(',none')}"] = float(value)
-    return Measured(path.name, "lm-eval", f"lm-eval {body.get('lm_eval_version', '')}".strip(), {model: values})
+    return ExternalBenchmark(path.name, "lm-eval", f"lm-eval {body.get('lm_eval_version', '')}".strip(), {model: values})
 
 
 def _number(value: Any) -> float | None:

@@ -10,7 +10,7 @@ from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.planning import publish_plan
 from nemo_plugins.reporting import headline, lineage, model_card, quoted, results, scores
 from nemo_plugins.reporting.lineage import Lineage
-from nemo_plugins.reporting.page import Large, Picture, Section, Table, page
+from nemo_plugins.reporting.page import Large, PageTable, Picture, Section, page
 from nemo_plugins.runs.folder import write
 from nemo_plugins.runs.stages import students
 
@@ -78,22 +78,22 @@ def quoted_sections() -> list[Section]:
     parts = [
         f"Quoted from {paper['source']}, of Bielik-Minitron-7B and its teacher. Nothing on this page measured them, and they "
         "cannot be compared with other suites.",
-        Table(["student (quoted)", "English", "Polish"], stages),
-        Table(["benchmark (quoted)", "student", "teacher", "student / teacher %"], rows),
+        PageTable(["student (quoted)", "English", "Polish"], stages),
+        PageTable(["benchmark (quoted)", "student", "teacher", "student / teacher %"], rows),
         made.words(),
-        Table(["format (quoted)", "Open PL"], formats),
+        PageTable(["format (quoted)", "Open PL"], formats),
     ]
     return [Section("The paper's own figures, quoted", parts)]
 
 
-def result_sections(others: list[results.Measured]) -> list[Section]:
+def result_sections(others: list[results.ExternalBenchmark]) -> list[Section]:
     """Results of judges and of tool calling, as their files have them."""
     found = []
     for one in others:
         columns = list(dict.fromkeys(what for values in one.scores.values() for what in values))
         rows = [[model, *(_plain(values.get(what)) for what in columns)] for model, values in one.scores.items()]
         said = f"From {one.file}{f', {one.source}' if one.source else ''}; shown as given, not recomputed here."
-        found.append(Section(f"{one.benchmark} (measured elsewhere)", [said, Table(["model", *columns], rows)]))
+        found.append(Section(f"{one.benchmark} (measured elsewhere)", [said, PageTable(["model", *columns], rows)]))
     return found
 
 
@@ -113,11 +113,11 @@ def not_run(cfg: Recipe, chain: Lineage, evaluations: list[scores.Evaluation], j
         rows.append(("speed", "not measured in this run"))
     if not judged:
         rows.append(("judges and tool calling (EQ-Bench, CPTUB, BFCL …)", "no result files given: report.results=[…]"))
-    return Section("What was not run", [Table(["", ""], rows)])
+    return Section("What was not run", [PageTable(["", ""], rows)])
 
 
 def _commands(chain: Lineage) -> Section:
-    return Section("Commands", [Table(["stage", "command"], lineage.commands(chain))])
+    return Section("Commands", [PageTable(["stage", "command"], lineage.commands(chain))])
 
 
 def _plain(number: float | None) -> str | None:

@@ -12,7 +12,7 @@ from nemo_plugins.evaluation import cache, subjects
 from nemo_plugins.reporting import eval_plots
 from nemo_plugins.reporting.eval_plots import Model, Point
 from nemo_plugins.reporting.lineage import Rate
-from nemo_plugins.reporting.page import Cell, Picture, Section, Sourced, Table
+from nemo_plugins.reporting.page import Cell, PageTable, Picture, Section, Sourced
 from nemo_plugins.runs.stages import by_name
 
 SIGNIFICANT = 0.05
@@ -150,7 +150,7 @@ def _format_note(made: Evaluation) -> str:
     return f"{said} {'; '.join(others)}." if others else said
 
 
-def stage_table(made: Evaluation) -> Table:
+def stage_table(made: Evaluation) -> PageTable:
     """A row for each model: size in its format, average, recovery, bits a byte."""
     text = _text_task(made)
     rows = []
@@ -170,10 +170,10 @@ def stage_table(made: Evaluation) -> Table:
         ]
         rows.append([*row, made.figure(*at, "tasks", text, "score", show=lambda value: f"{value:.4f}")] if text else row)
     header = ["model", "parameters", "format", "MB", "average", "interval", "recovery %", "interval", "p"]
-    return Table([*header, *(["bits a byte"] if text else [])], rows)
+    return PageTable([*header, *(["bits a byte"] if text else [])], rows)
 
 
-def step_table(made: Evaluation) -> Table:
+def step_table(made: Evaluation) -> PageTable:
     """A row for each stage that has one before it: what it changed, in points of the average."""
     rows: list[list[Cell]] = []
     for model, block in made.models.items():
@@ -187,10 +187,10 @@ def step_table(made: Evaluation) -> Table:
                     made.figure(*at, "p", show=p),
                 ]
             )
-    return Table(["step", "points", "interval", "p"], rows)
+    return PageTable(["step", "points", "interval", "p"], rows)
 
 
-def task_table(made: Evaluation) -> Table:
+def task_table(made: Evaluation) -> PageTable:
     """A row for each task: its baseline, and every model's score and error."""
     rows = []
     for task, block in made.summary["tasks"].items():
@@ -199,7 +199,7 @@ def task_table(made: Evaluation) -> Table:
         row.append(made.figure("tasks", task, "baseline", show=percent))
         row.append(made.figure("tasks", task, "items", show=lambda value: f"{value:,}"))
         rows.append([*row, made.suite["forms"].get(task, "")])
-    return Table(["task", *map(name, made.models), "guessing", "items", "form"], rows)
+    return PageTable(["task", *map(name, made.models), "guessing", "items", "form"], rows)
 
 
 def with_error(task: dict[str, Any]) -> str:
@@ -279,7 +279,7 @@ def generations(made: Evaluation, count: int) -> list[Section]:
     if not rows:
         return []
     header = ["question", "expected", *map(name, made.models)]
-    return [Section(f"Answers side by side: {made.suite['name']}", [Table(header, rows)])]
+    return [Section(f"Answers side by side: {made.suite['name']}", [PageTable(header, rows)])]
 
 
 def _samples(made: Evaluation, model: str, task: str) -> list[dict[str, Any]]:

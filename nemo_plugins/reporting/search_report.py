@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from nemo_plugins import runs
-from nemo_plugins.reporting.page import Cell, Picture, Section, Table, cell, page
+from nemo_plugins.reporting.page import Cell, PageTable, Picture, Section, cell, page
 from nemo_plugins.runs.folder import write as write_whole
 
 SHORT = {
@@ -200,7 +200,7 @@ def _size_names(rows: Sequence[Row]) -> list[str]:
     return [name for name in SHORT if name in found] + [name for name in found if name not in SHORT]
 
 
-def _table(order: Sequence[Row], best: set[str], teacher: tuple[int, float]) -> Table:
+def _table(order: Sequence[Row], best: set[str], teacher: tuple[int, float]) -> PageTable:
     """Every candidate; a dash among the sizes is the teacher's."""
     names = _size_names(order)
     header = ["rank", "name", *(SHORT.get(name, name) for name in names), "parameters", "one embedding matrix"]
@@ -210,7 +210,7 @@ def _table(order: Sequence[Row], best: set[str], teacher: tuple[int, float]) -> 
         rank = place if _measured(row) else None
         numbers = [row.parameters, row.parameters_paper, row.loss, row.distilled]
         lines.append([rank, row.name, *sizes, *numbers, _note(row, best)])
-    return Table([*header, "loss", "distilled", "note"], lines)
+    return PageTable([*header, "loss", "distilled", "note"], lines)
 
 
 def _csv(order: Sequence[Row], best: set[str]) -> str:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nemo_plugins.reporting import headline, training_plots
-from nemo_plugins.reporting.page import Cell, Picture, Section, Table, cell, page
+from nemo_plugins.reporting.page import Cell, PageTable, Picture, Section, cell, page
 from nemo_plugins.reporting.training_plots import finite, sets, skipped, taken
 
-Part = str | Table | Picture
+Part = str | PageTable | Picture
 
 ROWS = 60  # of the table of validations; a longer one is thinned
 NAMED = 8  # steps that a sentence names before it only counts
@@ -58,8 +58,8 @@ def write(folder: Path, trained: Trained) -> dict[str, Path]:
         skipped_verdict(lines),
     ]
     sections = [
-        Section("What was trained", [Table(["", ""], [(name, cell(value)) for name, value in trained.facts.items()])]),
-        Section("What happened", [Table(["event"], [(event,) for event in trained.events])]),
+        Section("What was trained", [PageTable(["", ""], [(name, cell(value)) for name, value in trained.facts.items()])]),
+        Section("What happened", [PageTable(["event"], [(event,) for event in trained.events])]),
     ]
     sections = [section for section in sections if section.parts[0].rows]
     sections += trained.pictures(pictures, lines) if trained.pictures else []
@@ -209,7 +209,7 @@ def _sections(folder: Path, lines: training_plots.Lines, paper: tuple[float, flo
     return [Section(heading, parts) for heading, parts in found]
 
 
-def _losses(lines: training_plots.Lines) -> Table:
+def _losses(lines: training_plots.Lines) -> PageTable:
     rows = []
     for key, values in training_plots.losses(lines).items():
         known = finite(values)
@@ -217,7 +217,7 @@ def _losses(lines: training_plots.Lines) -> Table:
         tail = _tail(known) if len(known) >= TAIL else None
         label = training_plots.LABELS[key].replace("\n", " ")
         rows.append((label, numbers[0], numbers[-1], min(numbers), tail))
-    return Table(["", "first", "last", "lowest", "median of the last tenth"], rows)
+    return PageTable(["", "first", "last", "lowest", "median of the last tenth"], rows)
 
 
 def _validations(lines: training_plots.Lines) -> list[Part]:
@@ -245,7 +245,7 @@ def _validations(lines: training_plots.Lines) -> list[Part]:
         for step in shown
     ]
     thinned = f"One in {every} of {len(steps):,} validations, the lowest and the last; all are in metrics.jsonl."
-    return [*([thinned] if every > 1 else []), Table(["step", *columns, ""], rows)]
+    return [*([thinned] if every > 1 else []), PageTable(["step", *columns, ""], rows)]
 
 
 def _speed(lines: training_plots.Lines) -> str:

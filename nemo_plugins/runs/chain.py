@@ -115,7 +115,7 @@ def process(command: list[str], aside: bool = False, progress: ProgressLine | No
     return 128 - code if code < 0 else code
 
 
-def _start(command: list[str], env: dict[str, str], streams: dict[str, IO]) -> subprocess.Popen | warm.Process:
+def _start(command: list[str], env: dict[str, str], streams: dict[str, IO]) -> subprocess.Popen | warm.ForkedProcess:
     """Fork it from the server that there may be, where it uses NeMo; else start it."""
     if uses_nemo(command):
         try:
@@ -140,7 +140,7 @@ def _fresh(command: list[str], env: dict[str, str], streams: dict[str, IO]) -> s
     return subprocess.Popen(command, start_new_session=True, env=env, **streams)
 
 
-def _wait(stage: subprocess.Popen | warm.Process, progress: ProgressLine | None) -> int:
+def _wait(stage: subprocess.Popen | warm.ForkedProcess, progress: ProgressLine | None) -> int:
     before = {number: signal.signal(number, lambda number, _frame: stage.send_signal(number)) for number in SIGNALS}
     try:
         while True:

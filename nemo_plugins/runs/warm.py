@@ -121,7 +121,7 @@ class Server:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-class Process:
+class ForkedProcess:
     """A process that a server forked; the part of `subprocess.Popen` that a stage needs.
 
     Attributes:
@@ -175,7 +175,7 @@ def start(
     stdin: int | IO = 0,
     stdout: int | IO = 1,
     stderr: int | IO = 2,
-) -> Process:
+) -> ForkedProcess:
     """Start `command` through the server that the environment names; it is ended when this process is.
 
     Args:
@@ -209,7 +209,7 @@ def start(
     if kind == REFUSED:
         connection.close()
         raise Unavailable("the environment is another one than the server's")
-    return Process(connection, number)
+    return ForkedProcess(connection, number)
 
 
 def main(listener: int, owner: int, preload: str, free: Collection[str]) -> None:

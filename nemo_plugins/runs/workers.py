@@ -61,7 +61,7 @@ def start(platform: PlatformConfig, arguments: list[str]) -> int:
         "LOCAL_WORLD_SIZE": str(count),
     }
     shared |= {"NODE_RANK": "0", "GROUP_RANK": "0", "OMP_NUM_THREADS": str(threads)}
-    workers: list[subprocess.Popen | warm.Process] = []
+    workers: list[subprocess.Popen | warm.ForkedProcess] = []
     tails: list[collections.deque] = []
     for number in range(count):
         env = {**inherited, **shared, "RANK": str(number), "LOCAL_RANK": str(number), WORKER: "1"}
@@ -105,7 +105,7 @@ def start(platform: PlatformConfig, arguments: list[str]) -> int:
     return 128 - code if code < 0 else code
 
 
-def _worker(arguments: list[str], env: dict[str, str], stdout: int, stderr: int) -> subprocess.Popen | warm.Process:
+def _worker(arguments: list[str], env: dict[str, str], stdout: int, stderr: int) -> subprocess.Popen | warm.ForkedProcess:
     """One copy, forked from the server that there may be, in a session of its own: Ctrl-C reaches it once, through us."""
     command = [sys.executable, *arguments]
     try:
@@ -114,7 +114,7 @@ def _worker(arguments: list[str], env: dict[str, str], stdout: int, stderr: int)
         return subprocess.Popen(command, env=env, start_new_session=True, stdout=stdout, stderr=stderr)
 
 
-def _wait(workers: list[subprocess.Popen | warm.Process]) -> int | None:
+def _wait(workers: list[subprocess.Popen | warm.ForkedProcess]) -> int | None:
     """Until all are done (None) or one has failed (its number)."""
     while True:
         codes = [worker.poll() for worker in workers]
@@ -126,7 +126,7 @@ def _wait(workers: list[subprocess.Popen | warm.Process]) -> int | None:
         time.sleep(0.1)
 
 
-def _end(workers: list[subprocess.Popen | warm.Process], grace: float) -> None:
+def _end(workers: list[subprocess.Popen | warm.ForkedProcess], grace: float) -> None:
     """End what still runs: asked first, killed after `grace` seconds (a rank that waits for a lost one hears no signal)."""
     deadline = time.monotonic() + grace
     for worker in workers:

@@ -13,14 +13,14 @@ import numpy as np
 from nemo_plugins.configs.schema import Format, Target
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.planning import formats
-from nemo_plugins.planning.formats import BLOCKS, Tensor
+from nemo_plugins.planning.formats import BLOCKS, GgufTensor
 
 SCALES = {"q8_0": (0,), "q4_k": (0, 2), "q5_k": (0, 2), "q6_k": (208,), "q5_0": (0,), "q5_1": (0, 2)}  # bytes of fp16 scales
 SMALL = np.frombuffer(np.array([1e-4], np.float16).tobytes(), np.uint8)
 TILE = 1 << 16  # blocks that are drawn; longer tensors repeat them
 
 
-def kinds(model: Architecture, target: Target) -> list[tuple[str, Tensor, str]]:
+def kinds(model: Architecture, target: Target) -> list[tuple[str, GgufTensor, str]]:
     """Name in the file, tensor and block type of everything that a GGUF file of this format holds."""
     found = []
     for tensor in formats.outer_tensors(model):
@@ -35,7 +35,7 @@ def kinds(model: Architecture, target: Target) -> list[tuple[str, Tensor, str]]:
     return found
 
 
-def tensor_bytes(tensor: Tensor, kind: str) -> int:
+def tensor_bytes(tensor: GgufTensor, kind: str) -> int:
     """Bytes of a tensor in blocks of a kind."""
     values, size = BLOCKS[kind]
     return tensor.rows * tensor.columns // values * size
@@ -84,7 +84,7 @@ def write(path: Path, model: Architecture, target: Target, seed: int = 0) -> Non
     partial.replace(path)
 
 
-def _kind(tensor: Tensor, target: Target, more_bits: bool, is_output: bool) -> str:
+def _kind(tensor: GgufTensor, target: Target, more_bits: bool, is_output: bool) -> str:
     if target in (Target.f32, Target.f16):
         return "f32" if tensor.rows == 1 else target.value
     return formats.gguf_kind(tensor, Format(target.value), more_bits, is_output)

@@ -57,7 +57,7 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     whole = training_bench_plan.figures(cfg, training_bench_plan.planned(cfg))
     compared = table(made, whole, training_bench_plan.section(cfg).max_steps)
     output.tables(Plan(f"{cfg.run.name}: {name}", [compared]))
-    lines = [f"**{compared.title}**", "", *page.markdown(page.Table(compared.columns, compared.rows)), ""]
+    lines = [f"**{compared.title}**", "", *page.markdown(page.PageTable(compared.columns, compared.rows)), ""]
     write(run.folder / "table.md", "\n".join(lines))
     shutil.rmtree(runs.run_root(cut))
     for suffix in (".bin", ".idx"):

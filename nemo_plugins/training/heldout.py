@@ -7,23 +7,13 @@ batch once; on four equal batches that gave 3.347 where their mean is 3.385. And
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
 
 import torch
 from lightning.pytorch.callbacks import Callback
 from nemo.lightning._strategy_lib import _sync_from_last_pipeline_stage
 from torch import Tensor
 
-
-class Watch(Protocol):
-    """Looks at the batches of a stage; `heldout` says what its means are called on held-out samples."""
-
-    due: bool
-    heldout: Mapping[str, str]
-
-    def take(self) -> Tensor: ...
-
-    def means(self, sums: Tensor) -> dict[str, float]: ...
+from nemo_plugins.training.metric_sums import MetricSums
 
 
 class HeldoutLoss(Callback):
@@ -34,7 +24,7 @@ class HeldoutLoss(Callback):
         watch: what a batch came to besides; where it has a `val_loss`, that is the mean over all that counts, and stands.
     """
 
-    def __init__(self, sets: Mapping[str, int] | None = None, watch: Watch | None = None) -> None:
+    def __init__(self, sets: Mapping[str, int] | None = None, watch: MetricSums | None = None) -> None:
         self.sets, self.watch = dict(sets or {}), watch
         self.losses: list[float] = []
         self.seen: list[Tensor] = []

@@ -9,9 +9,11 @@ from lightning.pytorch.callbacks import Callback
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from nemo_plugins import runs
-from nemo_plugins.configs.schema import TrainConfig
+from nemo_plugins.configs.schema import Recipe, TrainConfig
+from nemo_plugins.planning import devices
 from nemo_plugins.training.guard import Guard
-from nemo_plugins.training.heldout import HeldoutLoss, Watch
+from nemo_plugins.training.heldout import HeldoutLoss
+from nemo_plugins.training.metric_sums import MetricSums
 
 NAMES = {"reduced_train_loss": "loss", "grad_norm": "grad_norm"}  # NeMo's → ours: the loss that is trained
 WATCHED = {"kd": "kd_loss"}  # a distillation's; the other names stay
@@ -22,43 +24,33 @@ class Metrics(Callback):
     """Writes the metrics of each logged step and of each validation, and shows progress on rank 0.
 
     Args:
-        run: the run folder that gets them.
-        train: the stage's section of the configuration.
-        title: what the bar says.
+        training: the `Training` that it tells about.
         heldout: the callback that has the losses of a validation.
         guard: the callback that knows whether the step was skipped.
-        tokens_per_step: what tokens/s are reckoned from.
-        flops_per_token: of a training step, and `peak_flops` a second of all GPUs together, for the MFU; None: not known.
-        watch: what looks at the steps that are `due`: a distillation's logits, an alignment's log-probabilities.
     """
 
-    def __init__(
-        self,
-        run: runs.Run,
-        train: TrainConfig,
-        title: str,
-        heldout: HeldoutLoss,
-        guard: Guard,
-        tokens_per_step: float,
-        flops_per_token: float,
-        peak_flops: float | None,
-        watch: Watch | None = None,
-    ):
-        self.run, self.train, self.title, self.heldout, self.guard, self.watch = run, train, title, heldout, guard, watch
-        self.tokens_per_step = tokens_per_step
-        self.flops_per_token, self.peak_flops = flops_per_token, peak_flops
+    def __init__(self, training, heldout: HeldoutLoss, guard: Guard):
+        self.run: runs.Run = training.run
+        self.train: TrainConfig = training.train
+        self.title = training.key
+        self.watch: MetricSums | None = training.watch
+        self.tokens_per_step = training.tokens_per_step
+        self.flops_per_token = training.flops_per_token()
+        self.peak_flops = peak_flops(training.cfg)
+        self.heldout = heldout
+        self.guard = guard
         self.console = runs.console(2)
         self.bar: Progress | None = None
         self.last: dict[str, float] = {}
         self.validated: dict[int, float] = {
-            line["step"]: line["val_loss"] for line in run.read_metrics() if line.get("val_loss") is not None
+            line["step"]: line["val_loss"] for line in self.run.read_metrics() if line.get("val_loss") is not None
         }
-        self.aside = 0.0  # seconds since the last step that were no part of one: a validation, a rollout
-        self.train_seconds = 0.0  # of all steps of the run so far, what is aside left out
+        self.excluded_seconds = 0.0  # since the last step, no part of one: a validation, a rollout
+        self.train_seconds = 0.0  # of all steps of the run so far, without the excluded ones
 
     def on_train_start(self, trainer, pl_module) -> None:
         self.started = self.spoke = self.ticked = time.monotonic()
-        self.aside = 0.0  # the validation before step 1
+        self.excluded_seconds = 0.0  # the validation before step 1
         self.start_step = trainer.global_step
         self.train_seconds = self.seconds_before(trainer.global_step)
         if self.run.is_writer and self.console.is_terminal:
@@ -83,8 +75,8 @@ class Metrics(Callback):
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         now = time.monotonic()
-        step, seconds = trainer.global_step, now - self.ticked - self.aside
-        self.ticked, self.aside = now, 0.0
+        step, seconds = trainer.global_step, now - self.ticked - self.excluded_seconds
+        self.ticked, self.excluded_seconds = now, 0.0
         self.train_seconds += seconds
         values = {NAMES[k]: float(v) for k, v in trainer.callback_metrics.items() if k in NAMES}
         values["lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
@@ -128,7 +120,7 @@ class Metrics(Callback):
     def on_validation_end(self, trainer, pl_module) -> None:
         results = self.heldout.results()
         self.validated[trainer.global_step] = results["val_loss"]
-        self.aside += time.monotonic() - self.validation_started
+        self.excluded_seconds += time.monotonic() - self.validation_started
         self.write(trainer, trainer.global_step, results)
 
     def on_train_end(self, trainer, pl_module) -> None:
@@ -146,3 +138,11 @@ class Metrics(Callback):
 def peak_memory_bytes() -> int:
     """The most that this process has held: of its GPU's memory as torch's allocator counts it, else of the host's."""
     return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else runs.peak_memory_bytes()
+
+
+def peak_flops(cfg: Recipe) -> float | None:
+    """Dense bf16 operations a second of all GPUs of the job, from `conf/device/`; None on a CPU or an unknown GPU."""
+    if not torch.cuda.is_available():
+        return None
+    device = devices.named(torch.cuda.get_device_name())
+    return device and device.flops_per_second * cfg.platform.devices * cfg.platform.nodes

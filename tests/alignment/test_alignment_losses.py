@@ -18,6 +18,7 @@ from nemo_plugins.alignment.losses import (
     preference_loss,
     sft_loss,
 )
+from nemo_plugins.configs.alignment import Preference
 
 logp = st.floats(-200, 0, allow_nan=False)
 quads = st.lists(st.tuples(logp, logp, logp, logp), min_size=1, max_size=5)
@@ -81,7 +82,7 @@ def test_dpop_holds_the_chosen_up_where_dpo_lets_it_fall():
     assert abs(descend(2.5)) < 1
 
 
-@pytest.mark.parametrize("kind", ["dpop", "dpo", "ipo", "simpo"])
+@pytest.mark.parametrize("kind", list(Preference))
 def test_preference_kinds_by_hand(kind):
     w, l, rw, rl = (draw(4, seed=i, size=5) - 20 for i in range(4))  # noqa: E741
     nw, nl = torch.tensor([3, 4, 5, 6]), torch.tensor([6, 1, 2, 3])

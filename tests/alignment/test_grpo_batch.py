@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nemo_plugins.alignment.grpo_batch import Rollout, Rows, Told, pack, row
+from nemo_plugins.alignment.grpo_batch import HeldoutReward, Rollout, Rows, pack, row
 from nemo_plugins.alignment.rollouts import Completion
 
 PAD = 9
@@ -70,7 +70,7 @@ def test_a_validation_tells_the_reward_as_a_loss(rollout):
     from nemo_plugins.alignment.grpo import measure
     from nemo_plugins.configs.schema import GrpoConfig
 
-    told = Told(Rows(64, 4, 1, 0, PAD, 8), 6)
+    told = HeldoutReward(Rows(64, 4, 1, 0, PAD, 8), 6)
     told.reward = 0.25
     batch = told.collate_fn([told[i] for i in range(6)])
     total, count, watched = measure(GrpoConfig(max_tokens=4))(batch, torch.zeros(6, 8))

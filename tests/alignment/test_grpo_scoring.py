@@ -9,7 +9,7 @@ from megatron.core import parallel_state
 from torch import distributed, multiprocessing
 
 from nemo_plugins import runs
-from nemo_plugins.alignment.grpo_rollout import Rollouts
+from nemo_plugins.alignment.grpo_rollout import RolloutCallback
 from nemo_plugins.alignment.rewards.scoring import Scorer
 from nemo_plugins.alignment.rollouts import Completion
 from nemo_plugins.configs.schema import GrpoConfig
@@ -19,8 +19,8 @@ pytestmark = pytest.mark.nemo
 JUDGE = "import random\ndef judge(prompt, completion, reference):\n    return random.random()\n"
 
 
-def rollouts(folder, mix) -> Rollouts:
-    made = object.__new__(Rollouts)
+def rollouts(folder, mix) -> RolloutCallback:
+    made = object.__new__(RolloutCallback)
     made.grpo, made.seed = GrpoConfig(group_size=2, max_tokens=4), 1
     made.train = [SimpleNamespace(text="?", ids=(1, 2), reference="", kind=kind) for kind in ("talk", "talk", "talk")]
     made.prompt = lambda draw: made.train[draw]

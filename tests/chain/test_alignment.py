@@ -48,10 +48,10 @@ def test_packed_windows_train_on_what_each_dialogue_alone_would(laptop, exported
     """The first step's loss is transformers' over its dialogues one at a time, the assistant's tokens alone."""
     from nemo_plugins.alignment.samples import Epochs
     from nemo_plugins.data.chat import sets
-    from nemo_plugins.data.chat.dataset import Windows
+    from nemo_plugins.data.chat.dataset import DialogueWindows
 
     samples = sets.dialogues([SFT, FORMS], template, tmp_path, key="sft.data", policy="drop", seq_length=128, learn="every")
-    windows = Windows(samples, 128, template.pad, 1234)
+    windows = DialogueWindows(samples, 128, template.pad, 1234)
     first = Epochs(range(len(windows)), 4, 8, 1234)
     model, total, tokens = model_of(exported["distilled"]), 0.0, 0
     for place in range(8):
@@ -148,10 +148,10 @@ def test_adapters_are_trained_resumed_and_merged(laptop, template, tmp_path):
     model = model_of(laptop.run / "lora-hf" / "hf")
     common = dict(key="sft.heldout", policy="drop", seq_length=128, learn="every")
     heldout = [REPOSITORY / "assets" / "chat_samples" / "sft_heldout.jsonl.gz"]
-    from nemo_plugins.data.chat.dataset import Windows
+    from nemo_plugins.data.chat.dataset import DialogueWindows
 
     samples = sets.dialogues(heldout, template, tmp_path, **common)
-    windows = Windows(samples, 128, template.pad, 1234)
+    windows = DialogueWindows(samples, 128, template.pad, 1234)
     total, tokens = 0.0, 0
     for window in windows.windows[: len(windows) // 8 * 8]:
         for index in window:

@@ -12,7 +12,7 @@ from torch.utils.data import default_collate
 from transformers import AutoTokenizer
 
 from nemo_plugins.data.chat import packing, sets
-from nemo_plugins.data.chat.dataset import Windows
+from nemo_plugins.data.chat.dataset import DialogueWindows
 from nemo_plugins.data.chat.encode import Sample
 from nemo_plugins.data.chat.pairs import Pairs
 from nemo_plugins.data.chat.template import ChatTemplate
@@ -57,7 +57,7 @@ def test_a_realistic_mix_fills_its_windows():
 
 
 def test_a_window_holds_whole_dialogues(samples, template):
-    windows = Windows(samples, LENGTH, template.pad, seed=1)
+    windows = DialogueWindows(samples, LENGTH, template.pad, seed=1)
     item, taken = windows[0], windows.windows[0]
     at = 0
     for index in taken:
@@ -86,7 +86,7 @@ def test_weights_of_dialogues_are_in_the_loss_mask():
 
 
 def test_thd_says_where_each_dialogue_ends(samples, template):
-    dense, thd = (Windows(samples, LENGTH, template.pad, seed=1, thd=thd) for thd in (False, True))
+    dense, thd = (DialogueWindows(samples, LENGTH, template.pad, seed=1, thd=thd) for thd in (False, True))
     item = thd[0]
     ends = item["cu_seqlens"][: item["cu_seqlens_argmin"]]
     wanted = np.cumsum([0, *(samples[int(i)].positions for i in thd.windows[0])])
@@ -98,7 +98,7 @@ def test_thd_says_where_each_dialogue_ends(samples, template):
 
 def test_the_windows_of_a_thd_micro_batch_are_one_row(samples, template):
     """As one window that holds the dialogues of all of them: no place is lost, none begins anywhere else."""
-    thd = Windows(samples, LENGTH, template.pad, seed=1, thd=True)
+    thd = DialogueWindows(samples, LENGTH, template.pad, seed=1, thd=True)
     items = [thd[place] for place in range(3)]
     for count in (1, 3):
         made = thd.collate_fn(items[:count])
@@ -178,8 +178,8 @@ def losses(model, item) -> torch.Tensor:
 
 @pytest.mark.nemo
 def test_the_packed_loss_is_the_sum_of_the_dialogues_alone(model, samples, template):
-    windows = Windows(samples, LENGTH, template.pad, seed=1)
-    alone = Windows(samples, LENGTH, template.pad, seed=1, packed=False)
+    windows = DialogueWindows(samples, LENGTH, template.pad, seed=1)
+    alone = DialogueWindows(samples, LENGTH, template.pad, seed=1, packed=False)
     for place in range(3):
         item = windows[place]
         packed = float((losses(model, item) * item["loss_mask"]).sum())
@@ -189,7 +189,7 @@ def test_the_packed_loss_is_the_sum_of_the_dialogues_alone(model, samples, templ
 
 @pytest.mark.nemo
 def test_a_change_in_one_dialogue_changes_no_other_loss(model, samples, template):
-    windows = Windows(samples, LENGTH, template.pad, seed=1)
+    windows = DialogueWindows(samples, LENGTH, template.pad, seed=1)
     item, taken = windows[0], windows.windows[0]
     ends = np.cumsum([0, *(samples[int(index)].positions for index in taken)])
     changed = {**item, "tokens": item["tokens"].clone()}

@@ -77,7 +77,7 @@ def test_a_stage_is_one_array_so_that_the_next_waits_for_all_of_it(tmp_path, mon
     sent = []
     monkeypatch.setattr(slurm, "launch_slurm_job", lambda script, *words: sent.append(script) or "7")
     monkeypatch.setattr(execute, "_running", lambda submitted: [])
-    said = execute.slurm([execute.Stage("read", tasks, list)], tmp_path, SlurmConfig(partition="cpu"), "corpus")
+    said = execute.slurm([execute.CorpusJob("read", tasks, list)], tmp_path, SlurmConfig(partition="cpu"), "corpus")
     arrays = [line for script in sent for line in script.splitlines() if "--array" in line and "merge" not in script]
     assert "1 jobs were submitted" in said and arrays[:1] == [f"#SBATCH --array=0-{-(-tasks // together) - 1}"]
     assert sum("merge_stats" not in script for script in sent) == 1

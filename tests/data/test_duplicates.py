@@ -94,7 +94,7 @@ def write(folder: Path, documents: dict[str, str], files: int) -> str:
     return str(folder)
 
 
-def execute(stages: list[duplicates.Stage]) -> None:
+def execute(stages: list[duplicates.CorpusJob]) -> None:
     """What datatrove's executors do, task by task, through pickle as they do it."""
     for stage in stages:
         for rank in range(stage.tasks):

@@ -33,7 +33,7 @@ def write(path, spelling, found):
 
 
 def corpus(path, **part):
-    return [one.text for one in reading.read(reading.Part(str(path), path.name, **part), 1000)]
+    return [one.text for one in reading.read(reading.TaskInput(str(path), path.name, **part), 1000)]
 
 
 @pytest.mark.parametrize("packed", PACK)

@@ -15,7 +15,7 @@ from pyarrow import parquet
 
 from nemo_plugins.configs.store import REPOSITORY
 from nemo_plugins.data.corpus import sources
-from nemo_plugins.data.corpus.reading import Part, Read, Rejected, read
+from nemo_plugins.data.corpus.reading import Read, Rejected, TaskInput, read
 from nemo_plugins.runs.errors import UserError
 
 LINE = b'{"text": "dobry tekst"}\n'
@@ -23,7 +23,7 @@ LINE = b'{"text": "dobry tekst"}\n'
 
 def look(path, longest=1000, **part):
     """(texts, {reason: ids}) of a file."""
-    found = list(read(Part(str(path), path.name, **part), longest))
+    found = list(read(TaskInput(str(path), path.name, **part), longest))
     rejected: dict[str, list[str]] = {}
     for one in found:
         if isinstance(one, Rejected):
@@ -64,8 +64,8 @@ def test_each_is_counted_and_named_and_the_rest_is_read(tmp_path, name, content,
 def test_half_a_character_in_a_name_costs_no_document(tmp_path):
     path = tmp_path / os.fsdecode(b"z\xff.jsonl")
     path.write_bytes(b'{"text": "Ala ma kota", "source": "x \\ud83d"}\n{"text": 7}\n')
-    found = list(read(Part(str(path), path.name), 1000))
-    sources.save(tmp_path / "parts.json", [[Part(str(path), path.name)]])
+    found = list(read(TaskInput(str(path), path.name), 1000))
+    sources.save(tmp_path / "parts.json", [[TaskInput(str(path), path.name)]])
     assert isinstance(found[0], Read) and found[0].text == "Ala ma kota"
     for one in found:  # as the stages between and the report write them
         json.dumps(dataclasses.asdict(one), ensure_ascii=False).encode()
@@ -115,10 +115,10 @@ def test_a_line_of_200_mb_takes_no_memory(tmp_path):
             file.write(b"x" * 1_000_000)
         file.write(b'"}\n' + LINE)
     code = (
-        "from nemo_plugins.data.corpus.reading import Part, read\n"
+        "from nemo_plugins.data.corpus.reading import TaskInput, read\n"
         "from nemo_plugins.runs import peak_memory_bytes\n"
         "before = peak_memory_bytes()\n"
-        f"found = [type(one).__name__ for one in read(Part({str(path)!r}, 'a'), 1 << 20)]\n"
+        f"found = [type(one).__name__ for one in read(TaskInput({str(path)!r}, 'a'), 1 << 20)]\n"
         "print(found, peak_memory_bytes() - before < 20e6)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=120)

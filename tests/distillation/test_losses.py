@@ -11,10 +11,11 @@ from torch.distributions import Categorical, kl_divergence
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from nemo_plugins.configs.training import Divergence
 from nemo_plugins.distillation import losses
 from nemo_plugins.distillation.losses import kd_loss, kd_loss_cached, topk_record
 
-KINDS = ("forward_kl", "reverse_kl", "jsd", "skewed_kl")
+KINDS = list(Divergence)
 S, B, V = 3, 2, 24
 LOWEST = float("-inf")
 

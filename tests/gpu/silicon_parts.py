@@ -242,14 +242,15 @@ def distillation() -> list[str]:
 
 def wide_distill() -> None:
     from nemo_plugins import runs
-    from nemo_plugins.planning import checks, distill_plan, memory
+    from nemo_plugins.planning import checks, memory
+    from nemo_plugins.runs import sizes
     from nemo_plugins.runs.prepare import compose
 
     shutil.rmtree(ROOT / "full", ignore_errors=True)  # of a full-prune that was ended: the disk is for checkpoints now
     recipe("distill", *distillation(), random_teacher("wide", LAYERS[0]))
     cfg = compose([*distillation(), *platform()])
     planned = memory.training(
-        distill_plan.student(cfg),
+        sizes.student(cfg),
         cfg.distill,
         cfg.platform,
         checks.bytes_per_value(cfg),

@@ -115,14 +115,14 @@ def test_k_quants_equal_a_sum_layer_by_layer(format, base, better):
     ],
 )
 def test_rows_that_blocks_do_not_divide_fall_back(format, columns, options, row):
-    assert formats.tensor_bytes(formats.Tensor("ffn_down", 7, columns), format, **options) == 7 * row
+    assert formats.tensor_bytes(formats.GgufTensor("ffn_down", 7, columns), format, **options) == 7 * row
 
 
 def test_a_tied_embedding_is_stored_as_the_output_is():
     tied = dataclasses.replace(TEACHER, tied_embeddings=True)
     for format in Format:
         spared = formats.weight_bytes(TEACHER, format) - formats.weight_bytes(tied, format)
-        assert spared == formats.tensor_bytes(formats.Tensor("token_embd", 32128, 4096), format)
+        assert spared == formats.tensor_bytes(formats.GgufTensor("token_embd", 32128, 4096), format)
 
 
 def test_fp8_has_a_byte_a_weight_and_a_scale_an_output():
@@ -140,7 +140,7 @@ def test_nvfp4_has_half_a_byte_a_weight_and_a_scale_for_sixteen():
 
 @pytest.mark.parametrize("format", list(Format))
 def test_a_token_reads_all_but_the_input_embedding(format):
-    embedding = formats.tensor_bytes(formats.Tensor("token_embd", 32128, 4096), format)
+    embedding = formats.tensor_bytes(formats.GgufTensor("token_embd", 32128, 4096), format)
     assert formats.weight_bytes(TEACHER, format) - formats.bytes_per_token(TEACHER, format) == embedding
     tied = dataclasses.replace(TEACHER, tied_embeddings=True)
     assert formats.bytes_per_token(tied, format) == formats.weight_bytes(tied, format)

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from nemo_plugins.reporting.page import Picture, Section, Table, cell, page
+from nemo_plugins.reporting.page import PageTable, Picture, Section, cell, page
 
 HOSTILE = '"><script src="https://evil.example/x.js">alert(1)</script><img src=x onerror=alert(1)> & \'{title}\' \udc80'
 
@@ -35,7 +35,7 @@ def picture(tmp_path):
 
 
 def test_nothing_is_fetched_and_hostile_text_is_only_text(tmp_path, picture):
-    parts = [HOSTILE, Table([HOSTILE, "n"], [(HOSTILE, 1)]), Picture(picture, HOSTILE)]
+    parts = [HOSTILE, PageTable([HOSTILE, "n"], [(HOSTILE, 1)]), Picture(picture, HOSTILE)]
     text = page(tmp_path / "new" / "report.html", HOSTILE, [HOSTILE], [Section(HOSTILE, parts)]).read_text("utf-8")
     read = Read(text)
     assert not {"script", "link", "iframe", "object", "form"} & {tag for tag, _ in read.tags}
@@ -54,7 +54,7 @@ def test_pictures_are_embedded_byte_for_byte(tmp_path, picture):
 
 def test_columns_of_numbers_are_aligned_right(tmp_path):
     rows = [("a", 1234, 0.5, "9,216 of 14,336", "7 days"), ("b", None, np.float32(2.25), "−3.5 %", "x")]
-    text = page(tmp_path / "report.html", "t", "lead", [Section("s", [Table(["name", "n", "loss", "kept", "note"], rows)])])
+    text = page(tmp_path / "report.html", "t", "lead", [Section("s", [PageTable(["name", "n", "loss", "kept", "note"], rows)])])
     cells = re.findall(r"<t[hd]( class=\"n\")?>([^<]*)</t", text.read_text())
     assert [bool(right) for right, _ in cells] == [False, True, True, True, False] * 3
     assert [shown for _, shown in cells[5:10]] == ["a", "1,234", "0.5000", "9,216 of 14,336", "7 days"]
@@ -68,5 +68,5 @@ def test_small_numbers_keep_their_digits():
 
 def test_a_row_of_another_length_is_refused(tmp_path):
     with pytest.raises(ValueError, match="2 columns .* 1 cells"):
-        page(tmp_path / "report.html", "t", "lead", [Section("s", [Table(["a", "b"], [("x",)])])])
+        page(tmp_path / "report.html", "t", "lead", [Section("s", [PageTable(["a", "b"], [("x",)])])])
     assert not (tmp_path / "report.html").exists()

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from nemo_plugins.reporting import results, run_report
-from nemo_plugins.reporting.page import Section, Sourced, Table, page
+from nemo_plugins.reporting.page import PageTable, Section, Sourced, page
 from nemo_plugins.runs.errors import UserError
 
 
@@ -65,7 +65,7 @@ def test_they_are_shown_as_measured_elsewhere(file, tmp_path):
 
 
 def test_a_figure_carries_where_it_is_written_and_counts_as_a_number(tmp_path):
-    table = Table(
+    table = PageTable(
         ["model", "average"], [["a", Sourced("12.30", 'eval/summary.json#/a"b')], ["b", Sourced("4.2 to 14.3", "x#/y")]]
     )
     text = page(tmp_path / "r.html", "t", "l", [Section("s", [table])]).read_text()

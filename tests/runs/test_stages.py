@@ -16,7 +16,7 @@ from nemo_plugins.platforms import locked, machine
 from nemo_plugins.reporting import lineage, model_card, scores
 from nemo_plugins.runs import chain, command_line, hydra_errors, paths, stages, usage
 from nemo_plugins.runs.prepare import compose
-from nemo_plugins.runs.stages import Job, Stage, Student, by_name
+from nemo_plugins.runs.stages import SlurmJob, Stage, Student, by_name
 from nemo_plugins.runs.stages.slurm import scripts
 from nemo_plugins.runs.stages.stage import NEMO, WHOLE_NODES
 
@@ -33,7 +33,7 @@ HEALED = Stage(
     settings=("max_steps",),
     data="data",
     seconds=7,
-    job=Job("Heals.", "+model=tiny_pl", **WHOLE_NODES),
+    job=SlurmJob("Heals.", "+model=tiny_pl", **WHOLE_NODES),
     keys={"heal.much=true": "heal it well"},
     examples=("+model=tiny_pl heal.much=true",),
 )

@@ -8,7 +8,7 @@ from torch import distributed
 
 from nemo_plugins.configs.schema import DataConfig
 from nemo_plugins.data import text
-from nemo_plugins.training import fit
+from nemo_plugins.training import training
 from nemo_plugins.training.progress import Metrics
 
 pytestmark = pytest.mark.nemo
@@ -30,7 +30,7 @@ class Folder:
     [(True, {}, LINES[::2]), (True, LINES[2], LINES[::2]), (False, {}, LINES[::2]), (False, LINES[2], LINES[2:])],
 )
 def test_every_process_knows_the_metrics_of_the_steps(is_writer, last, known):
-    assert fit.logged(Folder(is_writer), last) == known
+    assert training.logged(Folder(is_writer), last) == known
 
 
 def test_the_speed_is_that_of_the_run_and_not_of_its_last_step():
@@ -38,8 +38,8 @@ def test_the_speed_is_that_of_the_run_and_not_of_its_last_step():
         {"step": 1, "loss": 3.0, "tokens_per_second": 10.0, "mfu": 0.1, "train_seconds": 10.0},
         {"step": 4, "loss": 2.0, "tokens_per_second": 100.0, "mfu": 1.0, "train_seconds": 16.0},
     ]
-    assert fit.whole_speed(lines, 100.0) == {"tokens_per_second": pytest.approx(25.0), "mfu": pytest.approx(0.25)}
-    assert fit.whole_speed([{"step": 2, "loss": 2.0, "tokens_per_second": 5.0}], 100.0) == {"tokens_per_second": 5.0}
+    assert training.whole_speed(lines, 100.0) == {"tokens_per_second": pytest.approx(25.0), "mfu": pytest.approx(0.25)}
+    assert training.whole_speed([{"step": 2, "loss": 2.0, "tokens_per_second": 5.0}], 100.0) == {"tokens_per_second": 5.0}
 
 
 def test_a_resumed_run_goes_on_with_the_seconds_of_the_attempts_before():

@@ -65,7 +65,7 @@ def test_the_reference_is_measured_with_all_parameters_in_place(fakes, monkeypat
     wrapper, seen = Wrapper(), []
     lengths = np.full(pairs, 3)
     given = SimpleNamespace(lengths=lengths, reference=None)
-    reference = fakes.Reference(tmp_path, {}, 1, "test")
+    reference = fakes.ReferenceLogprobs(tmp_path, {}, 1, "test")
 
     def logprobs(models, pairs, indices):
         seen.append(list(wrapper.said))

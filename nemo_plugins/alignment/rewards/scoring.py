@@ -18,7 +18,7 @@ Mix = Mapping[str, Mapping[str, float]]
 
 
 @dataclass(frozen=True)
-class Scores:
+class RewardScores:
     """What a batch earned: `totals`, `[n]`; by reward, the value of each completion that it was asked for, unweighted."""
 
     totals: list[float]
@@ -63,7 +63,7 @@ class Scorer:
 
     def score(
         self, prompts: Sequence[str], completions: Sequence[str], references: Sequence[str], kinds: Sequence[str]
-    ) -> Scores:
+    ) -> RewardScores:
         """What each completion earns; all arguments have one entry a completion.
 
         Raises:
@@ -82,7 +82,7 @@ class Scorer:
                 by_reward[name].append(value)
                 total += weight * value
             totals.append(total)
-        return Scores(totals, by_reward)
+        return RewardScores(totals, by_reward)
 
     def _one(self, name: str, prompt: str, completion: str, reference: str) -> float:
         try:
@@ -100,7 +100,7 @@ class Scorer:
 
 def score(
     mix: Mix, prompts: Sequence[str], completions: Sequence[str], references: Sequence[str], kinds: Sequence[str]
-) -> tuple[Scores, Counter[str]]:
+) -> tuple[RewardScores, Counter[str]]:
     """Scores of one batch, and what failed how often; a loop keeps a `Scorer`."""
     scorer = Scorer(mix)
     return scorer.score(prompts, completions, references, kinds), scorer.failures

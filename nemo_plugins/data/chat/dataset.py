@@ -13,7 +13,7 @@ from nemo_plugins.data.chat import packing
 from nemo_plugins.data.chat.store import Samples
 
 
-class Windows(Dataset):
+class DialogueWindows(Dataset):
     """Windows of whole dialogues, none of which sees another.
 
     Args:

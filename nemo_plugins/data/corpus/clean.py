@@ -10,7 +10,7 @@ from nemo_plugins import runs
 from nemo_plugins.configs.schema import CorpusEngine, Recipe
 from nemo_plugins.data.corpus import duplicates, execute, sources, steps
 from nemo_plugins.data.corpus.contamination import load_items
-from nemo_plugins.data.corpus.duplicates import Stage
+from nemo_plugins.data.corpus.duplicates import CorpusJob
 from nemo_plugins.data.corpus.steps import MIB, Folders
 
 
@@ -69,11 +69,11 @@ def prepare(cfg: Recipe, run: runs.Run, folders: Folders) -> int:
     return len(made)
 
 
-def stages(cfg: Recipe, folders: Folders, tasks: int) -> list[Stage]:
+def stages(cfg: Recipe, folders: Folders, tasks: int) -> list[CorpusJob]:
     """All stages; each `pipeline` can be pickled."""
     corpus, language, seed = cfg.corpus, cfg.language, cfg.run.seed
     model = str(runs.resolve(corpus.quality.model)) if corpus.quality.model else None
-    made = [Stage("read", tasks, partial(_clean, folders, corpus, language, model, seed))]
+    made = [CorpusJob("read", tasks, partial(_clean, folders, corpus, language, model, seed))]
     stored, finish = partial(_stored, folders.read), partial(_finish, folders, corpus, language, seed)
     if corpus.duplicates.remove:
         asked = corpus.duplicates
@@ -82,12 +82,12 @@ def stages(cfg: Recipe, folders: Folders, tasks: int) -> list[Stage]:
             shingle_words=asked.shingle_words, buckets=asked.buckets, hashes=asked.hashes,
         )  # fmt: skip
     else:
-        made.append(Stage("finish", tasks, partial(_joined, stored, finish)))
-    made.append(Stage("divide", tasks, partial(_divide, folders, corpus)))
+        made.append(CorpusJob("finish", tasks, partial(_joined, stored, finish)))
+    made.append(CorpusJob("divide", tasks, partial(_divide, folders, corpus)))
     if corpus.tokens:
         processes = corpus.slurm.cores if corpus.engine is CorpusEngine.slurm else corpus.workers
         folder = str(runs.local_weights(cfg.model.path))
-        made.append(Stage("tokens", 1, partial(_tokenise, folders, folder, processes)))
+        made.append(CorpusJob("tokens", 1, partial(_tokenise, folders, folder, processes)))
     return made
 
 

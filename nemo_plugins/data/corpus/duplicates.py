@@ -42,7 +42,7 @@ RUNS_AT_ONCE = 4096  # of words: 4096 x 112 hashes are 3.7 MB, so a document of 
 SAMPLES, SAMPLE_CHARACTERS = 20, 1000
 
 
-class Stage(NamedTuple):
+class CorpusJob(NamedTuple):
     """One datatrove job: `tasks` of it, each running `pipeline()`; the next stage starts when all tasks are done."""
 
     name: str
@@ -61,7 +61,7 @@ def stages(
     hashes: int = 8,
     seed: int = 1,
     excluded: Callable[[], DiskWriter] | None = None,
-) -> list[Stage]:
+) -> list[CorpusJob]:
     """The four jobs that remove duplicates, to be run one after the other.
 
         for stage in stages(lambda: [reader(source)], lambda: [writer(target)], f"{run}/duplicates", tasks=8):
@@ -97,10 +97,10 @@ def stages(
     config = MinhashConfig(n_grams=shingle_words, num_buckets=buckets, hashes_per_bucket=hashes, seed=seed)
     with_whole_text = MinhashConfig(n_grams=shingle_words, num_buckets=buckets + 1, hashes_per_bucket=hashes, seed=seed)
     return [
-        Stage("duplicates_signatures", tasks, partial(_signatures, documents, folder, config)),
-        Stage("duplicates_pairs", buckets + 1, partial(_pairs, folder, with_whole_text)),
-        Stage("duplicates_clusters", 1, partial(_clusters, folder, buckets, tasks)),
-        Stage("duplicates_filter", tasks, partial(_filter, documents, kept, folder, excluded)),
+        CorpusJob("duplicates_signatures", tasks, partial(_signatures, documents, folder, config)),
+        CorpusJob("duplicates_pairs", buckets + 1, partial(_pairs, folder, with_whole_text)),
+        CorpusJob("duplicates_clusters", 1, partial(_clusters, folder, buckets, tasks)),
+        CorpusJob("duplicates_filter", tasks, partial(_filter, documents, kept, folder, excluded)),
     ]
 
 

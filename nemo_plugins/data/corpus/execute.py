@@ -21,7 +21,7 @@ from datatrove.executor.base import PipelineExecutor
 from nemo_plugins import runs
 from nemo_plugins.configs.schema import SlurmConfig
 from nemo_plugins.configs.store import REPOSITORY
-from nemo_plugins.data.corpus.duplicates import Stage
+from nemo_plugins.data.corpus.duplicates import CorpusJob
 from nemo_plugins.data.parallel_tokens import workers
 
 LARGEST_ARRAY = 1000  # tasks of a Slurm job array; MaxArraySize is 1001 where a site has not changed it
@@ -31,7 +31,7 @@ BESIDE_OTHERS = 1  # datatrove's number of a task whose log does not go to the t
 class Local(PipelineExecutor):
     """The tasks of one stage in this process or in a pool of them, which end with it."""
 
-    def __init__(self, stage: Stage, logs: Path):
+    def __init__(self, stage: CorpusJob, logs: Path):
         self.stage = stage
         super().__init__([], str(logs))
 
@@ -79,7 +79,7 @@ class Local(PipelineExecutor):
         self._run_for_rank(rank, BESIDE_OTHERS)
 
 
-def _task(stage: Stage, logs: str, rank: int) -> None:
+def _task(stage: CorpusJob, logs: str, rank: int) -> None:
     Local(stage, Path(logs)).task(rank)
 
 
@@ -91,18 +91,18 @@ def _progress():
     return Progress(*columns, console=runs.console())
 
 
-def is_done(stage: Stage, logs: Path) -> bool:
+def is_done(stage: CorpusJob, logs: Path) -> bool:
     """Whether every task of a stage has its marker."""
     return not Local(stage, logs / stage.name).get_incomplete_ranks()
 
 
-def local(stages: Sequence[Stage], logs: Path, processes: int | None) -> None:
+def local(stages: Sequence[CorpusJob], logs: Path, processes: int | None) -> None:
     """Run the stages one after the other."""
     for stage in stages:
         Local(stage, logs / stage.name).run(processes)
 
 
-def slurm(stages: Sequence[Stage], logs: Path, config: SlurmConfig, name: str) -> str | None:
+def slurm(stages: Sequence[CorpusJob], logs: Path, config: SlurmConfig, name: str) -> str | None:
     """Submit what is not done yet, each stage to start when the one before has ended well.
 
     Returns: what is running, in words; None where every stage is done.

@@ -26,7 +26,7 @@ REASONS = {
 
 
 @dataclass(frozen=True)
-class Part:
+class TaskInput:
     """What one task reads of a file: bytes or row groups `start` to `stop`; `stop` None is the end, `whole` one document."""
 
     path: str
@@ -54,7 +54,7 @@ class Rejected:
     excerpt: str
 
 
-def read(part: Part, longest: int) -> Iterator[Read | Rejected]:
+def read(part: TaskInput, longest: int) -> Iterator[Read | Rejected]:
     """All that a part holds, in its order.
 
     Args:
@@ -140,7 +140,7 @@ def _excerpt(content: bytes) -> str:
     return content[:EXCERPT].decode("utf-8", "backslashreplace").strip()
 
 
-def _rows(part: Part, longest: int) -> Iterator[tuple[int, Read | Rejected]]:
+def _rows(part: TaskInput, longest: int) -> Iterator[tuple[int, Read | Rejected]]:
     from pyarrow import parquet
 
     with open(part.path, "rb") as stream, parquet.ParquetFile(stream) as file:  # pyarrow opens no name that is not UTF-8

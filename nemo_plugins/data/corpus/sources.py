@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from nemo_plugins.data import documents, lines
-from nemo_plugins.data.corpus.reading import Part
+from nemo_plugins.data.corpus.reading import TaskInput
 from nemo_plugins.runs import paths
 from nemo_plugins.runs.errors import UserError
 from nemo_plugins.runs.fingerprint import changed, fingerprint
@@ -59,7 +59,7 @@ def fetch(source: str, folder: Path) -> Path:
     return to
 
 
-def parts(sources: Sequence[str | Path], size: int, whole: bool) -> list[Part]:
+def parts(sources: Sequence[str | Path], size: int, whole: bool) -> list[TaskInput]:
     """Every file of the sources in parts of about `size` bytes, in the order of the sources and of their files' names.
 
     Args:
@@ -68,7 +68,7 @@ def parts(sources: Sequence[str | Path], size: int, whole: bool) -> list[Part]:
     Raises:
         UserError: a source that is not there, or Parquet without a column `text`: none of its documents could be read.
     """
-    found: list[Part] = []
+    found: list[TaskInput] = []
     taken: dict[str, int] = {}
     for source in sources:
         path = paths.resolve(source)
@@ -81,18 +81,18 @@ def parts(sources: Sequence[str | Path], size: int, whole: bool) -> list[Part]:
     return found
 
 
-def _parts(file: Path, name: str, size: int, whole: bool) -> Iterable[Part]:
+def _parts(file: Path, name: str, size: int, whole: bool) -> Iterable[TaskInput]:
     length = file.stat().st_size
     if file.suffix == ".parquet" and length:
         return _row_groups(file, name, size)
     if whole and ".txt" in file.suffixes:
-        return [Part(str(file), name, whole=True)]
+        return [TaskInput(str(file), name, whole=True)]
     if file.suffix in documents.COMPRESSED or length <= size:
-        return [Part(str(file), name)]
-    return [Part(str(file), name, start, min(start + size, length)) for start in range(0, length, size)]
+        return [TaskInput(str(file), name)]
+    return [TaskInput(str(file), name, start, min(start + size, length)) for start in range(0, length, size)]
 
 
-def _row_groups(file: Path, name: str, size: int) -> Iterable[Part]:
+def _row_groups(file: Path, name: str, size: int) -> Iterable[TaskInput]:
     import pyarrow
     from pyarrow import parquet
 
@@ -102,19 +102,19 @@ def _row_groups(file: Path, name: str, size: int) -> Iterable[Part]:
                 raise UserError(f"{file} has the columns {', '.join(opened.schema_arrow.names)}", "expected one named text")
             groups = [opened.metadata.row_group(number).total_byte_size for number in range(opened.num_row_groups)]
     except (OSError, pyarrow.ArrowException):
-        return [Part(str(file), name)]  # reading it counts it as damaged
+        return [TaskInput(str(file), name)]  # reading it counts it as damaged
     made, start, held = [], 0, 0
     for number, bytes_there in enumerate(groups):
         held += bytes_there
         if held >= size or number + 1 == len(groups):
-            made.append(Part(str(file), name, start, number + 1))
+            made.append(TaskInput(str(file), name, start, number + 1))
             start, held = number + 1, 0
     return made
 
 
-def tasks(parts: Sequence[Part], size: int) -> list[list[Part]]:
+def tasks(parts: Sequence[TaskInput], size: int) -> list[list[TaskInput]]:
     """The parts in runs of about `size` bytes of text, at least one: what each task reads."""
-    made: list[list[Part]] = [[]]
+    made: list[list[TaskInput]] = [[]]
     held = 0
     for part in parts:
         if held >= size:
@@ -125,14 +125,14 @@ def tasks(parts: Sequence[Part], size: int) -> list[list[Part]]:
     return made
 
 
-def _bytes(part: Part) -> int:
+def _bytes(part: TaskInput) -> int:
     if part.stop is not None and not part.path.endswith(".parquet"):
         return part.stop - part.start
     packed = part.path.endswith((*documents.COMPRESSED, ".parquet"))
     return Path(part.path).stat().st_size * (UNPACKED if packed else 1)
 
 
-def save(path: Path, made: Sequence[Sequence[Part]]) -> None:
+def save(path: Path, made: Sequence[Sequence[TaskInput]]) -> None:
     """Write what each task reads, with fingerprints of the files.
 
     Raises:
@@ -158,9 +158,9 @@ def save(path: Path, made: Sequence[Sequence[Part]]) -> None:
     write(path, json.dumps(content))
 
 
-def load(path: Path) -> list[list[Part]]:
+def load(path: Path) -> list[list[TaskInput]]:
     """What each task reads."""
-    return [[Part(**part) for part in task] for task in json.loads(path.read_text())["tasks"]]
+    return [[TaskInput(**part) for part in task] for task in json.loads(path.read_text())["tasks"]]
 
 
 def save_items(source: str, folder: Path, number: int, fetched: Path) -> None:

@@ -100,7 +100,7 @@ class Clean(PipelineStep):
                 self.stat_update("forwarded")
         tally.save(self.folders.counts("read", rank))
 
-    def _texts(self, parts: Iterable[reading.Part], tally: Tally) -> Iterator[Judged]:
+    def _texts(self, parts: Iterable[reading.TaskInput], tally: Tally) -> Iterator[Judged]:
         for part in parts:
             for one in reading.read(part, self.corpus.longest_mib * MIB):
                 tally.counts["in"] += 1

@@ -18,7 +18,7 @@ from stdnum.pl import nip, pesel
 
 from nemo_plugins.data.personal import phones
 from nemo_plugins.data.personal.identifier import Identifier
-from nemo_plugins.data.personal.numbers import APART, Group, Number, in_word, kind
+from nemo_plugins.data.personal.numbers import APART, DigitGroup, Number, in_word, kind
 from nemo_plugins.runs.errors import UserError
 
 ACCOUNT = r"(?i:konto|konta|kontem|rachun\w{1,4}|iban|nrb|przelew\w{0,3})"
@@ -50,19 +50,19 @@ def _adoszam(digits: str) -> bool:
     return anum.is_valid(digits[:8]) and digits[8] in "12345"
 
 
-def _leading_zero(groups: list[Group]) -> bool:
+def _leading_zero(groups: list[DigitGroup]) -> bool:
     return groups[0].digits.startswith("0")  # no tax office has it, many other registers do
 
 
-def _always(groups: list[Group]) -> bool:
+def _always(groups: list[DigitGroup]) -> bool:
     return True
 
 
-def _many(groups: list[Group]) -> bool:
+def _many(groups: list[DigitGroup]) -> bool:
     return len(groups) > 8  # a table's row
 
 
-def _unlike_taj(groups: list[Group]) -> bool:
+def _unlike_taj(groups: list[DigitGroup]) -> bool:
     """Nine digits are an amount or a telephone number unless hyphens part them."""
     return len(groups) == 1 or kind(groups[1].gap) != "-"
 

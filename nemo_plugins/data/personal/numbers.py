@@ -37,7 +37,7 @@ def digits_of(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class Group:
+class DigitGroup:
     """Digits in a row: where they stand and what they are; `gap` is what stands between them and the group before."""
 
     start: int
@@ -65,7 +65,7 @@ class Number(Identifier):
     name: str = r"(?!)"
     country: str = ""
     usual: tuple[tuple[int, ...], ...] = ()
-    named_only: Callable[[list[Group]], bool] = lambda groups: False
+    named_only: Callable[[list[DigitGroup]], bool] = lambda groups: False
     _names: re.Pattern[str] = field(init=False, repr=False, compare=False)
     _countries: re.Pattern[str] = field(init=False, repr=False, compare=False)
 
@@ -91,7 +91,7 @@ class Number(Identifier):
                 yield begin, groups[last].end
                 first = last + 1
 
-    def _begin(self, text: str, groups: list[Group], first: int, last: int) -> int | None:
+    def _begin(self, text: str, groups: list[DigitGroup], first: int, last: int) -> int | None:
         """Where the identifier of these groups starts, its country's letters included; None where it is none."""
         start, end = groups[first].start, groups[last].end
         if in_word(text[end : end + 1]):
@@ -103,7 +103,7 @@ class Number(Identifier):
         digits = "".join(group.digits for group in groups[first : last + 1])  # checked last: it takes longest
         return start - len(country[0] if country else "") if self.valid(digits) else None
 
-    def _stands_alone(self, text: str, groups: list[Group], first: int, last: int) -> bool:
+    def _stands_alone(self, text: str, groups: list[DigitGroup], first: int, last: int) -> bool:
         taken = groups[first : last + 1]
         start, end = taken[0].start, taken[-1].end
         if _goes_on(groups, first, last) or (len(taken) > 1 and not self._is_grouped(text, taken)):
@@ -112,7 +112,7 @@ class Number(Identifier):
             return False
         return not is_amount(text, start, end) and not OTHER.search(text[max(0, start - BEFORE) : start])
 
-    def _is_grouped(self, text: str, taken: list[Group]) -> bool:
+    def _is_grouped(self, text: str, taken: list[DigitGroup]) -> bool:
         """Whether someone may have grouped the identifier like this."""
         if CLOCK.match(text, taken[-1].end) or is_address(taken):
             return False
@@ -132,11 +132,11 @@ def kind(gap: str) -> str:
     return " " if not sign else "-" if sign not in "./_·" else sign
 
 
-def split(text: str, start: int, end: int) -> list[Group]:
+def split(text: str, start: int, end: int) -> list[DigitGroup]:
     """The groups of a run of digits."""
     groups, before = [], start
     for match in GROUP.finditer(text, start, end):
-        groups.append(Group(match.start(), match.end(), match[0], text[before : match.start()]))
+        groups.append(DigitGroup(match.start(), match.end(), match[0], text[before : match.start()]))
         before = match.end()
     return groups
 
@@ -146,7 +146,7 @@ def is_thousands(lengths: list[int]) -> bool:
     return len(lengths) > 1 and lengths[0] <= 3 and set(lengths[1:]) == {3}
 
 
-def is_date(groups: list[Group]) -> bool:
+def is_date(groups: list[DigitGroup]) -> bool:
     """Whether groups begin as a date: 2024-05-12, 12.05.2024."""
     if len(groups) < 3:
         return False
@@ -160,7 +160,7 @@ def is_date(groups: list[Group]) -> bool:
     return 1000 <= year < 2200 and 1 <= month <= 12 and 1 <= day <= 31
 
 
-def is_address(groups: list[Group]) -> bool:
+def is_address(groups: list[DigitGroup]) -> bool:
     """Whether groups are an IPv4 address."""
     return (
         len(groups) == 4
@@ -169,7 +169,7 @@ def is_address(groups: list[Group]) -> bool:
     )
 
 
-def is_plausible(groups: list[Group]) -> bool:
+def is_plausible(groups: list[DigitGroup]) -> bool:
     """Whether someone may have grouped an identifier like this: no amount, no date, no single digits as of an ISBN."""
     lengths, between = [len(group.digits) for group in groups], kind(groups[1].gap)
     return min(lengths) > 1 and not is_date(groups) and not (between in " ." and is_thousands(lengths))
@@ -191,7 +191,7 @@ def is_amount(text: str, start: int, end: int) -> bool:
     return not whole_line or int(fraction["whole"]) == 0
 
 
-def _goes_on(groups: list[Group], first: int, last: int) -> bool:
+def _goes_on(groups: list[DigitGroup], first: int, last: int) -> bool:
     """Whether they are a part of a longer number, parted in the same way; several digits behind a hyphen or dot, of a code."""
     within = {kind(group.gap) for group in groups[first + 1 : last + 1]}
     beyond = [(groups[first].gap, groups[first - 1].digits)] if first else []
@@ -201,7 +201,7 @@ def _goes_on(groups: list[Group], first: int, last: int) -> bool:
     return any(len(digits) > 2 and gap in "-." for gap, digits in beyond)
 
 
-def _reach(groups: list[Group], first: int, length: int) -> int | None:
+def _reach(groups: list[DigitGroup], first: int, length: int) -> int | None:
     """The group at which so many digits end that begin at `first`; None where no group ends there."""
     count = 0
     for last in range(first, len(groups)):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nemo_plugins.data.personal.identifier import Identifier
-from nemo_plugins.data.personal.numbers import CENTS, MONEY, SPACE, Group, in_word, is_date, is_thousands, split
+from nemo_plugins.data.personal.numbers import CENTS, MONEY, SPACE, DigitGroup, in_word, is_date, is_thousands, split
 
 DASH = r"\-\u2010-\u2015\u2212"
 APART = rf"(?:[{SPACE}]{{0,2}}[()./·{DASH}]{{0,2}}[{SPACE}]?)"  # bounded; area codes stand in brackets
@@ -103,7 +103,7 @@ def _named(text: str) -> Iterator[tuple[int, int]]:
             at = following.end()
 
 
-def _last(text: str, groups: list[Group]) -> int | None:
+def _last(text: str, groups: list[DigitGroup]) -> int | None:
     """The group with which a number behind a word ends; None where it is none."""
     first = groups[0].digits
     digits = "".join(group.digits for group in groups)
@@ -117,7 +117,7 @@ def _last(text: str, groups: list[Group]) -> int | None:
     return last
 
 
-def _reach(groups: list[Group], lengths: list[int] | tuple[int, ...]) -> int | None:
+def _reach(groups: list[DigitGroup], lengths: list[int] | tuple[int, ...]) -> int | None:
     """The group with which a number of one of these lengths ends, the first length that a group ends with."""
     ends, count = {}, 0
     for place, group in enumerate(groups):

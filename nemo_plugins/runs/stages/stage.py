@@ -34,7 +34,7 @@ class Student:
 
 
 @dataclass(frozen=True)
-class Job:
+class SlurmJob:
     """A Slurm job: the header of `slurm/<stage>.sh`, which `python -m nemo_plugins.runs.stages.slurm` writes.
 
     Attributes:
@@ -113,7 +113,7 @@ class Stage:
     settings: tuple[str, ...] = ()
     data: str = ""
     seconds: int = 30
-    job: Job | None = None
+    job: SlurmJob | None = None
     keys: Mapping[str, str] = field(default_factory=dict)
     examples: tuple[str, ...] = ()
 

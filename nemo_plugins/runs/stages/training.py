@@ -1,6 +1,8 @@
 """Stages that leave a student, and the training of a teacher or a baseline."""
 
-from nemo_plugins.runs.stages.stage import CORRECTED, NEMO, PRUNING, THE_JOBS, WHOLE_NODES, Job, Stage, Student
+from nemo_plugins.configs.alignment import GroupLoss, Preference
+from nemo_plugins.configs.training import Divergence
+from nemo_plugins.runs.stages.stage import CORRECTED, NEMO, PRUNING, THE_JOBS, WHOLE_NODES, SlurmJob, Stage, Student
 
 PRETRAIN = Stage(
     name="pretrain",
@@ -15,7 +17,7 @@ PRETRAIN = Stage(
     settings=("max_steps", "global_batch_size", "seq_length", "lr"),
     data="data",
     seconds=150,
-    job=Job(
+    job=SlurmJob(
         "Cross-entropy on text: the baseline from scratch, or the teacher's correction.",
         "+model=bielik11b pretrain.from_teacher=true platform.tensor_parallel=4",
         **WHOLE_NODES,
@@ -48,7 +50,7 @@ PRUNE = Stage(
     metrics=("loss_before", "loss_after"),
     settings=("num_layers", "ffn_hidden_size", "hidden_size", "criterion", "calibration.samples"),
     data="calibration.data",
-    job=Job(
+    job=SlurmJob(
         "Importance and pruning in one process; more GPUs are pipeline stages: --ntasks-per-node=5 --gpus-per-node=5"
         " platform.pipeline_parallel=5.",
         "+model=bielik11b experiment=minitron_7b",
@@ -87,11 +89,11 @@ DISTILL = Stage(
     settings=("max_steps", "global_batch_size", "seq_length", "lr", "loss.kind", "loss.temperature"),
     data="data",
     seconds=150,
-    job=Job("The teacher's logits into the pruned student.", "+model=bielik11b experiment=minitron_7b", **WHOLE_NODES),
+    job=SlurmJob("The teacher's logits into the pruned student.", "+model=bielik11b experiment=minitron_7b", **WHOLE_NODES),
     keys={
         "distill.max_steps=N, distill.lr=X, distill.min_lr=X, distill.warmup_steps=N": "schedule",
         "distill.micro_batch_size=N, distill.global_batch_size=N, distill.seq_length=N": "sizes of a step",
-        "distill.loss.kind=forward_kl|reverse_kl|jsd|skewed_kl": "divergence; .temperature=X, .top_k=N, .alpha=X",
+        f"distill.loss.kind={'|'.join(Divergence)}": "divergence; .temperature=X, .top_k=N, .alpha=X",
         "distill.bad_step=stop|skip, distill.spike=X": "what becomes of a step with no finite loss, or one X times the median",
         "distill.data=[FILE], data.document_boundaries=true": "training text (default: data.train); kept apart",
         "teacher.mode=live|record|cached": "the teacher beside the student; alone, its top-k to files; from those files",
@@ -111,7 +113,7 @@ SFT = Stage(
     settings=("max_steps", "global_batch_size", "seq_length", "lr", "lora.dim"),
     data="data",
     seconds=120,
-    job=Job(
+    job=SlurmJob(
         "Supervised fine-tuning on dialogues.",
         "+model=bielik11b experiment=minitron_7b sft.data=[chats.jsonl.gz]",
         **WHOLE_NODES,
@@ -142,13 +144,13 @@ DPO = Stage(
     settings=("max_steps", "global_batch_size", "lr", "kind", "beta", "lam"),
     data="data",
     seconds=120,
-    job=Job(
+    job=SlurmJob(
         "Preference training, DPO-Positive.", "+model=bielik11b experiment=minitron_7b dpo.data=[pairs.jsonl.gz]", **WHOLE_NODES
     ),
     keys={
         "dpo.data=[FILE], dpo.heldout=[FILE]": "pairs, .jsonl[.gz|.zst] with messages, chosen and rejected",
         "dpo.max_steps=N, dpo.lr=X, dpo.warmup_steps=N, dpo.global_batch_size=N": "schedule and sizes, in pairs",
-        "dpo.kind=dpop|dpo|ipo|simpo": "the loss; dpo.beta=X, dpo.lam=X of dpop, dpo.gamma=X of simpo",
+        f"dpo.kind={'|'.join(Preference)}": "the loss; dpo.beta=X, dpo.lam=X of dpop, dpo.gamma=X of simpo",
         "dpo.seq_length=N": "the longest prompt with an answer; longer ones are counted and left out",
         "chat.template=own|chatml": "how dialogues are written: the tokenizer's chat template, or ChatML in its place",
         "student.path=DIR": "NeMo checkpoint, the policy and its reference (default: what the run's sft left, else distill)",
@@ -167,7 +169,7 @@ GRPO = Stage(
     settings=("max_steps", "prompts", "group_size", "lr", "kind", "kl_coef"),
     data="data",
     seconds=120,
-    job=Job(
+    job=SlurmJob(
         "Reinforcement learning with rewards that can be checked.",
         "+model=bielik11b experiment=minitron_7b grpo.data=[prompts.jsonl.gz]",
         **WHOLE_NODES,
@@ -176,7 +178,7 @@ GRPO = Stage(
         "grpo.data=[FILE], grpo.heldout=[FILE]": "prompts, .jsonl[.gz|.zst] with messages, kind and reference",
         "grpo.max_steps=N, grpo.lr=X, grpo.global_batch_size=N": "updates, and the completions of each",
         "grpo.prompts=N, grpo.group_size=N, grpo.epochs=N": "of a rollout, and how often it is learned from",
-        "grpo.kind=grpo|dr_grpo": "the loss; grpo.kl_coef=X, grpo.clip_low=X, grpo.clip_high=X",
+        f"grpo.kind={'|'.join(GroupLoss)}": "the loss; grpo.kl_coef=X, grpo.clip_low=X, grpo.clip_high=X",
         "grpo.max_tokens=N, grpo.temperature=X": "of a completion",
         "+grpo.rewards.KIND.NAME=WEIGHT": "what a kind of prompt is rewarded by",
         "+grpo.own_rewards.NAME=file.py:function": "a reward of your own, to be given a weight as any other",

@@ -1,4 +1,4 @@
-"""What an alignment stage tells beside its loss: means over tokens or pairs, of each step and of the held-out samples."""
+"""What is logged beside a loss: means over tokens or pairs, of each step and of the held-out samples."""
 
 from __future__ import annotations
 
@@ -10,39 +10,47 @@ from nemo.lightning._strategy_lib import _sync_from_last_pipeline_stage
 from torch import Tensor, distributed
 
 
-class Watch:
+class MetricSums:
     """Sums over the micro-batches of a step, or of a held-out batch, on this process.
 
     Args:
         names: of what is summed.
         heldout: name → what its mean on held-out samples is called; `val_loss` replaces the mean of the batches' means.
+
+    Attributes:
+        due: whether anyone will read the step: a subclass that has to compute what it sums can leave it.
     """
 
-    due = True  # the sums are there anyway: looking costs nothing
+    dtype = torch.float64
+    optional: tuple[str, ...] = ()  # names that every micro-batch has, or none
 
     def __init__(self, names: Sequence[str], heldout: Mapping[str, str]):
-        self.names, self.heldout = tuple(names), dict(heldout)
+        self.names = tuple(names)
+        self.heldout = dict(heldout)
+        self.due = True
         self.sums: Tensor | None = None
 
     def add(self, values: Mapping[str, Tensor], count: Tensor) -> None:
         """Add a micro-batch: a sum for each name, over `count` tokens or pairs."""
-        sums = torch.stack([*(values[name].detach().double() for name in self.names), count.detach().double()])
+        each = [values[name] for name in (*self.names, *self.optional) if name in values]
+        sums = torch.stack([value.detach().to(self.dtype) for value in (*each, count)])
         self.sums = sums if self.sums is None else self.sums + sums
 
     def take(self) -> Tensor:
-        """The sums since the last call and their count, fp64 `[names + 1]`."""
+        """The sums since the last call and their count, `[names + 1]`."""
         sums, self.sums = self.sums, None
-        return (
-            torch.zeros(len(self.names) + 1, dtype=torch.float64, device=torch.cuda.current_device()) if sums is None else sums
-        )
+        if sums is not None:
+            return sums
+        return torch.zeros(len(self.names) + 1, dtype=self.dtype, device=torch.cuda.current_device())
 
     def means(self, sums: Tensor) -> dict[str, float]:
-        """Means over all processes; empty where nothing counted.
+        """Means over all processes, from each one's `take`; empty where nothing counted.
 
         Every process calls it and gets the same; only a pipeline's last stage has the sums.
         """
         sums = sums.clone()
-        distributed.all_reduce(sums, group=parallel_state.get_data_parallel_group())
+        distributed.all_reduce(sums, group=parallel_state.get_data_parallel_group(with_context_parallel=True))
         _sync_from_last_pipeline_stage(sums, broadcast=True)
         *totals, count = sums.tolist()
-        return dict(zip(self.names, (total / count for total in totals), strict=True)) if count else {}
+        names = (*self.names, *self.optional)[: len(totals)]
+        return dict(zip(names, (total / count for total in totals), strict=True)) if count else {}
