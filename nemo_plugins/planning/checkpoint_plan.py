@@ -7,7 +7,7 @@ from math import ceil
 
 from nemo_plugins.configs.schema import PlanConfig, TrainConfig
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.planning import devices, goodput, intervals, memory, training_plan
+from nemo_plugins.planning import devices, goodput, intervals, memory, work
 from nemo_plugins.planning.budget import gigabytes
 from nemo_plugins.planning.plan import Plan, Table
 from nemo_plugins.runs.errors import UserError
@@ -65,7 +65,7 @@ def advise(
         if not getattr(asked, key) > 0:
             raise UserError(f"plan.{key}={getattr(asked, key):g}: expected more than 0")
     gpu = devices.load(asked.gpu, "plan.gpu")
-    flops = training_plan.flops_per_token(train, student, teacher) * train.global_batch_size * train.seq_length
+    flops = work.flops_per_token(train, student, teacher) * train.global_batch_size * train.seq_length
     step = flops / (gpus * gpu.flops_per_second * asked.mfu)
     size = memory.checkpoint(student, width, optimizer=True)
     saving = size / asked.storage_gb_s / 1e9
