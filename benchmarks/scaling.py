@@ -23,8 +23,11 @@ from nemo_plugins.planning.layout import Layout
 # A student keeps 4/5 of its teacher's layers and 11/14 of the FFN, as the paper's does, rounded to what pipelines divide.
 MODELS = {
     "11 B": (PAPER.teacher, PAPER.student),
-    # the sizes of Qwen2.5-32B (its config.json); that model has biases in its attention, which the recipes do not take
-    "32 B": (Architecture(64, 5120, 27648, 40, 8, 128, 152064), Architecture(52, 5120, 21760, 40, 8, 128, 152064)),
+    # Qwen2.5-32B (its config.json)
+    "32 B": (
+        Architecture(64, 5120, 27648, 40, 8, 128, 152064, family="qwen2"),
+        Architecture(52, 5120, 21760, 40, 8, 128, 152064, family="qwen2"),
+    ),
     # Llama-3.1-70B (its config.json)
     "70 B": (Architecture(80, 8192, 28672, 64, 8, 128, 128256), Architecture(64, 8192, 22528, 64, 8, 128, 128256)),
 }

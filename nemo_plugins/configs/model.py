@@ -8,12 +8,9 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from nemo_plugins.models.families import FAMILIES
 
-class Family(StrEnum):
-    """Which of NeMo's converters a teacher needs."""
-
-    mistral = "mistral"
-    llama = "llama"
+Family = StrEnum("Family", list(FAMILIES), module=__name__)
 
 
 @dataclass
@@ -75,7 +72,9 @@ class ModelConfig:
     context_length: int = MISSING
     tied_embeddings: bool = False
     rope_base: float = 10000.0
-    rope_scaling: dict[str, Any] | None = None  # Hugging Face's dictionary, Llama 3.1's only
+    # Hugging Face's dictionary, Llama 3.1's only, which `prepare` checks. Any, for omegaconf 2.3 cannot merge a dictionary into
+    # one that is null
+    rope_scaling: Any = None
     sliding_window: int | None = None
     norm_eps: float = 1e-5
     init_std: float = 0.02

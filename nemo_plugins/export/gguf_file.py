@@ -19,6 +19,7 @@ import numpy as np
 
 from nemo_plugins.configs.schema import Target
 from nemo_plugins.export import imatrix
+from nemo_plugins.models.families import FAMILIES
 from nemo_plugins.models.nemo import DESCRIPTION
 from nemo_plugins.planning.hf_folder import HfFolder
 from nemo_plugins.planning.weights import INDEX
@@ -58,7 +59,8 @@ def convert(folder: HfFolder, to: Path, name: str, adds_space: bool) -> None:
     ]
     with _links(folder, to.parent / ".source", adds_space) as links, _offline():
         try:
-            model = get_model_class("LlamaForCausalLM")(links, kind, partial, model_name=name)
+            converter = get_model_class(FAMILIES[folder.architecture.family].architectures[0])
+            model = _with_prefix(converter, adds_space)(links, kind, partial, model_name=name)
             model.write()
         except (ValueError, KeyError, NotImplementedError) as error:
             partial.unlink(missing_ok=True)
@@ -105,6 +107,21 @@ def tensor_bytes(file: Path) -> dict[str, int]:
 def mix(found: Mapping[str, str]) -> str:
     """`q4_k x 37, q6_k x 12, f32 x 17`."""
     return ", ".join(f"{kind} x {count}" for kind, count in Counter(found.values()).most_common())
+
+
+def _with_prefix(converter: type, adds_space: bool) -> type:
+    """A converter that says whether text begins with a space: Llama's does, the others leave it to llama.cpp's default."""
+    import gguf
+
+    class Converter(converter):
+        model_arch = converter.model_arch  # the base class wants it of each class
+
+        def set_vocab(self) -> None:
+            super().set_vocab()
+            if not any(gguf.Keys.Tokenizer.ADD_PREFIX in part for part in self.gguf_writer.kv_data):
+                self.gguf_writer.add_add_space_prefix(adds_space)
+
+    return Converter
 
 
 @contextmanager

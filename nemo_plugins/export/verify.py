@@ -12,6 +12,7 @@ import torch
 from nemo_plugins.data.spelling import spelled
 from nemo_plugins.export import gguf_file, reference
 from nemo_plugins.export.reference import Reference
+from nemo_plugins.models.families import FAMILIES
 from nemo_plugins.planning import weights
 from nemo_plugins.planning.hf_folder import HfFolder
 from nemo_plugins.runs.errors import Failed
@@ -103,13 +104,16 @@ def described(folder: Path, source: HfFolder, tokenizer, strings: Sequence[Cut])
 def _header(model: LlamaCpp, file: Path, folder: HfFolder, tokenizer) -> None:
     """What decides how the weights are read: sizes, head_dim, the chat template, the tokens that end a turn."""
     data, sizes = model.metadata, folder.architecture
-    head_dim = data.get("llama.attention.key_length") or data.get("llama.rope.dimension_count")
+    kind = FAMILIES[sizes.family].gguf
+    absent = str(sizes.hidden_size // sizes.num_attention_heads)  # llama.cpp's own default
+    head_dim = data.get(f"{kind}.attention.key_length") or data.get(f"{kind}.rope.dimension_count") or absent
     said = {
-        "llama.block_count": sizes.num_layers,
-        "llama.embedding_length": sizes.hidden_size,
-        "llama.feed_forward_length": sizes.ffn_hidden_size,
-        "llama.attention.head_count": sizes.num_attention_heads,
-        "llama.attention.head_count_kv": sizes.num_query_groups,
+        "general.architecture": kind,
+        f"{kind}.block_count": sizes.num_layers,
+        f"{kind}.embedding_length": sizes.hidden_size,
+        f"{kind}.feed_forward_length": sizes.ffn_hidden_size,
+        f"{kind}.attention.head_count": sizes.num_attention_heads,
+        f"{kind}.attention.head_count_kv": sizes.num_query_groups,
     }
     wrong = [f"{key} {data.get(key)} for {value}" for key, value in said.items() if data.get(key) != str(value)]
     if head_dim != str(sizes.head_dim):

@@ -1,6 +1,7 @@
 """The sizes of a decoder-only transformer, and what follows from them: parameters, FLOPs, key-value cache.
 
-Hugging Face's Mistral / Llama meanings under Megatron's names. No biases, RMSNorm, rotary positions.
+Hugging Face's Mistral / Llama meanings under Megatron's names. RMSNorm, rotary positions; what a family has besides says
+`families`.
 Imports neither torch nor NeMo.
 """
 
@@ -10,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from nemo_plugins.models import hf_config
+from nemo_plugins.models import families, hf_config
+from nemo_plugins.models.families import FAMILIES
 
 if TYPE_CHECKING:
     from nemo_plugins.configs.schema import ModelConfig, SizesConfig
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Architecture:
-    """A Mistral- or Llama-like model.
+    """A model of one of the families.
 
     Sizes are counts of elements; `ffn_hidden_size` is the width between the two linear layers, `num_query_groups` the number of
     key-value heads, `vocab_size` the rows of the embedding as they are stored, `gated` whether the FFN has a gate (SwiGLU).
@@ -36,13 +38,40 @@ class Architecture:
     context_length: int = 32768
     rope_base: float = 10000.0
     norm_eps: float = 1e-5
+    family: str = "mistral"  # of `FAMILIES`
+
+    @property
+    def qkv_bias(self) -> bool:
+        """Whether q, k and v have biases."""
+        return FAMILIES[self.family].qkv_bias
+
+    @property
+    def linear_bias(self) -> bool:
+        """Whether all linear layers of a layer have biases."""
+        return FAMILIES[self.family].linear_bias
+
+    @property
+    def qk_norm(self) -> bool:
+        """Whether queries and keys are normalised, head by head."""
+        return FAMILIES[self.family].qk_norm
+
+    @property
+    def layer_matrices(self) -> int:
+        """Parameters of one layer that multiply: attention and FFN."""
+        heads = (2 * self.num_attention_heads + 2 * self.num_query_groups) * self.head_dim  # q and o, k and v
+        ffn = (3 if self.gated else 2) * self.ffn_hidden_size
+        return self.hidden_size * (heads + ffn)
 
     @property
     def layer_parameters(self) -> int:
-        """Parameters of one layer: attention, FFN and its two norms."""
-        heads = (2 * self.num_attention_heads + 2 * self.num_query_groups) * self.head_dim  # q and o, k and v
-        ffn = (3 if self.gated else 2) * self.ffn_hidden_size
-        return self.hidden_size * (heads + ffn + 2)
+        """Parameters of one layer: its matrices, its two norms, and the biases and further norms that its family has."""
+        biases = 0
+        if self.qkv_bias or self.linear_bias:
+            biases += (self.num_attention_heads + 2 * self.num_query_groups) * self.head_dim
+        if self.linear_bias:  # and of the attention's output, the gate, up and down
+            biases += 2 * self.hidden_size + (2 if self.gated else 1) * self.ffn_hidden_size
+        norms = 2 * self.hidden_size + (2 * self.head_dim if self.qk_norm else 0)
+        return self.layer_matrices + biases + norms
 
     @property
     def embedding_parameters(self) -> int:
@@ -70,7 +99,7 @@ class Architecture:
         scores and weighted sum over the (seq_length + 1) / 2 positions that a token sees
         on average. Training takes three times that.
         """
-        weights = self.num_layers * (self.layer_parameters - 2 * self.hidden_size) + self.embedding_parameters
+        weights = self.num_layers * self.layer_matrices + self.embedding_parameters
         attention = self.num_layers * self.num_attention_heads * self.head_dim * (seq_length + 1)
         return 2 * weights + 2 * attention
 
@@ -86,17 +115,18 @@ class Architecture:
         return replace(self, **{key: value for key, value in changes.items() if value is not None})
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain numbers, for a summary or a table."""
-        return asdict(self)
+        """Plain numbers, for a summary or a table; the family is none."""
+        return {key: value for key, value in asdict(self).items() if key != "family"}
 
     @classmethod
     def from_config(cls, model: ModelConfig) -> Architecture:
         """The architecture of a `model` group of the configuration."""
-        return cls(**{field.name: getattr(model, field.name) for field in fields(cls) if hasattr(model, field.name)})
+        values = {field.name: getattr(model, field.name) for field in fields(cls) if hasattr(model, field.name)}
+        return cls(**values | {"family": str(model.family)})
 
     @classmethod
     def from_hf(cls, config: Mapping[str, Any]) -> Architecture:
-        """The architecture that a Hugging Face `config.json` of a Mistral or Llama model describes.
+        """The architecture that a Hugging Face `config.json` describes.
 
         Raises:
             ValueError: a size is missing, or a field says what is not computed here (`hf_config`).
@@ -106,9 +136,10 @@ class Architecture:
         return cls(
             **sizes,
             num_query_groups=hf_config.query_groups(config),
-            head_dim=config.get("head_dim") or sizes["hidden_size"] // sizes["num_attention_heads"],
+            head_dim=hf_config.head_dim(config),
             tied_embeddings=bool(config.get("tie_word_embeddings", False)),
             context_length=hf_config.context_length(config),
             rope_base=hf_config.rope_base(config),
             norm_eps=hf_config.norm_eps(config),
+            family=families.of(config),
         )

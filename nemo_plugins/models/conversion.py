@@ -1,40 +1,78 @@
 """Hugging Face → NeMo → Hugging Face with NeMo's own converters, and nothing lost on the way.
 
 What NeMo lacks: its converters drop the context length, head_dim or vocabulary padding of some Mistral configurations, run the
-folder's own code, keep the tokenizer in a temporary folder shared by all users, and rewrite its special tokens.
+folder's own code, keep the tokenizer in a temporary folder shared by all users, and rewrite its special tokens; Qwen2's know no
+tied embeddings, Llama's no biases.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from nemo.collections.llm.gpt.model.llama import HFLlamaExporter, HFLlamaImporter
 
 from nemo_plugins import platforms, runs
 from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.models import hf_config, nemo, random_weights
+from nemo_plugins.models.families import ModelFamily
 from nemo_plugins.planning import convert_plan, quantize_plan
 
-
-class Importer(HFLlamaImporter):
-    """NeMo's Llama importer; Mistral and Llama name and shape their tensors alike, and this one knows tied embeddings."""
+OUTPUT = ("lm_head.weight", "output_layer.weight")  # Hugging Face's name and NeMo's
 
 
-class Exporter(HFLlamaExporter):
-    """NeMo's Llama exporter for either family, with the teacher's own `config.json` as the start."""
+def connector(kind: str, folder: Path, config):
+    """NeMo's importer or exporter `module.Class` of a folder, with this configuration in place of what it would read there."""
+    base = nemo.named(kind)
+    return type(base.__name__, (base,), {"config": config})(str(folder))
 
-    dtype: torch.dtype
-    nemo_config: object
 
-    @property
-    def config(self):
-        from transformers import AutoConfig
+@contextmanager
+def completed(family: ModelFamily, tied: bool, imports: bool) -> Iterator[None]:
+    """Within it, NeMo's converters know every tensor: no output projection where that is the embedding, which Qwen2's do not
+    know, and the biases of all linear layers, which Llama's do not know."""
+    from nemo.lightning import io
 
-        values = nemo.hf_config(nemo.description_of(Path(str(self))), self.nemo_config, self.dtype)
-        return AutoConfig.for_model(**values)
+    apply = io.apply_transforms
+    plain, merged = _biases(imports) if family.linear_bias else ({}, [])
+
+    def apply_to_all(source, target, mapping, transforms=(), **kwargs):
+        mapping = {key: value for key, value in mapping.items() if not (tied and key in OUTPUT)} | plain
+        transforms = [one for one in transforms if not (tied and one.source_key in OUTPUT)] + merged
+        return apply(source, target, mapping, transforms, **kwargs)
+
+    io.apply_transforms = apply_to_all
+    try:
+        yield
+    finally:
+        io.apply_transforms = apply
+
+
+def _biases(imports: bool) -> tuple[dict[str, str], list]:
+    """Mapping and transforms of the biases of all linear layers, as NeMo has those of the weights."""
+    from nemo.lightning.io.state import TransformFns, state_transform
+
+    attention, mlp, ours = (
+        "model.layers.*.self_attn.{}_proj.bias",
+        "model.layers.*.mlp.{}_proj.bias",
+        "decoder.layers.*.{}.bias",
+    )
+    plain = {
+        attention.format("o"): ours.format("self_attention.linear_proj"),
+        mlp.format("down"): ours.format("mlp.linear_fc2"),
+    }
+    qkv, fc1 = tuple(map(attention.format, "qkv")), tuple(map(mlp.format, ("gate", "up")))
+    merged = [
+        (qkv, ours.format("self_attention.linear_qkv"), TransformFns.merge_qkv_bias, TransformFns.split_qkv_bias),
+        (fc1, ours.format("mlp.linear_fc1"), TransformFns.merge_fc1, TransformFns.split_fc1),
+    ]
+    if imports:
+        return plain, [state_transform(source_key=theirs, target_key=one, fn=merge) for theirs, one, merge, _ in merged]
+    split = [state_transform(source_key=one, target_key=theirs, fn=split) for theirs, one, _, split in merged]
+    return {one: theirs for theirs, one in plain.items()}, split
 
 
 def import_hf(source: Path, to: Path, module, dtype: torch.dtype) -> None:
@@ -51,10 +89,12 @@ def import_hf(source: Path, to: Path, module, dtype: torch.dtype) -> None:
     weights = AutoModelForCausalLM.from_pretrained(
         str(source), torch_dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False
     )
-    importer = Importer(str(source))
+    family = hf_config.family_of(weights.config.to_dict())
+    importer = connector(family.importer, source, module.config)
     strategy = nl.MegatronStrategy(ckpt_save_optimizer=False, always_save_context=True)  # as `nemo_setup` has it
     trainer = importer.nemo_setup(module, nl.Trainer(devices=1, accelerator="cpu", strategy=strategy, logger=False))
-    importer.convert_state(weights, module)
+    with completed(family, weights.config.tie_word_embeddings, imports=True):
+        importer.convert_state(weights, module)
     importer.nemo_save(partial, trainer)
     teardown(trainer, module)
     runs.put_in_place(partial, to)
@@ -92,14 +132,21 @@ def export_hf(checkpoint: Path, to: Path, dtype: torch.dtype | None = None) -> t
         Failed: a weight is not finite, in this type or at all.
     """
     from nemo.lightning import teardown
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.modeling_utils import no_init_weights
 
     dtype = dtype or nemo.source_dtype(checkpoint)
     partial = to.with_name(f"{to.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     module, trainer = load(checkpoint, dtype)
-    exporter = Exporter(str(checkpoint))
-    exporter.dtype, exporter.nemo_config = dtype, module.config
-    target = exporter.convert_state(module, exporter.init(dtype), module.config)
+    description = nemo.description_of(checkpoint)
+    values = nemo.hf_config(description, module.config, dtype)
+    config, family = AutoConfig.for_model(**values), hf_config.family_of(values)
+    exporter = connector(family.exporter, checkpoint, config)
+    with no_init_weights():
+        target = AutoModelForCausalLM.from_config(config, torch_dtype=dtype)
+    with completed(family, config.tie_word_embeddings, imports=False):
+        target = exporter.convert_state(module, target)
     target.tie_weights()  # where the configuration says so: the converter has put a new matrix in one place only
     for name, weight in target.named_parameters():
         if not weight.isfinite().all():
@@ -108,9 +155,8 @@ def export_hf(checkpoint: Path, to: Path, dtype: torch.dtype | None = None) -> t
                 "the training that left it failed, or, in fp16, a weight is beyond 65,504: convert.dtype=bf16 holds it",
             )
     target.save_pretrained(partial, safe_serialization=True)
-    description = nemo.description_of(checkpoint)
     nemo.copy_description(description, partial)
-    (partial / "config.json").write_text(json.dumps(nemo.hf_config(description, module.config, dtype), indent=2) + "\n")
+    (partial / "config.json").write_text(json.dumps(values, indent=2) + "\n")
     teardown(trainer, module)
     runs.put_in_place(partial, to)
     return dtype

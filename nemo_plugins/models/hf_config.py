@@ -1,8 +1,8 @@
-"""What a Mistral's or Llama's `config.json` says of the arithmetic: understood whole, or refused by the field's name.
+"""What a `config.json` says of the arithmetic: understood whole, or refused by the field's name.
 
 A field that is ignored although it changes the arithmetic gives another model without a word. So each field is one of three:
 read, with transformers' own default where it is absent; of the one value at which it changes nothing (`ONLY`); or known to
-change no logit (`HARMLESS`). Any other is refused. Imports neither torch nor NeMo.
+change no logit (`HARMLESS`, and what the family declares). Any other is refused. Imports neither torch nor NeMo.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-FAMILIES = {"mistral": ("MistralForCausalLM",), "llama": ("LlamaForCausalLM", "LLaMAForCausalLM")}
+from nemo_plugins.models import families
+from nemo_plugins.models.families import FAMILIES, ModelFamily
+
 SIZES = {
     "num_layers": "num_hidden_layers",
     "hidden_size": "hidden_size",
@@ -33,6 +35,7 @@ ONLY: dict[str, tuple[Any, ...]] = {  # beside null, which is the field's absenc
     "partial_rotary_factor": (1,),
     "rope_interleaved": (False,),
     "use_sliding_window": (False,),
+    "use_mrope": (False,),
     "pruned_heads": ({},),
     "is_encoder_decoder": (False,),
     "add_cross_attention": (False,),
@@ -67,8 +70,7 @@ NUMBERS = {  # where they are given
 }  # fmt: skip
 DTYPES = ("float32", "bfloat16", "float16")
 LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
-HEADS, WINDOW = 8, 4096  # transformers' defaults of a Mistral: key-value heads, sliding window
-CONTEXT = {"mistral": 131072, "llama": 2048}
+FULL = "full_attention"  # the kind of layer that sees the whole context
 ROPE_BASE, NORM_EPS = 10000.0, 1e-6
 
 
@@ -78,19 +80,21 @@ def check(config: Mapping[str, Any]) -> None:
     Raises:
         ValueError: names the field, what it says and what is expected.
     """
-    kind = config.get("model_type")
-    if kind not in FAMILIES:
-        raise ValueError(f"model_type is {kind!r}; expected mistral or llama")
-    if wrong := [name for name in config.get("architectures") or () if name not in FAMILIES[kind]]:
-        raise ValueError(f"architectures names {wrong[0]}; expected {FAMILIES[kind][0]}")
-    for name, values in ONLY.items():
+    if families.of(config) is None:
+        known = ", ".join(dict.fromkeys(family.model_type for family in FAMILIES.values()))
+        raise ValueError(f"model_type is {config.get('model_type')!r}; expected one of {known}")
+    family = family_of(config)
+    if wrong := [name for name in config.get("architectures") or () if name not in family.architectures]:
+        raise ValueError(f"architectures names {wrong[0]}; expected {family.architectures[0]}")
+    for name, values in (ONLY | {name: (value,) for name, value in family.only.items()}).items():
         if config.get(name) is not None and config[name] not in values:
             raise ValueError(f"{name} is {config[name]!r}; expected {values[0]!r}")
-    unknown = [name for name, value in config.items() if name not in READ | ONLY.keys() | HARMLESS and value is not None]
+    known = READ | ONLY.keys() | HARMLESS | family.harmless
+    unknown = [name for name, value in config.items() if name not in known and value is not None]
     if unknown:
         raise ValueError(
             f"{unknown[0]} is {config[unknown[0]]!r}, a field that is not known here and may change what the model computes; "
-            "expected the fields of transformers' Mistral or Llama; where it changes nothing, take it out of config.json"
+            f"expected the fields of transformers' {family.title}; where it changes nothing, take it out of config.json"
         )
     absent = [name for name in SIZES.values() if not isinstance(config.get(name), int)]
     if absent:
@@ -98,21 +102,34 @@ def check(config: Mapping[str, Any]) -> None:
     for name, kind in NUMBERS.items():
         if config.get(name) is not None and not isinstance(config[name], kind):
             raise ValueError(f"{name} is {config[name]!r}; expected a number")
+    if wrong := [kind for kind in config.get("layer_types") or () if kind != FULL]:
+        raise ValueError(f"layer_types names {wrong[0]}; expected {FULL} for every layer")
     rope_scaling(config)
     sliding_window(config)
     _check_rope_parameters(config)
     dtype(config)
 
 
+def family_of(config: Mapping[str, Any]) -> ModelFamily:
+    """The family of a `config.json` that is of one."""
+    return FAMILIES[families.of(config)]
+
+
 def query_groups(config: Mapping[str, Any]) -> int:
     """Key-value heads."""
-    absent = HEADS if config["model_type"] == "mistral" else None
+    absent = family_of(config).query_groups
     return config.get("num_key_value_heads", absent) or config["num_attention_heads"]
+
+
+def head_dim(config: Mapping[str, Any]) -> int:
+    """Channels of a head."""
+    absent = family_of(config).head_dim or config["hidden_size"] // config["num_attention_heads"]
+    return config.get("head_dim") or absent
 
 
 def context_length(config: Mapping[str, Any]) -> int:
     """Positions that the model knows."""
-    return config.get("max_position_embeddings") or CONTEXT[config["model_type"]]
+    return config.get("max_position_embeddings") or family_of(config).context_length
 
 
 def rope_base(config: Mapping[str, Any]) -> float:
@@ -139,8 +156,9 @@ def rope_scaling(config: Mapping[str, Any]) -> dict[str, Any] | None:
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     if kind == "default":
         return None
-    if kind != "llama3" or config["model_type"] != "llama":
-        raise ValueError(f"rope_scaling of a {config['model_type']} is {kind}; expected none, or llama3 in a llama")
+    if kind != "llama3" or not family_of(config).llama3_config:
+        able = " or ".join(dict.fromkeys(family.model_type for family in FAMILIES.values() if family.llama3_config))
+        raise ValueError(f"rope_scaling of a {config['model_type']} is {kind}; expected none, or llama3 in a {able}")
     wrong = [name for name in LLAMA3 if not isinstance(scaling.get(name), (int, float)) or scaling[name] <= 0]
     if wrong:
         raise ValueError(f"rope_scaling has {wrong[0]}={scaling.get(wrong[0])}; llama3 wants a number for each of {LLAMA3}")
@@ -155,13 +173,15 @@ def sliding_window(config: Mapping[str, Any]) -> int | None:
     """Tokens that attention sees; None: all of the context.
 
     Raises:
-        ValueError: a Llama has one, which transformers ignores and others do not.
+        ValueError: a family has one that transformers ignores and others do not.
     """
-    window = config.get("sliding_window", WINDOW if config["model_type"] == "mistral" else None)
-    if window is None or window >= context_length(config):
+    family = family_of(config)
+    window = config.get("sliding_window", family.sliding_window)
+    if window is None or window >= context_length(config) or family.window_switch:  # a switch that is on is refused (`ONLY`)
         return None
-    if config["model_type"] == "llama":
-        raise ValueError(f"sliding_window of a llama is {window}; expected none: transformers computes without it")
+    if family.sliding_window is None:
+        name = config["model_type"]
+        raise ValueError(f"sliding_window of a {name} is {window}; expected none: transformers computes without it")
     return window
 
 

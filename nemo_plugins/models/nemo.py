@@ -9,14 +9,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from importlib import import_module
 from pathlib import Path
 from uuid import uuid4
 
 import torch
 
-from nemo_plugins.configs.schema import Family, ModelConfig
+from nemo_plugins.configs.schema import ModelConfig
 from nemo_plugins.models import hf_config as config_json
 from nemo_plugins.models.architecture import Architecture
+from nemo_plugins.models.families import FAMILIES
 from nemo_plugins.runs import paths
 
 DESCRIPTION = (  # of a Hugging Face folder: everything but weights and code
@@ -56,15 +58,19 @@ def tokenizer(source: Path, description: Path):
     return AutoTokenizer(str(description), use_fast=True, trust_remote_code=False)
 
 
+def named(path: str):
+    """NeMo's class that a family names, `module.Class`."""
+    module, name = path.split(".")
+    return getattr(import_module(f"nemo.collections.llm.gpt.model.{module}"), name)
+
+
 def config(model: ModelConfig, architecture: Architecture, dtype: torch.dtype, generation_config=None):
-    """NeMo's configuration of a Mistral or Llama model.
+    """NeMo's configuration of a model.
 
     Set here because NeMo's importers lose it: context length (they take the sliding window's), head_dim of a width-pruned
     model, vocabulary with padding rows, tied embeddings.
     """
-    from nemo.collections import llm
-    from nemo.collections.llm.gpt.model.llama import Llama31Config
-
+    family = FAMILIES[architecture.family]
     values = dict(
         num_layers=architecture.num_layers,
         hidden_size=architecture.hidden_size,
@@ -84,26 +90,22 @@ def config(model: ModelConfig, architecture: Architecture, dtype: torch.dtype, g
         params_dtype=dtype,
         cross_entropy_loss_fusion=dtype is torch.bfloat16,  # the fused one casts the logits' gradient to bf16
         generation_config=generation_config,
+        **family.settings,
     )
-    if model.family is Family.mistral:
-        # No window: sequences stay within it (planning/checks.py), and Megatron's local attention cannot reload one.
-        return llm.MistralConfig7B(**values, window_size=None, cp_comm_type=None)
     if scaling := model.rope_scaling:
-        return Llama31Config(
+        return named(family.llama3_config)(
             **values,
             scale_factor=scaling["factor"],
             low_freq_factor=scaling["low_freq_factor"],
             high_freq_factor=scaling["high_freq_factor"],
             old_context_len=scaling["original_max_position_embeddings"],
         )
-    return llm.LlamaConfig(**values)
+    return named(family.config)(**values)
 
 
 def module(model: ModelConfig, architecture: Architecture, dtype: torch.dtype, nemo_tokenizer, generation_config=None):
     """NeMo's Lightning module with random weights, not yet allocated."""
-    from nemo.collections import llm
-
-    kind = llm.MistralModel if model.family is Family.mistral else llm.LlamaModel
+    kind = named(FAMILIES[architecture.family].model)
     return kind(config(model, architecture, dtype, generation_config), tokenizer=nemo_tokenizer)
 
 
@@ -153,4 +155,6 @@ def hf_config(description: Path, nemo_config, dtype: torch.dtype) -> dict:
         head_dim=nemo_config.kv_channels,
         dtype=str(dtype).removeprefix("torch."),
     )
+    if kinds := values.get("layer_types"):  # all alike; transformers wants one a layer
+        values["layer_types"] = kinds[: nemo_config.num_layers]
     return values

@@ -20,6 +20,7 @@ from nemo_plugins import runs
 from nemo_plugins.configs.schema import ModelConfig, Recipe
 from nemo_plugins.models import hf_config, nemo
 from nemo_plugins.models.architecture import Architecture
+from nemo_plugins.models.families import FAMILIES
 from nemo_plugins.planning import convert_plan, hf_folder, weights
 
 SHARD = 5 * 10**9  # bytes, as transformers has it
@@ -63,10 +64,11 @@ def config(model: ModelConfig, tokenizer: Path, dtype: torch.dtype, seed: int) -
     """`config.json` of the model, with the special tokens of the folder that the tokenizer is from."""
     file = tokenizer / "config.json"
     theirs = json.loads(file.read_text()) if file.is_file() else {}
-    family = model.family.value
+    family = FAMILIES[model.family.value]
     return {
-        "architectures": [hf_config.FAMILIES[family][0]],
-        "model_type": family,
+        "architectures": [family.architectures[0]],
+        "model_type": family.model_type,
+        **family.only,
         **{theirs: getattr(model, ours) for ours, theirs in hf_config.SIZES.items()},
         "num_key_value_heads": model.num_query_groups,
         "head_dim": model.head_dim,

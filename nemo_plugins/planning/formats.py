@@ -30,28 +30,38 @@ MORE_BITS = ("attn_v", "ffn_down")  # Q6_K in some layers of the _M mixes
 
 
 class GgufTensor(NamedTuple):
-    """A weight under llama.cpp's name, [rows, columns]; a row is what one output is computed from. Norms have one row."""
+    """A weight under llama.cpp's name, [rows, columns]; a row is what one output is computed from.
+
+    Norms and biases have one row, and llama.cpp keeps them in fp32. The name of a bias ends in `.bias`; the others are weights.
+    """
 
     name: str
     rows: int
     columns: int
+
+    @property
+    def file_name(self) -> str:
+        """Its name in a GGUF file, behind that of its layer."""
+        return self.name if self.name.endswith(".bias") else f"{self.name}.weight"
 
 
 def layer_tensors(model: Architecture) -> list[GgufTensor]:
     """The tensors of each layer."""
     hidden, ffn = model.hidden_size, model.ffn_hidden_size
     query, keys = model.num_attention_heads * model.head_dim, model.num_query_groups * model.head_dim
-    return [
-        GgufTensor("attn_norm", 1, hidden),
+    linear = [
         GgufTensor("attn_q", query, hidden),
         GgufTensor("attn_k", keys, hidden),
         GgufTensor("attn_v", keys, hidden),
         GgufTensor("attn_output", hidden, query),
-        GgufTensor("ffn_norm", 1, hidden),
         *([GgufTensor("ffn_gate", ffn, hidden)] if model.gated else []),
         GgufTensor("ffn_up", ffn, hidden),
         GgufTensor("ffn_down", hidden, ffn),
     ]
+    biased = linear if model.linear_bias else linear[:3] if model.qkv_bias else []
+    norms = [GgufTensor("attn_norm", 1, hidden), GgufTensor("ffn_norm", 1, hidden)]
+    norms += [GgufTensor(f"attn_{name}_norm", 1, model.head_dim) for name in ("q", "k") if model.qk_norm]
+    return [*norms, *linear, *(GgufTensor(f"{tensor.name}.bias", 1, tensor.rows) for tensor in biased)]
 
 
 def outer_tensors(model: Architecture) -> list[GgufTensor]:
@@ -78,7 +88,7 @@ def tensor_bytes(tensor: GgufTensor, format: Format, *, more_bits: bool = False,
     """
     if format in BASE:
         return tensor.rows * _row_bytes(gguf_kind(tensor, format, more_bits, is_output), tensor.columns)
-    is_linear = tensor.name not in ("token_embd", "output") and not tensor.name.endswith("_norm")
+    is_linear = tensor.name not in ("token_embd", "output") and tensor.rows > 1
     if format is Format.fp8 and is_linear:
         return tensor.rows * (tensor.columns + 2)  # a bf16 scale for each output
     if format is Format.nvfp4 and is_linear:
@@ -108,7 +118,7 @@ def _layers_bytes(model: Architecture, format: Format) -> int:
 
 
 # A grid asks for thousands of models that differ in few sizes: what depends on those alone is kept.
-def _one_layer(model: Architecture) -> tuple[int, int, int, int, int, bool]:
+def _one_layer(model: Architecture) -> tuple[int, int, int, int, int, bool, str]:
     return (
         model.hidden_size,
         model.ffn_hidden_size,
@@ -116,13 +126,14 @@ def _one_layer(model: Architecture) -> tuple[int, int, int, int, int, bool]:
         model.num_query_groups,
         model.head_dim,
         model.gated,
+        model.family,
     )
 
 
 @lru_cache(maxsize=4096)
-def _layer_bytes(sizes: tuple[int, int, int, int, int, bool], format: Format, more_bits: bool) -> int:
-    hidden, ffn, heads, groups, head_dim, gated = sizes
-    model = Architecture(1, hidden, ffn, heads, groups, head_dim, 1, gated=gated)
+def _layer_bytes(sizes: tuple[int, int, int, int, int, bool, str], format: Format, more_bits: bool) -> int:
+    hidden, ffn, heads, groups, head_dim, gated, family = sizes
+    model = Architecture(1, hidden, ffn, heads, groups, head_dim, 1, gated=gated, family=family)
     return sum(tensor_bytes(tensor, format, more_bits=more_bits) for tensor in layer_tensors(model))
 
 
@@ -138,7 +149,7 @@ def _better_layers(layers: int) -> int:
 
 def gguf_kind(tensor: GgufTensor, format: Format, more_bits: bool, is_output: bool) -> str:
     """The block type, of `BLOCKS`, that llama.cpp stores a tensor in."""
-    if tensor.name.endswith("_norm"):
+    if tensor.rows == 1:
         return "f32"
     kind = BASE[format]
     if is_output:

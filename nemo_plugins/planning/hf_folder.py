@@ -13,6 +13,7 @@ from typing import Any
 
 from nemo_plugins.models import hf_config
 from nemo_plugins.models.architecture import Architecture
+from nemo_plugins.models.families import FAMILIES, titles
 from nemo_plugins.planning import weights
 from nemo_plugins.runs.errors import Unusable, UserError
 
@@ -45,7 +46,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class HfFolder:
-    """A whole folder of a Mistral or Llama model.
+    """A whole folder of a model of one of the families.
 
     Attributes:
         tensors: by name, in the order of the files.
@@ -106,7 +107,7 @@ def describe(folder: Path, key: str) -> dict[str, Any]:
         if (folder / name).is_file() and "auto_map" in _json(folder / name, key):
             raise Unusable(
                 f"{key}: {folder / name} names code to run (auto_map)",
-                "expected a Mistral or Llama folder that transformers loads by itself; no folder's own code is run here",
+                f"expected a {titles()} folder that transformers loads by itself; no folder's own code is run here",
             )
     if config.get("quantization_config"):
         raise Unusable(f"{key}: {folder} is quantised already", "expected the folder that it was made from")
@@ -151,22 +152,21 @@ def headers(shard: Path) -> list[Tensor]:
 
 
 def expected(model: Architecture) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a Mistral's or Llama's tensors."""
+    """Names and shapes of a model's tensors."""
     hidden, ffn = model.hidden_size, model.ffn_hidden_size
     query, keys = model.num_attention_heads * model.head_dim, model.num_query_groups * model.head_dim
-    shapes = dict(
-        zip(
-            LINEAR,
-            ((query, hidden), (keys, hidden), (keys, hidden), (hidden, query), (ffn, hidden), (ffn, hidden), (hidden, ffn)),
-            strict=True,
-        )
-    )
-    shapes |= {"input_layernorm": (hidden,), "post_attention_layernorm": (hidden,)}
+    linear = ((query, hidden), (keys, hidden), (keys, hidden), (hidden, query), (ffn, hidden), (ffn, hidden), (hidden, ffn))
+    shapes = {f"{name}.weight": shape for name, shape in zip(LINEAR, linear, strict=True)}
+    shapes |= {"input_layernorm.weight": (hidden,), "post_attention_layernorm.weight": (hidden,)}
+    biased = len(LINEAR) if model.linear_bias else 3 if model.qkv_bias else 0
+    shapes |= {f"{name}.bias": shape[:1] for name, shape in zip(LINEAR[:biased], linear[:biased], strict=True)}
+    if model.qk_norm:
+        shapes |= {f"self_attn.{name}.weight": (model.head_dim,) for name in ("q_norm", "k_norm")}
     found = {EMBEDDING: (model.vocab_size, hidden), "model.norm.weight": (hidden,)}
     if not model.tied_embeddings:
         found[OUTPUT] = (model.vocab_size, hidden)
     for layer in range(model.num_layers):
-        found |= {f"model.layers.{layer}.{name}.weight": shape for name, shape in shapes.items()}
+        found |= {f"model.layers.{layer}.{name}": shape for name, shape in shapes.items()}
     return found
 
 
@@ -197,7 +197,7 @@ def _check_tensors(folder: Path, key: str, model: Architecture, tensors: dict[st
     spare = {OUTPUT} if model.tied_embeddings else set()  # some tied folders store it all the same
     if unknown := sorted(tensors.keys() - wanted.keys() - spare):
         raise UserError(
-            f"{key}: {folder} has a tensor that no Mistral or Llama has: {unknown[0]}"
+            f"{key}: {folder} has a tensor that no {FAMILIES[model.family].title} has: {unknown[0]}"
             + (f" (and {len(unknown) - 1} more)" if unknown[1:] else ""),
             "expected the folder of a plain model: adapters merged, nothing quantised, no vision tower",
         )

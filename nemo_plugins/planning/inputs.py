@@ -113,21 +113,17 @@ def model_source(cfg: Recipe) -> Path:
 
 def _same_model(config: dict[str, Any], model: ModelConfig, key: str, path: str) -> None:
     there = vars(Architecture.from_hf(config)) | {
-        "family": config["model_type"],
         "rope_scaling": hf_config.rope_scaling(config),
         "sliding_window": hf_config.sliding_window(config),
     }
     window = model.sliding_window
     here = vars(Architecture.from_config(model)) | {
-        "family": model.family.value,
-        "rope_scaling": dict(model.rope_scaling) if model.rope_scaling else None,
+        "rope_scaling": model.rope_scaling,
         "sliding_window": window if window and window < there["context_length"] else None,
     }
     differ = [name for name in MODEL_FIELDS if there[name] != here[name]]
     if differ:
         meant = " ".join(shlex.quote(f"model.{name}={_override(there[name])}") for name in differ)
-        if "rope_scaling" in differ:  # Hydra cannot give a dictionary to a key that is null
-            meant = f"+model=from_hf {shlex.quote(f'model.path={path}')}"
         raise Unusable(
             f"{key}: the model of {path} is another than model={model.name} describes",
             *(f"  {name}: {_shown(there[name])} there, {_shown(here[name])} in model.{name}" for name in differ),

@@ -51,8 +51,11 @@ def name(cfg: Recipe) -> str:
 def stored_bytes(model: Architecture, target: Target) -> int:
     """Bytes of the weights in a format, without headers."""
     size = formats.weight_bytes(model, STORED.get(target) or Format(target.value))
-    # llama.cpp keeps norms in fp32
-    return size + 2 * (2 * model.num_layers + 1) * model.hidden_size if target is Target.f16 else size
+    if target is not Target.f16:
+        return size
+    # llama.cpp keeps norms and biases in fp32
+    vectors = model.num_layers * (model.layer_parameters - model.layer_matrices) + model.hidden_size
+    return size + 2 * vectors
 
 
 def plan(cfg: Recipe) -> Plan:

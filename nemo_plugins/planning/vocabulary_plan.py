@@ -52,7 +52,7 @@ def plan(cfg: Recipe) -> Plan:
                 f"{asked.multiple}, are {size:,} rows",
                 f"expected a tokenizer of as many, or convert.vocabulary.rows={size}",
             )
-        after = Architecture(**{**before.as_dict(), "vocab_size": size})
+        after = before.with_sizes(vocab_size=size)
     folder = paths.run_root(cfg) / (cfg.run.stage or STAGE)
     files = {"hf": after.parameters() * 2}
     need = memory(cfg, before, after)

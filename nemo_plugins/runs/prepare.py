@@ -15,6 +15,7 @@ from nemo_plugins.configs.schema import Family, Kind, Recipe, SizesConfig
 from nemo_plugins.configs.store import CONF, options, register
 from nemo_plugins.models import hf_config
 from nemo_plugins.models.architecture import Architecture
+from nemo_plugins.models.families import FAMILIES
 from nemo_plugins.runs import command_line, hydra_errors, paths, workers
 from nemo_plugins.runs.errors import UserError
 
@@ -95,7 +96,9 @@ def prepare(composed: DictConfig, typed: Sequence[str] = ()) -> Recipe:
         vocabulary = cfg.convert.vocabulary
         vocabulary.text, vocabulary.heldout = vocabulary.text or cfg.data.train, vocabulary.heldout or cfg.data.heldout
     try:
-        hf_config.rope_scaling({"model_type": cfg.model.family.value, "rope_scaling": cfg.model.rope_scaling})
+        family = FAMILIES[cfg.model.family.value]
+        scaling = {"model_type": family.model_type, **family.only, "rope_scaling": cfg.model.rope_scaling}
+        cfg.model.rope_scaling = hf_config.rope_scaling(scaling)
     except ValueError as error:
         raise UserError(f"model.rope_scaling: {error}") from None
     for key in ("name", "stage"):
@@ -180,7 +183,7 @@ def _read_hf(model: DictConfig) -> None:
     except ValueError as error:
         raise UserError(f"model.path: cannot use {file}: {error}") from None
     model.name = re.sub(r"[^\w.-]", "_", Path(model.path.rstrip("/")).name)
-    model.family = Family(config["model_type"])
+    model.family = Family(architecture.family)
     for key, value in architecture.as_dict().items():
         if key != "gated":
             model[key] = value

@@ -162,9 +162,10 @@ def _bytes(backend: Backend, path: str, dtype: str | None = None) -> tuple[int, 
 
 def gguf_architecture(reader) -> Architecture:
     """The sizes in a GGUF file's header."""
+    kind = reader.fields["general.architecture"].contents()
 
     def number(key: str) -> int:
-        return int(reader.fields[f"llama.{key}"].contents())
+        return int(reader.fields[f"{kind}.{key}"].contents())
 
     heads, hidden = number("attention.head_count"), number("embedding_length")
     vocabulary = next(tensor for tensor in reader.tensors if tensor.name == EMBEDDING)
@@ -174,7 +175,7 @@ def gguf_architecture(reader) -> Architecture:
         number("feed_forward_length"),
         heads,
         number("attention.head_count_kv"),
-        number("attention.key_length") if "llama.attention.key_length" in reader.fields else hidden // heads,
+        number("attention.key_length") if f"{kind}.attention.key_length" in reader.fields else hidden // heads,
         int(vocabulary.shape[1]),
         tied_embeddings=all(tensor.name != OUTPUT for tensor in reader.tensors),
     )

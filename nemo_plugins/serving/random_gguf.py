@@ -12,6 +12,7 @@ import numpy as np
 
 from nemo_plugins.configs.schema import Format, Target
 from nemo_plugins.models.architecture import Architecture
+from nemo_plugins.models.families import FAMILIES
 from nemo_plugins.planning import formats
 from nemo_plugins.planning.formats import BLOCKS, GgufTensor
 
@@ -25,11 +26,11 @@ def kinds(model: Architecture, target: Target) -> list[tuple[str, GgufTensor, st
     found = []
     for tensor in formats.outer_tensors(model):
         is_output = tensor.name == ("token_embd" if model.tied_embeddings else "output")
-        found.append((f"{tensor.name}.weight", tensor, _kind(tensor, target, False, is_output)))
+        found.append((tensor.file_name, tensor, _kind(tensor, target, False, is_output)))
     for layer in range(model.num_layers):
         more = formats.use_more_bits(layer, model.num_layers)
         found += [
-            (f"blk.{layer}.{tensor.name}.weight", tensor, _kind(tensor, target, more, False))
+            (f"blk.{layer}.{tensor.file_name}", tensor, _kind(tensor, target, more, False))
             for tensor in formats.layer_tensors(model)
         ]
     return found
@@ -52,7 +53,7 @@ def write(path: Path, model: Architecture, target: Target, seed: int = 0) -> Non
     import gguf
 
     partial = path.with_name(f".{path.name}.partial")
-    writer = gguf.GGUFWriter(partial, "llama")
+    writer = gguf.GGUFWriter(partial, FAMILIES[model.family].gguf)
     writer.add_block_count(model.num_layers)
     writer.add_context_length(model.context_length)
     writer.add_embedding_length(model.hidden_size)

@@ -21,7 +21,8 @@ def run(file: Path, *, host: str, port: int, context: int | None, parallel: int,
     import gguf
     import xllamacpp
 
-    trained = gguf.GGUFReader(file).fields.get("llama.context_length")
+    fields = gguf.GGUFReader(file).fields
+    trained = fields.get(f"{fields['general.architecture'].contents()}.context_length")
     context = context or min(LONGEST, int(trained.contents()) if trained else LONGEST)
     params = xllamacpp.CommonParams()
     params.model.path = str(file)

@@ -145,6 +145,39 @@ def weights(checkpoint):
     return state
 
 
+def activations(folder: Path, tokens) -> dict[str, list]:
+    """What a Hugging Face model computes on `tokens` `[b, s]` in transformers, fp32: by place, an array `[b, s, n]` a layer."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder, torch_dtype=torch.float32)
+    places = {"ffn": [], "heads": [], "input_norm": [], "ffn_norm": [], "in": [], "out": []}
+
+    def inputs(name):
+        return lambda module, args: places[name].append(args[0].numpy())
+
+    def outputs(name):
+        return lambda module, args, out: places[name].append((out[0] if isinstance(out, tuple) else out).numpy())
+
+    for layer in model.model.layers:
+        layer.mlp.down_proj.register_forward_pre_hook(inputs("ffn"))
+        layer.self_attn.o_proj.register_forward_pre_hook(inputs("heads"))
+        layer.input_layernorm.register_forward_hook(outputs("input_norm"))
+        layer.post_attention_layernorm.register_forward_hook(outputs("ffn_norm"))
+        layer.register_forward_pre_hook(inputs("in"))
+        layer.register_forward_hook(outputs("out"))
+    with torch.no_grad():
+        model(tokens)
+    return places
+
+
+def score(activations):
+    """The paper's importance of each channel of `[b, s, n]`: mean of |a| over the sequence, L2 over the samples."""
+    import numpy
+
+    return numpy.sqrt((numpy.abs(activations).mean(1) ** 2).sum(0))
+
+
 def train_batch(laptop: Laptop, recipe: str, index: int, *overrides: str, key: str | None = "tokens"):
     """Sample `index` of a stage's training or calibration text as Megatron serves it: its tokens `[s]`, or all of it."""
     return _train_set(laptop, recipe, overrides)[index][key] if key else _train_set(laptop, recipe, overrides)[index]

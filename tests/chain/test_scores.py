@@ -6,7 +6,7 @@ import subprocess
 import numpy
 import pytest
 import torch
-from laptop import MEASURED, REPOSITORY, ok, train_batch
+from laptop import MEASURED, REPOSITORY, activations, ok, score, train_batch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
@@ -28,26 +28,9 @@ def scores(measured_prune) -> Scores:
 
 @pytest.fixture(scope="module")
 def seen(laptop) -> dict[str, list[numpy.ndarray]]:
-    """Activations of the calibration samples in transformers, fp32: by place, a `[b, s, n]` a layer."""
-    model = AutoModelForCausalLM.from_pretrained(REPOSITORY / "assets" / "tiny_pl", torch_dtype=torch.float32)
-    places = {"ffn": [], "heads": [], "input_norm": [], "ffn_norm": [], "in": [], "out": []}
-
-    def inputs(name):
-        return lambda module, args: places[name].append(args[0].numpy())
-
-    def outputs(name):
-        return lambda module, args, out: places[name].append((out[0] if isinstance(out, tuple) else out).numpy())
-
-    for layer in model.model.layers:
-        layer.mlp.down_proj.register_forward_pre_hook(inputs("ffn"))
-        layer.self_attn.o_proj.register_forward_pre_hook(inputs("heads"))
-        layer.input_layernorm.register_forward_hook(outputs("input_norm"))
-        layer.post_attention_layernorm.register_forward_hook(outputs("ffn_norm"))
-        layer.register_forward_pre_hook(inputs("in"))
-        layer.register_forward_hook(outputs("out"))
+    """Activations of the calibration samples in transformers."""
     tokens = torch.stack([train_batch(laptop, "prune", index, *MEASURED) for index in range(SAMPLES)])
-    with torch.no_grad():
-        model(tokens)
+    places = activations(REPOSITORY / "assets" / "tiny_pl", tokens)
     assert all(len(found) == LAYERS for found in places.values())
     return places
 
@@ -70,9 +53,6 @@ def test_block_influence_is_that_of_transformers(scores, seen):
 
 
 def test_width_scores_are_those_of_transformers(scores, seen):
-    def score(activations):  # the paper's: mean of |a| over the sequence, L2 over the samples
-        return numpy.sqrt((numpy.abs(activations).mean(1) ** 2).sum(0))
-
     for where in ("ffn", "heads", "input_norm", "ffn_norm"):
         same(scores.width(where, AggregationConfig()), [score(layer) for layer in seen[where]])
     same(scores.hidden(AggregationConfig()), sum(score(layer) for norm in ("input_norm", "ffn_norm") for layer in seen[norm]))

@@ -15,6 +15,8 @@ PARAMETERS = {
     "mistral7b": 7_248_023_552,
     "mistral_nemo12b": 12_247_782_400,
     "llama31_8b": 8_030_261_248,
+    "qwen25_7b": 7_615_616_512,
+    "qwen3_8b": 8_190_735_360,
     "tiny_pl": 9_965_824,
 }
 MODELS = [name for name in options("model") if name != "from_hf"]

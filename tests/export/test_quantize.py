@@ -179,7 +179,7 @@ def spoil_size(folder: Path) -> None:
             (),
             "as its header says",
         ),
-        (spoil_name, (), "a tensor that no Mistral or Llama has: model.layers.0.self_attn.q_norm.weight"),
+        (spoil_name, (), "a tensor that no Mistral has: model.layers.0.self_attn.q_norm.weight"),
         (spoil_vocabulary, (), "the vocabulary of "),
         (spoil_size, ("export.pad_vocabulary=true", "export.formats=[f16]"), " free in "),
         (lambda f: None, ("export.formats=[]",), "export.formats=[]: nothing to make"),

@@ -9,7 +9,9 @@ import pytest
 import torch
 import warm_start
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, MistralConfig
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoTokenizer, LlamaConfig, MistralConfig
+
+from nemo_plugins.models.families import FAMILIES
 
 pytestmark = pytest.mark.nemo
 
@@ -31,6 +33,17 @@ MODELS = {
         max_position_embeddings=256, rope_scaling=SCALED, dtype="bfloat16", **SMALL,
     ),
 }  # fmt: skip
+# every other family; so many layers that their names do not sort by number
+PLAIN = SMALL | dict(
+    hidden_size=64, intermediate_size=128, num_attention_heads=4, num_key_value_heads=2, head_dim=32, rope_theta=1e6,
+    max_position_embeddings=256, num_hidden_layers=11, dtype="bfloat16",
+)  # fmt: skip
+MODELS |= {
+    f"{name}_{kind}": CONFIG_MAPPING[family.model_type](tie_word_embeddings=kind == "tied", **family.only, **PLAIN)
+    for name, family in FAMILIES.items()
+    for kind in ("untied", "tied")
+    if name not in ("mistral", "llama")
+}
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +55,8 @@ def converted(tmp_path_factory) -> Path:
         for key, parameter in model.named_parameters():
             if "norm" in key:
                 torch.nn.init.uniform_(parameter, 0.5, 1.5)
+            elif key.endswith("bias"):
+                torch.nn.init.normal_(parameter)
         model.save_pretrained(root / name / "source", max_shard_size="500KB")
         for file in BUNDLED.iterdir():
             if file.name not in ("config.json", "model.safetensors") and file.suffix in (".json", ".model", ".jinja"):
@@ -62,6 +77,7 @@ def test_every_tensor_comes_back_to_the_bit(converted, name):
     assert before.keys() == after.keys()
     assert [key for key in before if not torch.equal(before[key], after[key]) or before[key].dtype != after[key].dtype] == []
     assert all((before[key] - 1).abs().max() > 0.1 for key in before if "norm" in key), "norms of 1 would prove nothing"
+    assert all(before[key].abs().max() > 0.1 for key in before if key.endswith("bias")), "nor would biases of 0"
 
 
 def test_another_type_is_the_same_weights_rounded(converted):

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import LlamaConfig, MistralConfig
+from transformers import CONFIG_MAPPING, LlamaConfig
 
 from nemo_plugins.models import hf_config
 from nemo_plugins.models.architecture import Architecture
+from nemo_plugins.models.families import FAMILIES
 from nemo_plugins.planning import convert_plan, prune_plan
 from nemo_plugins.runs import UserError
 from nemo_plugins.runs.prepare import compose
@@ -41,7 +42,7 @@ CHANGED = [  # model type, field, value
     ("mistral", "hidden_act", "gelu"),
     ("llama", "hidden_act", "relu"),
     ("llama", "attention_bias", True),
-    ("llama", "mlp_bias", True),
+    ("llama", "mlp_bias", True),  # either alone: Megatron has biases in all linear layers, or in none
     ("llama", "partial_rotary_factor", 0.5),
     ("llama", "rope_interleaved", True),
     ("llama", "sliding_window", 512),
@@ -61,6 +62,15 @@ CHANGED = [  # model type, field, value
     ("llama", "query_pre_attn_scalar", 256),
     ("mistral", "layer_types", ["sliding_attention", "full_attention"]),
     ("mistral", "num_local_experts", 8),
+    ("mistral", "layer_types", ["full_attention", "full_attention"]),  # beside its window one would not know which holds
+    ("qwen2", "use_sliding_window", True),
+    ("qwen2", "layer_types", ["full_attention", "sliding_attention"]),
+    ("qwen2", "rope_scaling", {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}),
+    ("qwen2", "rope_scaling", LLAMA3),
+    ("qwen2", "use_mrope", True),
+    ("qwen3", "attention_bias", True),
+    ("qwen2", "architectures", ["Qwen2MoeForCausalLM"]),
+    ("qwen2", "num_experts", 8),
     ("llama", "no_rope_layers", [1, 0]),
     ("llama", "use_qk_norm", True),
     ("llama", "what_nobody_knows", False),
@@ -74,7 +84,13 @@ def test_what_changes_the_arithmetic_is_refused_by_name(kind, field, value):
         Architecture.from_hf(config)
 
 
-@pytest.mark.parametrize("made", [MistralConfig(sliding_window=None, **SIZES), LlamaConfig(rope_scaling=dict(LLAMA3), **SIZES)])
+@pytest.mark.parametrize(
+    "made",
+    [
+        *(CONFIG_MAPPING[family.model_type](**family.only, **SIZES) for family in FAMILIES.values()),
+        LlamaConfig(rope_scaling=dict(LLAMA3), **SIZES),
+    ],
+)
 def test_what_transformers_itself_writes_is_understood(made):
     hf_config.check(json.loads(made.to_json_string(use_diff=False)))
     hf_config.check(json.loads(made.to_json_string()))
@@ -91,19 +107,28 @@ def test_notes_of_well_known_repositories_change_nothing():
     assert Architecture.from_hf(plain | notes) == Architecture.from_hf(plain)
 
 
-@pytest.mark.parametrize(("kind", "theirs"), [("mistral", MistralConfig), ("llama", LlamaConfig)])
-def test_a_field_that_is_absent_is_transformers_own_default(kind, theirs):
-    ours, made = Architecture.from_hf({"model_type": kind, **SIZES}), theirs(**SIZES)
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_a_field_that_is_absent_is_transformers_own_default(kind):
+    config = {"model_type": FAMILIES[kind].model_type, **FAMILIES[kind].only, **SIZES}
+    ours, made = Architecture.from_hf(config), CONFIG_MAPPING[config["model_type"]](**SIZES)
+    assert ours.family == kind
     assert (ours.num_query_groups, ours.norm_eps) == (made.num_key_value_heads, made.rms_norm_eps)
     assert (ours.rope_base, ours.context_length) == (made.rope_theta, made.max_position_embeddings)
+    assert ours.head_dim == (getattr(made, "head_dim", None) or made.hidden_size // made.num_attention_heads)
     window = getattr(made, "sliding_window", None)
-    assert hf_config.sliding_window({"model_type": kind, **SIZES}) == window
+    assert hf_config.sliding_window(config) == window
 
 
 def test_a_window_as_long_as_the_context_is_none():
     config = {"model_type": "mistral", **SIZES, "max_position_embeddings": 4096}
     assert hf_config.sliding_window(config) is None
     assert hf_config.sliding_window({**config, "sliding_window": 1024}) == 1024
+
+
+def test_a_window_that_is_switched_off_is_none():
+    config = {"model_type": "qwen2", **SIZES, "sliding_window": 64, "use_sliding_window": False, "max_window_layers": 1}
+    hf_config.check(config)
+    assert hf_config.sliding_window(config) is None
 
 
 @pytest.fixture
@@ -147,10 +172,25 @@ def test_a_folder_that_computes_otherwise_than_the_model_says_is_refused(folder,
     assert not [missing for missing in convert_plan.plan(named).missing if missing.kind == "weights"]
 
 
-@pytest.mark.parametrize("override", ["model.rope_scaling={rope_type:linear,factor:2.0}", "model.family=mistral"])
-def test_a_scaling_that_nemo_has_not_is_refused_in_the_configuration_too(override):
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("llama31_8b", "model.rope_scaling={rope_type:linear,factor:2.0}"),
+        ("llama31_8b", "model.family=mistral"),
+        ("tiny_pl", "model.rope_scaling={rope_type:linear,factor:2.0}"),  # where the model's own file has none
+        ("tiny_pl", f"model.rope_scaling={json.dumps(LLAMA3).replace(chr(34), '')}"),
+    ],
+)
+def test_a_scaling_that_nemo_has_not_is_refused_in_the_configuration_too(words):
     with pytest.raises(UserError, match="model.rope_scaling"):
-        compose(["+model=llama31_8b", override])
+        compose([f"+model={words[0]}", words[1]])
+
+
+def test_a_scaling_is_given_and_taken_away_on_the_command_line():
+    given = f"model.rope_scaling={json.dumps(LLAMA3).replace(chr(34), '')}"
+    assert compose(["+model=tiny_pl", "model.family=llama", given]).model.rope_scaling == LLAMA3
+    assert compose(["+model=llama31_8b", "model.rope_scaling=null"]).model.rope_scaling is None
+    assert compose(["+model=tiny_pl"]).model.rope_scaling is None
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 
 from nemo_plugins.configs import Format
 from nemo_plugins.models.architecture import Architecture
+from nemo_plugins.models.families import FAMILIES
 from nemo_plugins.planning import formats
 
 TEACHER = Architecture(50, 4096, 14336, 32, 8, 128, 32128)
@@ -15,7 +16,7 @@ MISTRAL = Architecture(32, 4096, 14336, 32, 8, 128, 32000)  # Mistral-7B-v0.1
 SMALL = Architecture(3, 192, 320, 6, 2, 48, 640)
 
 
-@pytest.mark.parametrize("changes", [{}, {"tied_embeddings": True}, {"gated": False}])
+@pytest.mark.parametrize("changes", [{}, {"tied_embeddings": True}, {"gated": False}, *({"family": name} for name in FAMILIES)])
 def test_the_tensors_are_those_of_the_parameters(changes):
     model = dataclasses.replace(SMALL, **changes)
     tensors = formats.layer_tensors(model) * model.num_layers + formats.outer_tensors(model)

@@ -1,14 +1,17 @@
 """The formulas that plans are made of, held against what a real model has, does and keeps.
 
-The model is transformers' Mistral in fp32 on a CPU, with sizes that no two of which can be mixed up. Where the formula leaves
+The model is one of transformers' in fp32 on a CPU, with sizes that no two of which can be mixed up. Where the formula leaves
 something out on purpose, the test adds just that, so that every comparison is exact.
 """
+
+from dataclasses import replace
 
 import pytest
 
 from nemo_plugins.configs import PlatformConfig
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.planning import memory
+from nemo_plugins.models.families import FAMILIES
+from nemo_plugins.planning import hf_folder, memory
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -24,8 +27,8 @@ def attention(request):
 
 @pytest.fixture(scope="module")
 def make():
-    def build(attention="eager", **changes):
-        config = transformers.MistralConfig(
+    def build(attention="eager", family="mistral", **changes):
+        config = transformers.CONFIG_MAPPING[FAMILIES[family].model_type](
             hidden_size=MODEL.hidden_size,
             intermediate_size=MODEL.ffn_hidden_size,
             num_hidden_layers=MODEL.num_layers,
@@ -35,19 +38,20 @@ def make():
             vocab_size=MODEL.vocab_size,
             sliding_window=None,
             attn_implementation=attention,
+            **FAMILIES[family].only,
             **changes,
         )
-        return transformers.MistralForCausalLM(config)
+        return transformers.AutoModelForCausalLM.from_config(config)
 
     return build
 
 
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("tied", [False, True])
-def test_parameters(make, tied):
-    import dataclasses
-
-    model = dataclasses.replace(MODEL, tied_embeddings=tied)
-    assert sum(weight.numel() for weight in make(tie_word_embeddings=tied).parameters()) == model.parameters()
+def test_tensors(make, family, tied):
+    model, theirs = replace(MODEL, tied_embeddings=tied, family=family), make(family=family, tie_word_embeddings=tied)
+    assert {name: tuple(weight.shape) for name, weight in theirs.named_parameters()} == hf_folder.expected(model)
+    assert sum(weight.numel() for weight in theirs.parameters()) == model.parameters()
 
 
 def test_flops_of_a_forward_pass_and_of_the_backward_pass(make):

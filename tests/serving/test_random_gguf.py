@@ -1,10 +1,13 @@
 """Random weights of a shape: the bytes that the trained file would have, and llama.cpp runs them."""
 
+from dataclasses import replace
+
 import gguf
 import pytest
 
 from nemo_plugins.configs import Format, Target
 from nemo_plugins.models.architecture import Architecture
+from nemo_plugins.models.families import FAMILIES
 from nemo_plugins.planning import formats, quantize_plan
 from nemo_plugins.planning.estimate import PAPER
 from nemo_plugins.serving import bench, random_gguf
@@ -13,13 +16,17 @@ from nemo_plugins.serving.llama_cpp import LlamaCpp
 SMALL = Architecture(3, 512, 768, 8, 2, 64, 1000, context_length=128)
 
 
-@pytest.mark.parametrize("target", [Target.f16, Target.q8_0, Target.q6_k, Target.q5_k_m, Target.q4_k_m])
-def test_a_file_has_the_planners_bytes_and_runs(tmp_path, target):
-    path = tmp_path / "random.gguf"
-    random_gguf.write(path, SMALL, target)
+@pytest.mark.parametrize(
+    ("family", "target"),
+    [("mistral", target) for target in (Target.f16, Target.q8_0, Target.q6_k, Target.q5_k_m)]
+    + [(family, Target.q4_k_m) for family in FAMILIES],
+)
+def test_a_file_has_the_planners_bytes_and_runs(tmp_path, family, target):
+    path, small = tmp_path / "random.gguf", replace(SMALL, family=family)
+    random_gguf.write(path, small, target)
     reader = gguf.GGUFReader(path)
-    assert sum(int(tensor.n_bytes) for tensor in reader.tensors) == quantize_plan.stored_bytes(SMALL, target)
-    assert bench.gguf_architecture(reader).parameters() == SMALL.parameters()
+    assert sum(int(tensor.n_bytes) for tensor in reader.tensors) == quantize_plan.stored_bytes(small, target)
+    assert replace(bench.gguf_architecture(reader), family=family).parameters() == small.parameters()
     model = LlamaCpp(path, context=32)
     assert not model.has_vocabulary and model.vocab_size == 1000
     [at] = model.read([[3, 4, 5]])
