@@ -21,6 +21,7 @@ class ModelFamily:
         llama3_config: the one with Llama 3.1's RoPE scaling; None: NeMo has none for this family.
         settings: fields of NeMo's configuration that differ from its defaults.
         gguf: llama.cpp's name of the architecture, the prefix of its keys.
+        gguf_square: whether llama.cpp loads it only where query heads times head_dim are hidden_size.
         qkv_bias: whether q, k and v have biases.
         linear_bias: whether all linear layers of a layer have biases.
         qk_norm: whether each head's query and key pass an RMSNorm of `head_dim` channels.
@@ -41,6 +42,7 @@ class ModelFamily:
     llama3_config: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     gguf: str = "llama"
+    gguf_square: bool = False
     qkv_bias: bool = False
     linear_bias: bool = False
     qk_norm: bool = False
@@ -103,6 +105,7 @@ FAMILIES = {  # by `model.family` of the configuration
         importer="qwen2.HFQwen2Importer",
         exporter="qwen2.HFQwen2Exporter",
         gguf="qwen2",
+        gguf_square=True,
         qkv_bias=True,
         query_groups=32,
         window_switch=True,

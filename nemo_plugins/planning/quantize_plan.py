@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nemo_plugins.configs.schema import Format, Kind, Recipe, Target
 from nemo_plugins.models.architecture import Architecture
+from nemo_plugins.models.families import FAMILIES
 from nemo_plugins.planning import checks, formats, hf_folder, inputs, tables
 from nemo_plugins.planning.budget import gigabytes
 from nemo_plugins.planning.plan import Cost, Plan, Table
@@ -73,6 +74,7 @@ def plan(cfg: Recipe) -> Plan:
         checks.fits_context("export.imatrix.seq_length", export.imatrix.seq_length, cfg.model)
         inputs.data(made, export.imatrix.data, "export.imatrix.data", "data.train")
     if any(target in GGUF for target in export.formats):
+        _loads(model)
         for package, what in NEEDS.items():
             made.need("package", lambda package=package, what=what: checks.package(package, what))
     if any(target in ON_GPU for target in export.formats) or export.device == "cuda":
@@ -101,6 +103,17 @@ def plan(cfg: Recipe) -> Plan:
             made.need("memory", lambda: _memory(need))
     made.sizes = f"{len(sizes)} formats, {gigabytes(sum(sizes.values()))}"
     return made
+
+
+def _loads(model: Architecture) -> None:
+    """llama.cpp loads a model of these sizes."""
+    family, queries = FAMILIES[model.family], model.num_attention_heads * model.head_dim
+    if family.gguf_square and queries != model.hidden_size:
+        raise UserError(
+            f"export.formats: llama.cpp loads a {family.title} only where heads times head_dim are hidden_size, this one has "
+            f"{model.num_attention_heads} x {model.head_dim} = {queries:,} and {model.hidden_size:,}",
+            "expected fp8 or nvfp4 alone; or prune depth and ffn_hidden_size, which leave both as they are",
+        )
 
 
 def cannot_pack(model: Architecture, targets: list[Target]) -> list[str]:
