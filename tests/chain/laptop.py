@@ -19,7 +19,6 @@ HELDOUT = 16  # windows
 SHORT = (
     "platform.precision=fp32",
     f"data.heldout_samples={HELDOUT}",
-    "data.exercises=1000",
     "prune.calibration.samples=8",
     "prune.calibration.loss_samples=0",
     "distill.max_steps=6",

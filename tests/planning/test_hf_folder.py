@@ -49,11 +49,11 @@ def add_a_bias(tensors):
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (lambda f: reweigh(f, add_a_bias), f"a tensor that no Mistral or Llama has: {BIAS}"),
+        (lambda f: reweigh(f, add_a_bias), f"a tensor that no Mistral has: {BIAS}"),
         (lambda f: reweigh(f, lambda t: t.pop("model.layers.7.mlp.up_proj.weight")), "lacks model.layers.7.mlp.up_proj.weight"),
         (lambda f: edit(f, "config.json", head_dim=64), "config.json says [512, 256] (head_dim 64"),
         (lambda f: edit(f, "config.json", num_hidden_layers=9), "lacks model.layers.8."),
-        (lambda f: edit(f, "config.json", model_type="qwen2"), "model_type is 'qwen2'"),
+        (lambda f: edit(f, "config.json", model_type="gemma"), "model_type is 'gemma'"),
         (lambda f: edit(f, "config.json", auto_map={"AutoConfig": "evil.Config"}), "names code to run (auto_map)"),
         (lambda f: edit(f, "tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.T"]}), "names code to run (auto_map)"),
         (lambda f: edit(f, "config.json", quantization_config={"quant_method": "fp8"}), "is quantised already"),
