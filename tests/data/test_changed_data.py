@@ -61,6 +61,7 @@ def test_a_number_that_was_taken_out_of_a_chat_is_out_of_its_samples(tmp_path, t
     assert NUMBER not in turn()
 
 
+@pytest.mark.nemo
 def test_other_tokens_under_the_same_name_have_another_order_of_samples(tmp_path, tokenizer):
     class Tokenizer:  # NeMo's, as far as a data module asks
         def __init__(self):

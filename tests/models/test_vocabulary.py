@@ -82,6 +82,7 @@ def loss_a_byte(folder: Path) -> float:
     return nats / math.log(2) / length
 
 
+@pytest.mark.long
 def test_focus_starts_from_a_better_model_than_the_mean_or_chance(swapped):
     losses = {start: loss_a_byte(folder / "hf") for start, folder in swapped.items()}
     print("bits a byte of held-out text right after:", {start.value: round(loss, 3) for start, loss in losses.items()})

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -14,6 +16,7 @@ def stage(run: Path, name: str, loss: float) -> None:
     (run / name / "summary.json").write_text(json.dumps({**summary, "metrics": {"loss_before": loss, "loss_after": loss}}))
 
 
+@pytest.mark.long
 def test_a_report_follows_the_stages_of_its_run(tmp_path):
     command = [sys.executable, str(REPOSITORY / "recipes" / "report.py"), "+model=tiny_pl", f"run.root={tmp_path}"]
 

@@ -78,6 +78,7 @@ def talk(typed: str, *overrides: str, cwd: Path) -> subprocess.CompletedProcess:
     return subprocess.run(command, input=typed, capture_output=True, text=True, cwd=cwd, env=env, timeout=300)
 
 
+@pytest.mark.long
 def test_a_terminal_dialogue_with_both_models_side_by_side(tiny_gguf, tmp_path):
     typed = "Ile to jest 2 + 3?\n/regenerate\n/compare\n/system Mów krótko.\n/nonsense\n/exit\n"
     done = talk(typed, f"chat.model={tiny_gguf / 'tiny_pl-Q8_0.gguf'}", "chat.temperature=0", cwd=tmp_path)
