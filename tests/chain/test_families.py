@@ -1,7 +1,6 @@
 """A tiny random model of each family but the bundled one's and its like, through the chain by the command line."""
 
 import json
-import shutil
 import sys
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import gguf
 import pytest
+import random_models
 import torch
 import warm_start
 from laptop import REPOSITORY, Laptop, activations, ok, score, train_batch
@@ -25,7 +25,6 @@ from nemo_plugins.serving.speakers import LlamaCppSpeaker, Manner, TransformersS
 
 pytestmark = pytest.mark.nemo
 
-TINY = REPOSITORY / "assets" / "tiny_pl"
 HEADS, GROUPS, LAYERS = 8, 2, 3
 SAMPLES, LENGTH, HELDOUT = 4, 32, 4
 SHAPE = dict(
@@ -102,28 +101,14 @@ class Family(Laptop):
 def family(request, tmp_path_factory) -> Family:
     made = Family(tmp_path_factory.mktemp("families") / "runs", request.param)
     kind = FAMILIES[made.name]
-    write(CONFIG_MAPPING[kind.model_type](**kind.only, **SHAPE, head_dim=made.head_dim), made.source)
+    config = CONFIG_MAPPING[kind.model_type](**kind.only, **SHAPE, head_dim=made.head_dim)
+    random_models.write(config, made.source, bias_std=0.5)
     for stage in ("convert", "prune", "distill"):
         ok(made.recipe(stage))
     ok(made.recipe("convert", "convert.to=hf", "run.stage=pruned-hf", f"convert.source={made.run / 'prune'}"))
     ok(made.recipe("convert", "convert.to=hf"))
     ok(warm_start.run(made.command("quantize"), nemo=True))  # without NeMo itself; torch and transformers are warm
     return made
-
-
-def write(config, folder: Path) -> None:
-    """A random model whose norms are not 1 and whose biases are not 0, with the bundled tokenizer."""
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config, torch_dtype=torch.float32)
-    for key, parameter in model.named_parameters():
-        if "norm" in key:
-            torch.nn.init.uniform_(parameter, 0.5, 1.5)
-        elif key.endswith("bias"):
-            torch.nn.init.normal_(parameter, std=0.5)
-    model.save_pretrained(folder)
-    for file in TINY.iterdir():
-        if file.name not in ("config.json", "model.safetensors") and file.suffix in (".json", ".model", ".jinja"):
-            shutil.copy(file, folder / file.name)
 
 
 def test_importance_is_that_of_transformers(family):

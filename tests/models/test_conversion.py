@@ -1,11 +1,11 @@
 """Hugging Face → NeMo → Hugging Face loses nothing: weights to the bit, configuration, tokenizer, chat template."""
 
 import json
-import shutil
 import sys
 from pathlib import Path
 
 import pytest
+import random_models
 import torch
 import warm_start
 from safetensors.torch import load_file
@@ -15,7 +15,6 @@ from nemo_plugins.models.families import FAMILIES
 
 pytestmark = pytest.mark.nemo
 
-BUNDLED = Path(__file__).resolve().parents[2] / "assets" / "tiny_pl"
 SMALL = dict(num_hidden_layers=2, vocab_size=4096, bos_token_id=1, eos_token_id=2, sliding_window=None)
 SCALED = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)
 MODELS = {
@@ -50,17 +49,7 @@ MODELS |= {
 def converted(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("conversions")
     for name, config in MODELS.items():
-        torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(config, torch_dtype=config.dtype)
-        for key, parameter in model.named_parameters():
-            if "norm" in key:
-                torch.nn.init.uniform_(parameter, 0.5, 1.5)
-            elif key.endswith("bias"):
-                torch.nn.init.normal_(parameter)
-        model.save_pretrained(root / name / "source", max_shard_size="500KB")
-        for file in BUNDLED.iterdir():
-            if file.name not in ("config.json", "model.safetensors") and file.suffix in (".json", ".model", ".jinja"):
-                shutil.copy(file, root / name / "source" / file.name)
+        random_models.write(config, root / name / "source", max_shard_size="500KB")
     script = Path(__file__).with_name("conversions.py")
     done = warm_start.run([sys.executable, str(script), str(root)], nemo=True)
     assert done.returncode == 0, done.stderr[-4000:]

@@ -22,12 +22,7 @@ from nemo_plugins.runs import UserError
 from nemo_plugins.runs.prepare import compose
 from nemo_plugins.runs.stages import by_name
 
-
-@pytest.fixture(autouse=True)
-def _plain_call(monkeypatch, tmp_path):
-    for key in ("WORLD_SIZE", "SLURM_NTASKS", "SLURM_STEP_NUM_TASKS"):
-        monkeypatch.delenv(key, raising=False)
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("plain_call")
 
 
 def plan(recipe, *overrides, model="tiny_pl"):

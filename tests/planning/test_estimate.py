@@ -21,11 +21,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 ON_16 = ("platform.kind=gpu", "platform.devices=8", "platform.nodes=2", "platform.tensor_parallel=4")
 
 
-@pytest.fixture(autouse=True)
-def _plain_call(monkeypatch, tmp_path):
-    for key in ("WORLD_SIZE", "SLURM_NTASKS", "SLURM_STEP_NUM_TASKS"):
-        monkeypatch.delenv(key, raising=False)
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("plain_call")
 
 
 def config(*overrides, model="bielik11b"):

@@ -16,11 +16,7 @@ TINY = Architecture(8, 256, 1024, 8, 4, 32, 4096)
 SMOL = Architecture(30, 576, 1536, 9, 3, 64, 49152, tied_embeddings=True)
 
 
-@pytest.fixture(autouse=True)
-def _plain_call(monkeypatch, tmp_path):
-    for key in ("WORLD_SIZE", "SLURM_NTASKS", "SLURM_STEP_NUM_TASKS"):
-        monkeypatch.delenv(key, raising=False)
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("plain_call")
 
 
 def config(*overrides):

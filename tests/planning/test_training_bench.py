@@ -12,11 +12,7 @@ from nemo_plugins.training import bench
 BENCH = by_name()["bench"]
 
 
-@pytest.fixture(autouse=True)
-def _plain_call(monkeypatch, tmp_path):
-    for key in ("WORLD_SIZE", "SLURM_NTASKS", "SLURM_STEP_NUM_TASKS"):
-        monkeypatch.delenv(key, raising=False)
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("plain_call")
 
 
 def config(name, *overrides, model="tiny_pl"):
