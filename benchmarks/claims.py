@@ -12,12 +12,10 @@ from __future__ import annotations
 import json
 import statistics
 import sys
-from pathlib import Path
 
 import seeds
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPOSITORY))
+sys.path.insert(0, str(seeds.REPOSITORY))
 
 
 def main() -> int:

@@ -6,8 +6,8 @@ Runs `experiment=laptop` on `tiny_pl` once a seed (the seed draws calibration, t
 the same) and prints the tables that README and docs quote, each share with its 95 % interval. What is finished is not run
 again.
 `change` is what a stage does to the average score, in points, with the p of the paired bootstrap; `together` are the means over
-the seeds, on the same resamples of the items. Prompts are those whose
-greedy answer earns the whole reward; of them `together` is McNemar's exact test of all seeds (see benchmarks/rewards.py).
+the seeds, on the same resamples of the items. Prompts are those whose greedy answer earns the whole reward; of them `together`
+is McNemar's exact test of all seeds (see benchmarks/rewards.py).
 """
 
 from __future__ import annotations
@@ -60,16 +60,15 @@ def together(runs: list[Path]) -> dict[str, dict]:
 
 def average(run: Path, model: str) -> tuple:
     """Average score of a model and of each resample of the items, which all models and runs share."""
-    import numpy as np
+    from omegaconf import OmegaConf
 
-    from nemo_plugins.evaluation import statistics
+    from nemo_plugins.evaluation import summary
+    from nemo_plugins.evaluation.cache import Result
 
-    suite = json.loads((run / "eval" / "summary.json").read_text())
-    tasks = {name: suite["models"][model]["tasks"][name]["baseline"] for name in suite["suite"]["averaged"]}
+    tasks = json.loads((run / "eval" / "summary.json").read_text())["suite"]["averaged"]
     results = {name: json.loads((run / "eval" / "results" / model / f"{name}.json").read_text()) for name in tasks}
-    score = np.mean([statistics.normalised(results[name]["score"], baseline) for name, baseline in tasks.items()])
-    each = [statistics.normalised(np.array(results[name]["resampled"]), baseline) for name, baseline in tasks.items()]
-    return float(score), np.mean(each, axis=0)
+    mine = {name: Result(**{key: value for key, value in one.items() if key != "samples"}) for name, one in results.items()}
+    return summary.average(OmegaConf.load(run / "eval" / "config.yaml").eval, mine, tasks)
 
 
 def recovery(model: dict) -> str:

@@ -6,7 +6,7 @@ Imports neither torch nor NeMo.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -55,6 +55,18 @@ class ModelFamily:
     harmless: frozenset[str] = frozenset()
 
 
+LLAMA = ModelFamily(
+    title="Llama",
+    model_type="llama",
+    architectures=("LlamaForCausalLM", "LLaMAForCausalLM"),
+    config="llama.LlamaConfig",
+    llama3_config="llama.Llama31Config",
+    model="llama.LlamaModel",
+    importer="llama.HFLlamaImporter",
+    exporter="llama.HFLlamaExporter",
+    context_length=2048,
+)
+
 FAMILIES = {  # by `model.family` of the configuration
     "mistral": ModelFamily(
         title="Mistral",
@@ -71,29 +83,12 @@ FAMILIES = {  # by `model.family` of the configuration
         context_length=131072,
         sliding_window=4096,
     ),
-    "llama": ModelFamily(
-        title="Llama",
-        model_type="llama",
-        architectures=("LlamaForCausalLM", "LLaMAForCausalLM"),
-        config="llama.LlamaConfig",
-        llama3_config="llama.Llama31Config",
-        model="llama.LlamaModel",
-        importer="llama.HFLlamaImporter",
-        exporter="llama.HFLlamaExporter",
-        context_length=2048,
-    ),
-    "llama_bias": ModelFamily(  # as Bielik's of 1.5B and 4.5B, v3, are (mlc-ai/mlc-llm, pull request 3494)
-        title="Llama",
-        model_type="llama",
+    "llama": LLAMA,
+    "llama_bias": replace(  # as Bielik's of 1.5B and 4.5B, v3, are (mlc-ai/mlc-llm, pull request 3494)
+        LLAMA,
         architectures=("LlamaForCausalLM",),
-        config="llama.LlamaConfig",
-        llama3_config="llama.Llama31Config",
-        model="llama.LlamaModel",
-        importer="llama.HFLlamaImporter",
-        exporter="llama.HFLlamaExporter",
         settings={"add_bias_linear": True},
         linear_bias=True,
-        context_length=2048,
         only={"attention_bias": True, "mlp_bias": True},
     ),
     "qwen2": ModelFamily(

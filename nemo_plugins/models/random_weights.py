@@ -69,7 +69,7 @@ def config(model: ModelConfig, tokenizer: Path, dtype: torch.dtype, seed: int) -
         "architectures": [family.architectures[0]],
         "model_type": family.model_type,
         **family.only,
-        **{theirs: getattr(model, ours) for ours, theirs in hf_config.SIZES.items()},
+        **{name: getattr(model, ours) for ours, name in hf_config.SIZES.items()},
         "num_key_value_heads": model.num_query_groups,
         "head_dim": model.head_dim,
         "hidden_act": "silu",

@@ -10,6 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from nemo_plugins import runs
+from nemo_plugins.reporting import headline
 from nemo_plugins.runs.folder import write as write_whole
 
 # model → (stage that measured it, metric, baseline?)
@@ -45,10 +46,9 @@ def losses(summaries: dict[str, dict[str, Any]]) -> dict[str, float]:
 
 
 def recovered(values: dict[str, float]) -> float | None:
-    """Share of the loss that pruning cost which distillation won back: (pruned − distilled) / (pruned − teacher)."""
-    if not {"teacher", "pruned", "distilled"} <= values.keys() or values["pruned"] <= values["teacher"]:
-        return None
-    return (values["pruned"] - values["distilled"]) / (values["pruned"] - values["teacher"])
+    """Share of the loss that pruning cost which distillation won back; None also where one of the three is not there."""
+    models = ("teacher", "pruned", "distilled")
+    return headline.recovered(*(values[model] for model in models)) if values.keys() >= set(models) else None
 
 
 def claims(values: dict[str, float]) -> list[Claim]:

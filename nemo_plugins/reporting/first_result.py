@@ -33,11 +33,13 @@ class FirstResult:
     """
 
     def __init__(self, cfg: Recipe, overrides: list[str]) -> None:
-        self.cfg, self.overrides, self.folder = cfg, overrides, paths.run_root(cfg)
+        self.cfg = cfg
+        self.overrides = overrides
+        self.folder = paths.run_root(cfg)
         self.file = self.folder / "first_result.json"
         known = json.loads(self.file.read_text()) if self.file.is_file() else {}
         self.figures, self.continued = known.get("figures", {}), known.get("continued", {})
-        self.sentence = known.get("sentence") or beginning(cfg)
+        self.sentence = known.get("sentence", "")
         self.validated = "loss recovered" in self.figures  # whether the distillation's first validation has been looked at
 
     def __call__(self, line: ProgressLine) -> None:
@@ -71,7 +73,9 @@ class FirstResult:
             line.say("First result")
         line.say(f"  {figure.value:<14} {figure.meaning}")
         self.figures[name] = figure.value
-        if self.sentence and done["prune"].summary["teacher"]["parameters"] <= LARGEST:
+        if done["prune"].summary["teacher"]["parameters"] <= LARGEST:
+            self.sentence = self.sentence or beginning(self.cfg)
+        if self.sentence:
             for model, text in self._speak(models, done).items():
                 line.say(f"  {model:<14} {self.sentence} […] {text}")
                 self.continued[model] = text

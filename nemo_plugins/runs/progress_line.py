@@ -27,7 +27,9 @@ class ProgressLine:
 
     def __init__(self, folder: Path, stages: list[tuple[str, str]], look: Callable[[ProgressLine], None] | None = None) -> None:
         """`stages`: name below `folder` and recipe of each; `look` is called at every tick and at the end of a stage."""
-        self.folder, self.recipes, self.look = folder, dict(stages), look or (lambda line: None)
+        self.folder = folder
+        self.recipes = dict(stages)
+        self.look = look or (lambda line: None)
         self.numbers = {name: number for number, (name, _) in enumerate(stages, 1)}
         known = by_name()  # seconds on another machine: their proportions are a first guess, the run's own pace corrects it
         guesses = {name: known[recipe].seconds if recipe in known else OTHER for name, recipe in stages}

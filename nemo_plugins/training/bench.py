@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import struct
@@ -24,7 +23,7 @@ from nemo_plugins.planning.plan import Plan, Table
 from nemo_plugins.planning.training_bench_plan import Figures
 from nemo_plugins.reporting import page
 from nemo_plugins.runs import output
-from nemo_plugins.runs.folder import write
+from nemo_plugins.runs.folder import metrics, write
 from nemo_plugins.runs.prepare import compose
 from nemo_plugins.runs.stages import by_name
 from nemo_plugins.serving.timing import Spread
@@ -50,9 +49,8 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     if not run.is_writer:
         return
     cut = compose(words)
-    logged = runs.run_root(cut) / by_name()[name].folder_of(cut) / "metrics.jsonl"
-    lines = [json.loads(line) for line in logged.read_text().splitlines()]
-    made = measured([line for line in lines if "step_seconds" in line], cfg.bench.warmup)
+    logged = metrics(runs.run_root(cut) / by_name()[name].folder_of(cut))
+    made = measured([line for line in logged if "step_seconds" in line], cfg.bench.warmup)
     made["hours"] = made["step_seconds"]["median"] * training_bench_plan.section(cfg).max_steps / 3600
     whole = training_bench_plan.figures(cfg, training_bench_plan.planned(cfg))
     compared = table(made, whole, training_bench_plan.section(cfg).max_steps)
