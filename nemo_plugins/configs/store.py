@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -12,6 +13,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 CONF = REPOSITORY / "conf"
 
 
+@cache
 def register() -> None:
     """Put the schema where `conf/recipe.yaml` starts from: a misspelt key or a wrong type fails while Hydra composes."""
     from hydra.core.config_store import ConfigStore

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 from nemo_plugins import runs
@@ -56,11 +55,9 @@ def exercises(count: int, seed: int, tokenizer, cache: Path) -> tokens.Tokens:
     from nemo_plugins.data.exercises import chatml
     from nemo_plugins.data.exercises import exercises as generate
 
-    def texts() -> Iterator[str]:
-        return map(chatml, generate("train", count, seed))
-
-    content = hashlib.sha256("".join(texts()).encode()).hexdigest()
-    return tokens.cached(cache, "exercises", texts(), tokenizer, content, control_tokens=True)
+    texts = [chatml(exercise) for exercise in generate("train", count, seed)]
+    content = hashlib.sha256("".join(texts).encode()).hexdigest()
+    return tokens.cached(cache, "exercises", texts, tokenizer, content, control_tokens=True)
 
 
 def blend(sources: list[tokens.Tokens], weights: list[float] | None) -> list[str]:

@@ -13,16 +13,16 @@ from nemo_plugins import runs
 from nemo_plugins.reporting import headline
 from nemo_plugins.runs.folder import write as write_whole
 
-# model → (stage that measured it, metric, baseline?)
+# model → (stage, metric) on the windows that trainings are validated on, the same on pruning's where it has one, baseline?
 MODELS = {
-    "teacher": ("prune", "loss_before", False),
-    "pruned": ("prune", "loss_after", False),
-    "distilled": ("distill", "val_loss", False),
-    "pruned at random": ("random/prune", "loss_after", True),
-    "pruned at random, distilled": ("random/distill", "val_loss", True),
-    "without its last layers": ("last_layers/prune", "loss_after", True),
-    "without its last layers, distilled": ("last_layers/distill", "val_loss", True),
-    "from scratch, same tokens": ("scratch/pretrain", "val_loss", True),
+    "teacher": (("distill", "teacher_val_loss"), ("prune", "loss_before"), False),
+    "pruned": (("distill", "val_loss_first"), ("prune", "loss_after"), False),
+    "distilled": (("distill", "val_loss"), None, False),
+    "pruned at random": (("random/distill", "val_loss_first"), ("random/prune", "loss_after"), True),
+    "pruned at random, distilled": (("random/distill", "val_loss"), None, True),
+    "without its last layers": (("last_layers/distill", "val_loss_first"), ("last_layers/prune", "loss_after"), True),
+    "without its last layers, distilled": (("last_layers/distill", "val_loss"), None, True),
+    "from scratch, same tokens": (("scratch/pretrain", "val_loss"), None, True),
 }
 
 
@@ -41,8 +41,11 @@ def read(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def losses(summaries: dict[str, dict[str, Any]]) -> dict[str, float]:
-    """Held-out loss of each model that the run has, nats a token."""
-    return {name: summaries[stage]["metrics"][metric] for name, (stage, metric, _) in MODELS.items() if stage in summaries}
+    """Held-out loss of each model that the run has, nats a token: on one set of windows where the distillation measured all."""
+    measured = {(stage, metric): loss for stage, one in summaries.items() for metric, loss in one.get("metrics", {}).items()}
+    apart = any(measured.get(MODELS[model][0]) is None for model in ("teacher", "pruned"))
+    places = {name: of_pruning if apart and of_pruning else place for name, (place, of_pruning, _) in MODELS.items()}
+    return {name: measured[place] for name, place in places.items() if measured.get(place) is not None}
 
 
 def recovered(values: dict[str, float]) -> float | None:

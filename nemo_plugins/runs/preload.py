@@ -1,4 +1,4 @@
-"""What the stages that use NeMo import, in their order: whoever imports this module has it all."""
+"""What the stages that use NeMo import, in their order: whoever imports this module has it all, Hydra's schema too."""
 
 import os
 
@@ -12,7 +12,10 @@ from nemo_plugins.alignment import dpo, grpo, sft  # noqa: E402, F401
 from nemo_plugins.distillation import cached, live, record  # noqa: E402, F401
 from nemo_plugins.models import conversion  # noqa: E402, F401
 from nemo_plugins.pruning import prune, search  # noqa: E402, F401
+from nemo_plugins.runs.prepare import composed  # noqa: E402
 from nemo_plugins.training import pretrain  # noqa: E402, F401
+
+composed([])  # Hydra reads the schema once
 
 
 def renew() -> None:

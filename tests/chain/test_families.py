@@ -33,7 +33,7 @@ SHAPE = dict(
     tie_word_embeddings=True, bos_token_id=1, eos_token_id=2, dtype="float32",
 )  # fmt: skip
 LIKE_THE_BUNDLED_MODEL = ("mistral", "llama")
-SLOW = ("llama_bias",)  # its biases are Qwen2's and more; in CI they are converted to the bit
+SLOW = ("llama_bias", "qwen2")  # with biases: in CI they are converted to the bit, and Qwen3's norms go through the chain
 OTHERS = [
     pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
     for name in FAMILIES

@@ -71,7 +71,7 @@ def test_what_a_person_looks_at(laptop):
     assert "Do the rewards rise" in page and "What it says" in page
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", ["tensor", "pipeline", pytest.param("data", marks=pytest.mark.slow)])  # DPO's is in CI
 def test_layouts(laptop, source, layout):
     """Data, tensor and pipeline parallel runs draw the same completions and learn the same."""
     *split, size = LAYOUTS[layout]

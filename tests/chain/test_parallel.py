@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 pytestmark = pytest.mark.nemo
 
 
-@pytest.mark.parametrize("layout", ["shard_optimizer=true", "tensor_parallel=2"])
+# copies that share out the optimizer's state are stopped and go on as one process in test_interruption.py
+@pytest.mark.parametrize("layout", ["tensor_parallel=2", pytest.param("shard_optimizer=true", marks=pytest.mark.slow)])
 def test_distillation(laptop, layout):
     """Copies that share out the optimizer's state, and ranks that share out the model and each sequence."""
     name, student = layout.partition("=")[0], f"student.path={laptop.run / 'prune' / 'checkpoint'}"

@@ -62,6 +62,7 @@ def test_memory_does_not_grow_with_the_documents(runs):
     assert peaks[1] - peaks[0] < GROWTH, peaks
 
 
+@pytest.mark.slow  # test_corpus_recipe.py kills a smaller corpus in CI
 def test_killed_in_the_middle_it_goes_on_with_what_is_missing_and_writes_the_same_bytes(base, runs):
     command = corpora.command(base / "many", "run.name=killed", *PLAIN)
     folder = base / "runs" / "killed" / "data"

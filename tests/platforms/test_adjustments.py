@@ -1,6 +1,7 @@
 """Each adjustment is needed: the smallest real use of NeMo that fails without it, and works with all of them.
 
-One start of NeMo for all of them, and one run of each probe in a fork of it.
+One start of NeMo for all of them, and one run of each probe in a fork of it. Slow: what it guards changes with the locked
+versions (CONTRIBUTING.md), and that NeMo works with all of them every stage's test shows.
 """
 
 import json
@@ -17,6 +18,7 @@ from nemo_plugins.platforms import without_cuda, without_transformer_engine
 from nemo_plugins.platforms.adjustments import Adjustments, reword
 
 pytestmark = pytest.mark.nemo
+probed = pytest.mark.slow
 
 REGISTERED = [adjustment.name for part in (without_cuda, without_transformer_engine) for adjustment in part.adjustment.all]
 
@@ -37,17 +39,20 @@ def errors(tmp_path_factory) -> dict[tuple[str, str | None], str | None]:
     return {(run["probe"], run["without"]): run["error"] for run in runs}
 
 
+@probed
 @pytest.mark.parametrize("probe", [probe for probe in PROBES if probe not in CONVERSIONS])
 def test_nemo_works_with_all_adjustments(errors, probe):
     assert errors[probe, None] is None
 
 
+@probed
 @pytest.mark.parametrize("conversion", CONVERSIONS)
 def test_norms_survive_both_conversions(errors, conversion):
     """Every tensor comes back to the bit without Transformer Engine, whose names for norms NeMo's converters know alone."""
     assert errors[conversion, None] is None
 
 
+@probed
 @pytest.mark.parametrize("name", REGISTERED)
 def test_something_fails_without_the_adjustment(errors, name):
     assert errors[NEEDED_BY[name], None] is None
@@ -55,6 +60,7 @@ def test_something_fails_without_the_adjustment(errors, name):
     assert error is not None, f"{NEEDED_BY[name]} works without {name!r}: remove that adjustment"
 
 
+@probed
 def test_nothing_is_touched_where_nothing_is_missing(errors):
     assert errors["nothing_missing", None] is None
 

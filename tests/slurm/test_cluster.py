@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import warm_start
 from cluster import Cluster, lacking
 
 from nemo_plugins.planning import candidates
@@ -81,9 +82,9 @@ def site(tmp_path_factory) -> Site:
     try:
         cluster.up()
         made = Site(cluster, tmp_path_factory.mktemp("user"))
-        convert = made.sbatch("convert", "convert.to=nemo")
-        after = (f"--dependency=afterok:{convert}",)
-        made.done(made.sbatch("prune", options=after))
+        for stage, *more in (("convert", "convert.to=nemo"), ("prune",)):
+            done = warm_start.run([sys.executable, str(REPOSITORY / "recipes" / f"{stage}.py"), *made.words(*more)])
+            assert done.returncode == 0, done.stderr
         yield made
     finally:
         cluster.down()
@@ -115,33 +116,31 @@ def rank_process(site: Site, rank: int) -> int:
     raise AssertionError(f"no process of rank {rank}")
 
 
-NIGHT = ("USR1", "SIGKILL")
-LONG_NIGHT = ("USR1", "TERM", "requeue", "SIGKILL", "node down")
+def night(site: Site, run: str, student: str, events: tuple[str, ...]) -> str:
+    """A distillation on two nodes to which `events` happen. Returns its job once the last is over, so far as Slurm knows.
 
-
-@pytest.mark.parametrize("night", [NIGHT, pytest.param(LONG_NIGHT, marks=pytest.mark.slow)], ids=len)
-def test_it_survives_the_night(site, undisturbed, night):
-    """Stopped in every way that there is, the run ends with the weights and the curve of the one that nothing happened to."""
-    sys.path.insert(0, str(REPOSITORY / "tests" / "chain"))
-    import torch
-    from laptop import weights
-
-    cluster, run = site.cluster, f"tiny_pl/night{len(night)}/distill"
-    student = f"student.path={site.runs / 'tiny_pl' / 'prune' / 'checkpoint'}"
-    job = site.sbatch("distill", f"run.name=tiny_pl/night{len(night)}", student)
-    events = {  # steps that it may cost, and how it is done
+    What each cost is held against the simulation of docs/scaling.md.
+    """
+    cluster = site.cluster
+    job = site.sbatch("distill", f"run.name={run.removesuffix('/distill')}", student)
+    how = {  # steps that it may cost, and how it is done
         "USR1": (0, lambda: cluster.run("scancel", "--signal=USR1", "--batch", job)),  # the time is nearly over
         "TERM": (0, lambda: cluster.run("scancel", "--signal=TERM", job)),  # preemption, as Slurm does it
         "requeue": (EVERY, lambda: cluster.run("scontrol", "requeue", job)),
         "SIGKILL": (EVERY, lambda: os.kill(rank_process(site, 1), signal.SIGKILL)),
         "node down": (EVERY, lambda: cluster.run("scontrol", "update", "nodename=n2", "state=down", "reason=test")),
+        "cancelled": (0, lambda: cluster.run("scancel", job)),
     }
     observed, happened, began, before = [], [], 0.0, 0
-    for attempt, name in enumerate(night):
-        (lost, event), step = events[name], 2 + 3 * attempt
+    for attempt, name in enumerate(events):
+        (lost, event), step = how[name], 2 + 3 * attempt
         cluster.wait(lambda step=step: site.step(run) >= step, 400, f"step {step}")
         event()
-        cluster.wait(lambda n=attempt: int(cluster.state(job)["Restarts"]) > n, 240, f"restart {attempt + 1}")
+        if name == "cancelled":
+            assert cluster.ended(job, 120) == "CANCELLED", site.log(job)
+            assert queue(site) == "" and int(cluster.state(job)["Restarts"]) == attempt
+        else:
+            cluster.wait(lambda n=attempt: int(cluster.state(job)["Restarts"]) > n, 240, f"restart {attempt + 1}")
         reached = site.step(run)
         if name == "node down":
             cluster.run("scontrol", "update", "nodename=n2", "state=resume", check=False)
@@ -152,43 +151,52 @@ def test_it_survives_the_night(site, undisturbed, night):
         done = (reached - before) + SAVED * len([n for n in range(before + 1, reached) if n % EVERY == 0])
         happened.append(("kill" if lost else "signal", began + done + (0.5 if lost else -0.5)))
         began, before = happened[-1][1] if lost else began + done + SAVED, whole
-    site.done(job)
-    assert int(cluster.state(job)["Restarts"]) == len(night)
-    # what the simulation of docs/scaling.md says of the same events
     said = timeline(happened, STEPS, 1.0, EVERY, SAVED, 0.0, 0.0)
-    assert [tuple(one) for one in said] == [*observed, (len(night), before + 1, STEPS, 0)]
-    assert site.losses(run) == site.losses(undisturbed)
-    one, other = weights(site.runs / run / "checkpoint"), weights(site.runs / undisturbed / "checkpoint")
-    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-    log = site.log(job)
-    assert "was asked to stop by USR1" in log and "is requeued (exit code 75)" in log and "is requeued (exit code 137)" in log
-    assert "rank 0 on n1 failed first" in log or "rank 1 on n2 failed first" in log
+    assert [tuple(one) for one in said] == [*observed, (len(events), before + 1, STEPS, 0)]
+    return job
 
 
-def test_a_job_that_is_cancelled_stays_cancelled_and_one_node_ends_what_two_began(site, undisturbed):
-    """scancel's TERM lets it write a checkpoint, and is not taken for a preemption; submitted again it goes on from there.
+def test_stopped_killed_and_cancelled_it_goes_on_and_one_node_ends_what_two_began(site, undisturbed):
+    """The curve is that of the run that nothing happened to. scancel's TERM lets it write a checkpoint, and is not taken for a
+    preemption; submitted again it goes on from there.
 
     The job's shape comes from Slurm: nothing of it is said in the overrides, and two nodes learn what one does.
     """
-    cluster, run = site.cluster, "tiny_pl/cancelled/distill"
-    words = ("run.name=tiny_pl/cancelled", f"student.path={site.runs / 'tiny_pl' / 'prune' / 'checkpoint'}")
+    cluster, run = site.cluster, "tiny_pl/night/distill"
+    student = f"student.path={site.runs / 'tiny_pl' / 'prune' / 'checkpoint'}"
     cluster.set("KillWait", "90")  # seconds between TERM and KILL, Slurm's default is 30
-    job = site.sbatch("distill", *words)
-    cluster.wait(lambda: site.step(run) >= 2, 400, "step 2")
-    cluster.run("scancel", job)
-    assert cluster.ended(job, 120) == "CANCELLED", site.log(job)
+    job = night(site, run, student, ("USR1", "SIGKILL", "cancelled"))
     cluster.set("KillWait", "5")
-    assert "was asked to stop by TERM" in site.log(job) and "was cancelled and is not requeued" in site.log(job)
-    assert queue(site) == "" and cluster.state(job)["Restarts"] == "0"
+    log = site.log(job)
+    assert "was asked to stop by USR1" in log and "is requeued (exit code 75)" in log and "is requeued (exit code 137)" in log
+    assert "rank 0 on n1 failed first" in log or "rank 1 on n2 failed first" in log
+    assert "was asked to stop by TERM" in log and "was cancelled and is not requeued" in log
     kept = max(int(path.name[5:]) for path in (site.runs / run / "steps").glob("step=???????"))
     # nothing of the login shell but these: what the launcher itself sets has to reach the processes all the same
     given = "MINITRON_ROOT,MINITRON_JOBS,MINITRON_PYTHON,MINITRON_WAIT,OMP_NUM_THREADS,PATH"
+    words = ("run.name=tiny_pl/night", student)
     again = site.sbatch("distill", *words, options=("--nodes=1", f"--export={given}"))
     site.done(again)
-    assert STEPS > kept >= 2 and json.loads((site.runs / run / "state.json").read_text())["resuming"]
+    assert STEPS > kept >= 8 and json.loads((site.runs / run / "state.json").read_text())["resuming"]
     losses, two = site.losses(run), site.losses(undisturbed)
     assert losses[:kept] == two[:kept] and losses[kept:] == pytest.approx(two[kept:], rel=1e-5)
-    assert "network: 2 processes" in site.log(job) and "network: 2 processes" not in site.log(again)
+    assert "network: 2 processes" in log and "network: 2 processes" not in site.log(again)
+
+
+@pytest.mark.slow  # six starts on two nodes
+def test_after_every_event_of_a_night_the_weights_are_those_of_the_run_that_nothing_happened_to(site, undisturbed):
+    sys.path.insert(0, str(REPOSITORY / "tests" / "chain"))
+    import torch
+    from laptop import weights
+
+    run, student = "tiny_pl/long-night/distill", f"student.path={site.runs / 'tiny_pl' / 'prune' / 'checkpoint'}"
+    events = ("USR1", "TERM", "requeue", "SIGKILL", "node down")
+    job = night(site, run, student, events)
+    site.done(job)
+    assert int(site.cluster.state(job)["Restarts"]) == len(events)
+    assert site.losses(run) == site.losses(undisturbed)
+    one, other = weights(site.runs / run / "checkpoint"), weights(site.runs / undisturbed / "checkpoint")
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 def submit(site: Site, *words: str, script: str = "submit.sh", **environment: str) -> subprocess.CompletedProcess:
