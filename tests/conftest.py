@@ -12,7 +12,7 @@ from nemo_plugins import platforms
 
 NEED_A_DEVICE = (platforms.TRANSFORMER_ENGINE, *platforms.APEX)
 FIRST = "test_alignment.py"  # its process makes the short chain, while another runs the tests that need none
-NEMO = re.compile(r"^pytestmark = .*\bpytest\.mark\.nemo\b", re.MULTILINE)  # of a whole file: importing it may import Megatron
+LONG = re.compile(r"^pytestmark = .*\bpytest\.mark\.(nemo|long)\b", re.MULTILINE)  # of a whole file
 
 # two processes of tests with as many OpenMP threads each as there are cores would wait for each other all the time
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -27,8 +27,8 @@ def pytest_addoption(parser):
 
 
 def pytest_ignore_collect(collection_path, config):
-    """Files marked `nemo` as a whole are not even imported under `--quick`."""
-    if config.getoption("quick") and collection_path.suffix == ".py" and NEMO.search(collection_path.read_text("utf-8")):
+    """Files marked as a whole are not even imported under `--quick`."""
+    if config.getoption("quick") and collection_path.suffix == ".py" and LONG.search(collection_path.read_text("utf-8")):
         return True
     return None
 

@@ -11,6 +11,8 @@ from nemo_plugins.alignment import lora
 from nemo_plugins.alignment.once import once
 from nemo_plugins.alignment.rollouts import Away
 
+pytestmark = pytest.mark.long  # its tests start processes or draw pictures
+
 
 def one_rank(rank, ranks, folder):
     torch.set_num_threads(1)

@@ -14,6 +14,8 @@ from nemo_plugins.data import text
 from nemo_plugins.data.chat import sets
 from nemo_plugins.data.chat.template import ChatTemplate
 
+pytestmark = pytest.mark.long  # its tests start processes or draw pictures
+
 NUMBER, TAKEN_OUT = "44051401458", "[PESEL]____"
 
 

@@ -19,6 +19,8 @@ from nemo_plugins.data.corpus import stores
 from nemo_plugins.data.corpus.contamination import Contamination
 from nemo_plugins.data.corpus.split import HeldoutGuard
 
+pytestmark = pytest.mark.long  # its tests start processes or draw pictures
+
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> Path:
@@ -42,7 +44,6 @@ def records(run: Path, side: str) -> list[dict]:
     return [record for file in sorted((run / side).glob("*.jsonl.zst")) for record in stores.records(file)]
 
 
-@pytest.mark.long
 def test_every_reason_is_counted_and_nothing_is_lost(run, expected):
     counts = json.loads((run / "summary.json").read_text())["counts"]
     for stage in counts.values():
@@ -96,7 +97,6 @@ def test_the_tokens_are_those_of_the_text(run):
     assert (run / "tokens" / "train.bin").stat().st_size // 2 == metrics["train_tokens"]  # uint16
 
 
-@pytest.mark.long
 def test_killed_again_and_again_it_goes_on_and_writes_the_same_bytes(base, run):
     name = ("run.name=killed", "corpus.workers=2", "corpus.keep_work=true", "corpus.tokens=false")
     folder = base / "runs" / "killed" / "data"
@@ -132,7 +132,6 @@ def test_a_finished_one_is_not_done_again_and_another_is_refused(base, run):
 PLAIN = ("corpus.duplicates.remove=false", "corpus.quality.model=null", "corpus.workers=1")  # what takes the time left out
 
 
-@pytest.mark.long
 def test_without_a_held_out_document_the_next_command_is_one_that_runs(base, expected, monkeypatch):
     monkeypatch.setenv("COLUMNS", "400")  # the command in one line
     done = corpora.clean(base / "raw", "run.name=none", "corpus.heldout_share=0", *PLAIN)
@@ -144,7 +143,6 @@ def test_without_a_held_out_document_the_next_command_is_one_that_runs(base, exp
     assert planned.returncode == 0, planned.stdout + planned.stderr
 
 
-@pytest.mark.long
 def test_parts_of_large_text_are_gone_once_they_are_joined(base, expected):
     code = (
         "import runpy, sys\n"

@@ -12,6 +12,8 @@ from transformers import AutoTokenizer
 from nemo_plugins.data import parallel_tokens, tokens
 from nemo_plugins.data.documents import documents
 
+pytestmark = pytest.mark.long  # its tests start processes or draw pictures
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 TEXT = REPOSITORY / "assets" / "polish_text" / "heldout.jsonl.gz"
 PART = 40_000  # bytes: several parts
@@ -55,7 +57,6 @@ def _killed(folder: Path) -> None:
     parallel_tokens.write(folder / "tokens", TEXT, tokenizer, folder / "parts", 1, PART)
 
 
-@pytest.mark.long
 def test_what_was_killed_goes_on_from_its_parts(tmp_path, tokenizer, serial):
     process = multiprocessing.get_context("spawn").Process(target=_killed, args=(tmp_path,))
     process.start()

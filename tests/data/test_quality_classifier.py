@@ -18,6 +18,8 @@ from nemo_plugins.data.quality.classifier import CLASSES, Classifier
 from nemo_plugins.data.quality.features import Extractor
 from nemo_plugins.runs.errors import UserError
 
+pytestmark = pytest.mark.long  # its tests start processes or draw pictures
+
 SHIPPED = Path(REPOSITORY, "assets", "quality_pl")
 POLISH = language.load("pl")
 
@@ -74,7 +76,6 @@ def test_calibration_brings_probabilities_to_what_happens():
     assert training.reliability(np.array([0.05, 0.95, 1.0]), np.array([False, True, True])) == [(0.05, 0.0, 1), (0.975, 1.0, 2)]
 
 
-@pytest.mark.long
 def test_train_evaluate_and_apply_by_the_command_line(tmp_path, heldout):
     (tmp_path / "good.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in heldout[:90]))
     (tmp_path / "other.jsonl").write_text("".join(json.dumps({"text": text, "source": "help"}) + "\n" for text in heldout[90:]))

@@ -8,6 +8,8 @@ from torch.nn import functional
 
 from nemo_plugins.distillation.agreement import best, cross_entropy
 
+pytestmark = pytest.mark.long  # its tests start processes or draw pictures
+
 S, B, V = 5, 3, 12
 
 
@@ -36,7 +38,6 @@ def shard(rank, world, port, results):
     distributed.destroy_process_group()
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("world", [2, 4])
 def test_sharded(world):
     import socket

@@ -8,6 +8,8 @@ from torch import distributed, multiprocessing
 
 from nemo_plugins.distillation.losses import kd_loss, kd_loss_cached, topk_record
 
+pytestmark = pytest.mark.long  # its tests start processes or draw pictures
+
 KINDS = ("forward_kl", "reverse_kl", "jsd", "skewed_kl")
 V = 24
 DRAWS = (torch.float32, 1.0), (torch.float32, 1e4), (torch.bfloat16, 1.0)
@@ -56,7 +58,6 @@ def one_rank(rank, ranks, rendezvous):
     distributed.destroy_process_group()
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_sharded_is_whole(tmp_path, ranks):
     multiprocessing.spawn(one_rank, (ranks, tmp_path / "rendezvous"), nprocs=ranks)

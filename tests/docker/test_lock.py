@@ -17,6 +17,8 @@ from packaging.requirements import Requirement
 from nemo_plugins.configs.store import REPOSITORY
 from nemo_plugins.platforms import locked
 
+pytestmark = pytest.mark.long  # its tests start processes or draw pictures
+
 # of nvcr.io/nvidia/pytorch:25.09-py3: NVIDIA's release notes, and the images built on it
 PYTHON = "3.12"
 TORCH = "2.9.0a0+50eac811a6.nv25.9"
@@ -124,7 +126,6 @@ def test_the_locked_versions_fit_each_other_on_the_images_python():
     assert not wrong
 
 
-@pytest.mark.long
 def test_the_lock_resolves_on_the_images_python(tmp_path):
     """uv asks the registries for every locked version, its wheels for Python 3.12 and what it depends on."""
     uv = Path(sys.executable).parent / "uv"

@@ -14,6 +14,8 @@ from nemo_plugins.runs.errors import Failed, UserError
 from nemo_plugins.runs.folder import Run
 from nemo_plugins.runs.prepare import compose
 
+pytestmark = pytest.mark.long  # its tests start processes or draw pictures
+
 LIMIT = 6
 TINY = REPOSITORY / "assets" / "tiny_pl"
 FEW = "eval.only=[probe_pl_capitals_mc,probe_pl_capitals_gen]"
@@ -83,7 +85,6 @@ def own(*names: str) -> str:
     return f"+eval.tasks={{{', '.join(f'{name}: {{{of}}}' for name in names)}}}"
 
 
-@pytest.mark.long
 def test_scores_are_those_of_lm_evals_command_line_to_the_last_digit(laptop, tmp_path, monkeypatch):
     """The same tasks all at once through `lm_eval run`, with its own search for them."""
     from lm_eval.__main__ import cli_evaluate

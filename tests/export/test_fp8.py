@@ -19,6 +19,8 @@ from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.planning import hf_folder
 from nemo_plugins.runs import UserError
 
+pytestmark = pytest.mark.long  # its tests start processes or draw pictures
+
 
 def test_values_are_the_librarys_own_for_the_same_scales():
     weight = folders.noise(64, 96)
@@ -125,7 +127,6 @@ print(peak_memory_bytes(), max(shard.stat().st_size for shard in source.shards))
 """
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(("layers", "shards"), [(2, 2), pytest.param(50, 5, marks=pytest.mark.slow)])
 def test_a_folder_of_11b_shape_takes_less_memory_than_two_of_its_shards(tmp_path, layers, shards):
     folders.sparse(tmp_path / "source", replace(folders.BIELIK_11B, num_layers=layers), shards)

@@ -10,6 +10,8 @@ from nemo_plugins.configs import Target
 from nemo_plugins.export import gguf_file, imatrix
 from nemo_plugins.planning import hf_folder
 
+pytestmark = pytest.mark.long  # its tests start processes or draw pictures
+
 
 @pytest.fixture(scope="module")
 def model():

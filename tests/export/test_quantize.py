@@ -17,6 +17,8 @@ from safetensors.torch import load_file, save_file
 from nemo_plugins.planning import hf_folder, publish_plan
 from nemo_plugins.runs.prepare import compose
 
+pytestmark = pytest.mark.long  # its tests start processes or draw pictures
+
 REPOSITORY = folders.REPOSITORY
 FEW = (
     "data.train=[assets/polish_text/heldout.jsonl.gz]",
@@ -56,7 +58,6 @@ def summary(root: Path) -> dict:
     return json.loads((root / "narrow" / "quantize" / "summary.json").read_text())
 
 
-@pytest.mark.long
 def test_every_format_is_held_against_the_folder(made):
     _, root, done = made
     told = summary(root)
@@ -102,7 +103,6 @@ def test_a_finished_stage_says_so_and_another_configuration_is_refused(made):
     assert other.returncode == 2 and "export.formats" in other.stderr
 
 
-@pytest.mark.long
 def test_a_stage_that_was_stopped_makes_only_what_is_missing(made, tmp_path):
     folder, root, _ = made
     shutil.copytree(root, tmp_path / "runs")
@@ -121,7 +121,6 @@ def test_a_stage_that_was_stopped_makes_only_what_is_missing(made, tmp_path):
     assert not [*stage.rglob("*.partial"), *stage.rglob("*.unchecked")]
 
 
-@pytest.mark.long
 def test_a_format_that_does_not_pass_is_gone_and_the_others_stay(made, tmp_path):
     folder, _, _ = made
     done = quantize(
@@ -133,7 +132,6 @@ def test_a_format_that_does_not_pass_is_gone_and_the_others_stay(made, tmp_path)
     assert [file.name for file in (stage / "gguf").iterdir()] == ["narrow-F16.gguf"] and not (stage / "q8_0.json").exists()
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("target", ["q8_0", "fp8"])
 def test_a_file_that_cannot_be_written_to_its_end_leaves_none_of_its_name(made, tmp_path, target):
     """The system ends every file after a megabyte, as a quota does."""
@@ -201,7 +199,6 @@ def test_a_mistake_is_one_message_and_leaves_nothing(tmp_path, spoil, overrides,
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.long
 def test_a_publication_is_made_whole_and_sent_nowhere(made):
     folder, root, _ = made
     asked = ("publish.repository=me/narrow", "publish.licence=mit", "publish.base_model=me/teacher")

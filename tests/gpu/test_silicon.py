@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.long  # its tests start processes or draw pictures
+
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
 

@@ -24,6 +24,8 @@ from nemo_plugins.planning import vocabulary_plan
 from nemo_plugins.runs import Run
 from nemo_plugins.runs.prepare import compose
 
+pytestmark = pytest.mark.long  # its tests start processes or draw pictures
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 BUNDLED = REPOSITORY / "assets" / "tiny_pl"
 HELDOUT = REPOSITORY / "assets" / "polish_text" / "heldout.jsonl.gz"
@@ -82,7 +84,6 @@ def loss_a_byte(folder: Path) -> float:
     return nats / math.log(2) / length
 
 
-@pytest.mark.long
 def test_focus_starts_from_a_better_model_than_the_mean_or_chance(swapped):
     losses = {start: loss_a_byte(folder / "hf") for start, folder in swapped.items()}
     print("bits a byte of held-out text right after:", {start.value: round(loss, 3) for start, loss in losses.items()})

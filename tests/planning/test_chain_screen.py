@@ -9,6 +9,8 @@ from nemo_plugins.planning import chain_plan, checks, devices
 from nemo_plugins.runs import output
 from nemo_plugins.runs.prepare import compose
 
+pytestmark = pytest.mark.long  # its tests start processes or draw pictures
+
 FLAGSHIP = ("+model=bielik11b", "experiment=minitron_7b")
 LAPTOP = ("+model=tiny_pl", "experiment=laptop")
 SCREEN = (50, 130)  # lines, columns

@@ -9,6 +9,8 @@ from torch import distributed, multiprocessing
 from nemo_plugins.pruning import removal
 from nemo_plugins.pruning.removal import Removals
 
+pytestmark = pytest.mark.long  # its tests start processes or draw pictures
+
 
 class Layer(torch.nn.Module):
     """A layer as Megatron's: hidden states and context in, the same out."""

@@ -11,6 +11,8 @@ from nemo_plugins.runs.fingerprint import fingerprint
 from nemo_plugins.runs.prepare import compose
 from nemo_plugins.runs.progress_line import ProgressLine
 
+pytestmark = pytest.mark.long  # its tests start processes or draw pictures
+
 TINY = REPOSITORY / "assets" / "tiny_pl"
 
 
@@ -52,7 +54,6 @@ def exported(run):
     finish(run / "convert-export", "convert", outputs={"hf": "hf"})
 
 
-@pytest.mark.long
 def test_it_is_said_part_by_part_and_once_with_one_sentence_continued_by_each_model(run, capsys):
     cfg = configured(run)
     look(cfg, run)
@@ -91,7 +92,6 @@ def test_nothing_is_said_before_there_is_a_student(run, capsys):
     assert capsys.readouterr().out == "" and not (run / "first_result.json").exists()
 
 
-@pytest.mark.long
 def test_without_the_teachers_weights_the_others_speak(run):
     exported(run)
     cfg = configured(run)

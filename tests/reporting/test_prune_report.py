@@ -10,6 +10,8 @@ from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.pruning.stability import Stability
 from nemo_plugins.reporting import plots, prune_report, pruning_plots
 
+pytestmark = pytest.mark.long  # its tests start processes or draw pictures
+
 TEACHER = Architecture(
     num_layers=6,
     hidden_size=64,

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.long  # its tests start processes or draw pictures
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -16,7 +18,6 @@ def stage(run: Path, name: str, loss: float) -> None:
     (run / name / "summary.json").write_text(json.dumps({**summary, "metrics": {"loss_before": loss, "loss_after": loss}}))
 
 
-@pytest.mark.long
 def test_a_report_follows_the_stages_of_its_run(tmp_path):
     command = [sys.executable, str(REPOSITORY / "recipes" / "report.py"), "+model=tiny_pl", f"run.root={tmp_path}"]
 

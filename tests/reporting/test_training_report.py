@@ -9,6 +9,8 @@ import pytest
 from nemo_plugins.reporting import training_plots, training_report
 from nemo_plugins.reporting.training_report import Trained
 
+pytestmark = pytest.mark.long  # its tests start processes or draw pictures
+
 NAN = math.nan
 
 

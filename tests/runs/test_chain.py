@@ -10,6 +10,8 @@ import pytest
 from nemo_plugins.configs import REPOSITORY
 from nemo_plugins.runs import chain
 
+pytestmark = pytest.mark.long  # its tests start processes or draw pictures
+
 
 def links(stage, *overrides):
     own = ["+model=tiny_pl", "debug=fast", *overrides]

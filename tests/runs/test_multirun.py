@@ -1,6 +1,10 @@
 """`--multirun`: one process and one run folder for each combination."""
 
+import pytest
+
 from nemo_plugins.runs import multirun
+
+pytestmark = pytest.mark.long  # its tests start processes or draw pictures
 
 
 def test_each_job_has_a_run_of_its_own():

@@ -9,6 +9,8 @@ import yaml
 
 from nemo_plugins.runs.folder import write
 
+pytestmark = pytest.mark.long  # its tests start processes or draw pictures
+
 
 def steps(stage) -> list[int]:
     return [json.loads(line)["step"] for line in (stage.folder / "metrics.jsonl").read_text().splitlines()]

@@ -12,6 +12,8 @@ import pytest
 from nemo_plugins.configs import PlatformConfig
 from nemo_plugins.runs import workers
 
+pytestmark = pytest.mark.long  # its tests start processes or draw pictures
+
 
 def test_a_plain_call_starts_its_workers_and_shows_rank_0(stage):
     done = stage("platform.devices=2")

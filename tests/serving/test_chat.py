@@ -19,6 +19,8 @@ from nemo_plugins.serving import chat, speakers
 from nemo_plugins.serving.llama_cpp import LlamaCpp
 from nemo_plugins.serving.speakers import LlamaCppSpeaker, Manner
 
+pytestmark = pytest.mark.long  # its tests start processes or draw pictures
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 TINY = REPOSITORY / "assets" / "tiny_pl"
 GREEDY = Manner(new_tokens=12, temperature=0.0, top_p=1.0)
@@ -78,7 +80,6 @@ def talk(typed: str, *overrides: str, cwd: Path) -> subprocess.CompletedProcess:
     return subprocess.run(command, input=typed, capture_output=True, text=True, cwd=cwd, env=env, timeout=300)
 
 
-@pytest.mark.long
 def test_a_terminal_dialogue_with_both_models_side_by_side(tiny_gguf, tmp_path):
     typed = "Ile to jest 2 + 3?\n/regenerate\n/compare\n/system Mów krótko.\n/nonsense\n/exit\n"
     done = talk(typed, f"chat.model={tiny_gguf / 'tiny_pl-Q8_0.gguf'}", "chat.temperature=0", cwd=tmp_path)
