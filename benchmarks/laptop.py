@@ -7,7 +7,7 @@ the same) and prints the tables that README and docs quote, each share with its 
 again.
 `change` is what a stage does to the average score, in points, with the p of the paired bootstrap; `together` are the means over
 the seeds, on the same resamples of the items. Prompts are those whose greedy answer earns the whole reward; of them `together`
-is McNemar's exact test of all seeds (see benchmarks/rewards.py).
+is McNemar's exact test of all seeds (see benchmarks/rewards.py). Writes `<root>/laptop/kept.png`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from rewards import mcnemar, share, solved
 
 sys.path.insert(0, str(seeds.REPOSITORY))
 CONFIDENCE = 0.95
-STAGES = ("pruned", "distilled", "sft", "dpo", "grpo")
+STAGES = {"pruned": "pruned", "distilled": "distilled", "sft": "SFT", "dpo": "DPO-P", "grpo": "GRPO"}  # as they are drawn
 
 
 def main() -> int:
-    _, runs = seeds.run(__doc__, "laptop", "laptop")
+    folder, runs = seeds.run(__doc__, "laptop", "laptop")
     models = [json.loads((run / "eval" / "summary.json").read_text())["models"] for run in runs.values()]
     mean = together(list(runs.values()))
 
@@ -33,6 +33,8 @@ def main() -> int:
     print("|---" * (3 + 2 * len(runs)) + "|")
     for stage in STAGES:
         print(f"| {stage} | " + " | ".join(f"{recovery(of[stage])} | {change(of[stage])}" for of in [*models, mean]) + " |")
+
+    draw(folder / "kept.png", mean, len(runs))
 
     print("\n| seed | solved before GRPO | after | only before | only after |\n|---|---|---|---|---|")
     lost = won = 0
@@ -69,6 +71,19 @@ def average(run: Path, model: str) -> tuple:
     results = {name: json.loads((run / "eval" / "results" / model / f"{name}.json").read_text()) for name in tasks}
     mine = {name: Result(**{key: value for key, value in one.items() if key != "samples"}) for name, one in results.items()}
     return summary.average(OmegaConf.load(run / "eval" / "config.yaml").eval, mine, tasks)
+
+
+def draw(path: Path, models: dict[str, dict], count: int) -> None:
+    """What each stage keeps of the teacher's score, with its interval."""
+    from nemo_plugins.reporting import eval_plots
+
+    points = [eval_plots.Point("teacher", 100.0, grey=True)]
+    for stage, name in STAGES.items():
+        kept = models[stage]["against_teacher"]
+        low, high = kept["recovery_interval"]
+        points.append(eval_plots.Point(name, 100 * kept["recovery"], (100 * low, 100 * high)))
+    title = f"a student one third smaller, mean of {count} seeds"
+    eval_plots.intervals(path, points, title, "% of the teacher's score, 95 % interval", (90.0, "nine tenths"))
 
 
 def recovery(model: dict) -> str:
