@@ -1,5 +1,6 @@
-"""What the stages that use NeMo import, in their order: whoever imports this module has it all, Hydra's schema too."""
+"""What the stages that use NeMo import, in their order: whoever imports this module has it all."""
 
+import contextlib
 import os
 
 from nemo_plugins import platforms
@@ -12,10 +13,14 @@ from nemo_plugins.alignment import dpo, grpo, sft  # noqa: E402, F401
 from nemo_plugins.distillation import cached, live, record  # noqa: E402, F401
 from nemo_plugins.models import conversion  # noqa: E402, F401
 from nemo_plugins.pruning import prune, search  # noqa: E402, F401
-from nemo_plugins.runs.prepare import composed  # noqa: E402
+from nemo_plugins.runs import prepare  # noqa: E402
 from nemo_plugins.training import pretrain  # noqa: E402, F401
 
-composed([])  # Hydra reads the schema once
+
+def expect(arguments: list[str]) -> None:
+    """Called before a process is forked: what it composes first, a chain's stages alike, is composed once, here."""
+    with contextlib.suppress(Exception):  # a mistake is the process's own to tell
+        prepare.expect(arguments[1:])
 
 
 def renew() -> None:

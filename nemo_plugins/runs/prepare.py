@@ -40,6 +40,21 @@ def composed(overrides: list[str]) -> DictConfig:
         hydra.errors.HydraException: an override that fits nothing, several values of a key.
     """
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
+
+    chosen, values = _parsed(overrides)
+    config = _of_groups(chosen).copy()
+    ConfigLoaderImpl._apply_overrides_to_config(values, config)
+    return config
+
+
+def expect(overrides: list[str]) -> None:
+    """Compose the groups of a command line that `composed` is asked for later, in this process or a fork of it."""
+    _of_groups(_parsed(overrides)[0])
+
+
+def _parsed(overrides: list[str]) -> tuple[tuple[str, ...], list]:
+    """The group choices, and the other overrides as Hydra parses them."""
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.types import RunMode
 
@@ -49,9 +64,7 @@ def composed(overrides: list[str]) -> DictConfig:
     for override in parsed:
         name = override.get_key_element().lstrip("+~").partition("@")[0]
         (chosen if (CONF / name).is_dir() or name.startswith("hydra") else values).append(override)
-    config = _of_groups(tuple(override.input_line for override in chosen)).copy()
-    ConfigLoaderImpl._apply_overrides_to_config(values, config)
-    return config
+    return tuple(override.input_line for override in chosen), values
 
 
 @cache

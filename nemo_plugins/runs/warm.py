@@ -27,7 +27,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -35,7 +35,8 @@ from nemo_plugins.configs.store import REPOSITORY
 from nemo_plugins.runs import children
 
 ADDRESS = "MINITRON_WARM"  # in the environment: the socket of the server that this process and those that it starts may use
-PRELOAD = "nemo_plugins.runs.preload"  # module that a server imports; a forked process calls its `renew` where it has one
+# module that a server imports; where it has them, its `expect` is called before a fork and its `renew` after
+PRELOAD = "nemo_plugins.runs.preload"
 # variables that say nothing to a library that is being imported; any other that differs from the server's wants a fresh process
 FREE = {
     "PWD", "OLDPWD", "SHLVL", "_", "COLUMNS", "LINES", "TERM", "PYTEST_CURRENT_TEST",
@@ -219,7 +220,8 @@ def main(listener: int, owner: int, preload: str, free: Collection[str]) -> None
     with warnings.catch_warnings():
         # libraries have threads that come back after a fork (OpenBLAS, jemalloc); of OpenMP's or torch's there are none yet
         warnings.simplefilter("ignore", DeprecationWarning)
-        request = _serve(waiting, socket.socket(fileno=owner), environment, free)
+        expect = getattr(sys.modules[preload], "expect", lambda arguments: None)
+        request = _serve(waiting, socket.socket(fileno=owner), environment, free, expect)
     if request:
         getattr(sys.modules[preload], "renew", lambda: None)()
         _run(request["arguments"])
@@ -227,8 +229,14 @@ def main(listener: int, owner: int, preload: str, free: Collection[str]) -> None
         shutil.rmtree(os.path.dirname(waiting.getsockname()), ignore_errors=True)
 
 
-def _serve(listener: socket.socket, owner: socket.socket, environment: dict[str, str], free: Collection[str]) -> dict | None:
-    """Fork a process for each request until nobody is left who could ask.
+def _serve(
+    listener: socket.socket,
+    owner: socket.socket,
+    environment: dict[str, str],
+    free: Collection[str],
+    expect: Callable[[list[str]], None],
+) -> dict | None:
+    """Fork a process for each request until nobody is left who could ask. `expect` hears of each before.
 
     Returns: in a process that was forked its request, in the server None.
     """
@@ -263,6 +271,7 @@ def _serve(listener: socket.socket, owner: socket.socket, environment: dict[str,
                         connection.close()
                         _close(streams)
                         continue
+                    expect(request["arguments"])
                     server = os.getpid()
                     pid = os.fork()
                     if not pid:

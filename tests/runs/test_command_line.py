@@ -12,7 +12,7 @@ from nemo_plugins.planning import chain_plan
 from nemo_plugins.pruning import shortlist
 from nemo_plugins.reporting import lineage
 from nemo_plugins.reporting.search_report import Row
-from nemo_plugins.runs import hydra_errors, multirun, output, stages
+from nemo_plugins.runs import hydra_errors, multirun, output, prepare, stages
 from nemo_plugins.runs.command_line import line, override
 from nemo_plugins.runs.prepare import compose
 
@@ -143,3 +143,12 @@ def test_every_section_of_the_configuration_has_its_place_among_the_stages():
     """A section that no stage declares would be handed on to every stage."""
     shared = {"run", "dry_run", "force", "model", "teacher", "student", "platform", "data", "language", "logger", "experiment"}
     assert {key for key in hydra_errors.keys() if "." not in key} - shared == set(stages.sections())
+
+
+def test_what_was_expected_is_not_composed_again(monkeypatch):
+    words = ["+model=tiny_pl", "experiment=laptop"]
+    fresh = prepare.compose([*words, "run.name=mine"])
+    prepare.expect([*words, "run.name=another", "distill.max_steps=3"])
+    monkeypatch.setattr("hydra.compose", None)
+    again = prepare.compose([*words, "run.name=mine"])
+    assert again == fresh and again.run.name == "mine"
