@@ -35,7 +35,6 @@ SHORT = (
     "sft.warmup_steps=1",
     "sft.checkpoint_every=2",
     "sft.validate_every=2",
-    "dpo.data=[assets/chat_samples/preferences_heldout.jsonl.gz]",  # a reference of few pairs is soon measured
     "dpo.max_steps=4",
     "dpo.micro_batch_size=4",
     "dpo.global_batch_size=8",
@@ -85,13 +84,18 @@ class Laptop:
         return self.root / "tiny_pl-laptop"
 
     @property
-    def prompts(self) -> Path:
-        """A few of the held-out prompts."""
-        path = self.root.with_name("prompts.jsonl")
+    def few(self) -> list[str]:
+        """Overrides: validation and preference pairs of a few rows; the reference of as many is soon measured."""
+        sft, pairs, prompts = self.rows("sft_heldout", 96), self.rows("preferences_heldout", 64), self.rows("grpo_heldout", 24)
+        return [f"sft.heldout=[{sft}]", f"dpo.data=[{pairs}]", f"dpo.heldout=[{pairs}]", f"grpo.heldout=[{prompts}]"]
+
+    def rows(self, name: str, count: int) -> Path:
+        """A file with the first rows of one of the samples."""
+        path = self.root.with_name(f"{name}.jsonl")
         if not path.exists():
-            whole = gzip.decompress((REPOSITORY / "assets" / "chat_samples" / "grpo_heldout.jsonl.gz").read_bytes())
+            whole = gzip.decompress((REPOSITORY / "assets" / "chat_samples" / f"{name}.jsonl.gz").read_bytes())
             partial = path.with_name(f"{os.getpid()}.partial")
-            partial.write_text("".join(f"{line}\n" for line in whole.decode().splitlines()[:24]))
+            partial.write_text("".join(f"{line}\n" for line in whole.decode().splitlines()[:count]))
             os.replace(partial, path)
         return path
 
@@ -110,7 +114,7 @@ class Laptop:
 
     def command(self, name: str, *overrides: str) -> list[str]:
         start = [sys.executable, str(REPOSITORY / "recipes" / f"{name}.py"), "+model=tiny_pl", "experiment=laptop"]
-        return [*start, f"run.root={self.root}", f"grpo.heldout=[{self.prompts}]", *SHORT, *overrides]
+        return [*start, f"run.root={self.root}", *self.few, *SHORT, *overrides]
 
     def summary(self, stage: str) -> dict:
         return json.loads((self.run / stage / "summary.json").read_text())

@@ -12,7 +12,6 @@ pytestmark = pytest.mark.nemo
 
 SFT = REPOSITORY / "assets" / "chat_samples" / "sft_train.jsonl.gz"
 FORMS = SFT.with_name("forms_train.jsonl.gz")  # the two that conf/model/tiny_pl.yaml names
-PAIRS = REPOSITORY / "assets" / "chat_samples" / "preferences_heldout.jsonl.gz"
 EXACT = ("convert.to=hf", "convert.dtype=fp32")  # as they were trained
 LAYOUTS = {
     "data": ("platform.devices=2", "micro_batch_size=1"),
@@ -68,7 +67,9 @@ def test_the_reference_is_what_transformers_says(laptop, template, tmp_path):
 
     ok(laptop.recipe("convert", *EXACT, "run.stage=sft-hf", f"convert.source={laptop.run / 'sft' / 'checkpoint'}"))
     model = model_of(laptop.run / "sft-hf" / "hf")
-    samples = sets.pairs([PAIRS], template, tmp_path, key="dpo.data", policy="drop", seq_length=128)
+    samples = sets.pairs(
+        [laptop.rows("preferences_heldout", 64)], template, tmp_path, key="dpo.data", policy="drop", seq_length=128
+    )
     stored, at = load_file(laptop.run / "dpo" / "reference" / "data.safetensors")["logp"], 0
     for pair in range(20):
         length = int(samples.positions[2 * pair : 2 * pair + 2].max())
@@ -147,7 +148,7 @@ def test_adapters_are_trained_resumed_and_merged(laptop, template, tmp_path):
     ok(laptop.recipe("convert", *EXACT, "run.stage=lora-hf", f"convert.source={folder / 'checkpoint'}"))
     model = model_of(laptop.run / "lora-hf" / "hf")
     common = dict(key="sft.heldout", policy="drop", seq_length=128, learn="every")
-    heldout = [REPOSITORY / "assets" / "chat_samples" / "sft_heldout.jsonl.gz"]
+    heldout = [laptop.rows("sft_heldout", 96)]
     from nemo_plugins.data.chat.dataset import DialogueWindows
 
     samples = sets.dialogues(heldout, template, tmp_path, **common)

@@ -310,7 +310,7 @@ def test_a_whole_chain_job_after_job(site):
     from laptop import SHORT, Laptop
 
     name = "run.name=whole"
-    jobs, rows = chain(site, name, f"grpo.heldout=[{Laptop(site.root / 'laptop').prompts}]", *SHORT)
+    jobs, rows = chain(site, name, *Laptop(site.root / "laptop").few, *SHORT)
     for job, row in zip(jobs, rows, strict=True):
         state = site.cluster.ended(job, 900)
         assert state == "COMPLETED", f"{row[1]}: {state}\n{(site.root / f'slurm-{job}.log').read_text()[-5000:]}"
