@@ -214,7 +214,7 @@ def grpo_loss(
     loss = -torch.min(ratio * gain, ratio.clamp(1 - clip_low, 1 + clip_high) * gain)
     if correction is not None:
         loss = loss * correction.detach()
-    if kl_coef:
+    if kl_coef and ref_logp is not None:
         reference = ref_logp.detach().masked_fill(~counted, 0)
         loss = loss + kl_coef * kl_estimate(logp, reference, max_log_ratio=max_log_ratio)
     loss = loss.masked_fill(~counted, 0)

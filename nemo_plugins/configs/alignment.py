@@ -76,30 +76,33 @@ class LoraConfig:
 
 
 @dataclass
-class SftConfig(TrainConfig):
-    """Supervised fine-tuning; `data` are dialogues, .jsonl[.gz|.zst] with `messages` and, where wanted, a `weight`."""
+class AlignConfig(TrainConfig):
+    """What the stages that learn from rows of chats share."""
 
     heldout: list[str] = field(default_factory=list)
     weight_decay: float = 0.05
+    bad_rows: BadRows = BadRows.drop
+
+
+@dataclass
+class SftConfig(AlignConfig):
+    """Supervised fine-tuning; `data` are dialogues, .jsonl[.gz|.zst] with `messages` and, where wanted, a `weight`."""
+
     packing: Packing = Packing.auto
     learn: Learn = Learn.every
-    bad_rows: BadRows = BadRows.drop
     prompts: list[str] = field(default_factory=list)  # answered at each validation; not on pipelines
     lora: LoraConfig = field(default_factory=LoraConfig)
     adaptive_tokens: int | None = None  # BS of lr * sqrt(T / BS), T a step's learned tokens (arXiv 2410.18565); null: lr stays
 
 
 @dataclass
-class DpoConfig(TrainConfig):
+class DpoConfig(AlignConfig):
     """Preference pairs; `data` are .jsonl[.gz|.zst] with `messages`, `chosen` and `rejected`, batch sizes count pairs."""
 
-    heldout: list[str] = field(default_factory=list)
-    weight_decay: float = 0.05
     kind: Preference = Preference.dpop
     beta: float = 0.05
     lam: float = 2.5  # of dpop, outside beta
     gamma: float = 1.0  # of simpo
-    bad_rows: BadRows = BadRows.drop
     prompts: list[str] = field(default_factory=list)  # as of sft
 
 
@@ -118,11 +121,9 @@ class EndpointConfig:
 
 
 @dataclass
-class GrpoConfig(TrainConfig):
+class GrpoConfig(AlignConfig):
     """Rewards that can be checked; `data` are .jsonl[.gz|.zst] with `messages`, `kind` and `reference`; sizes count answers."""
 
-    heldout: list[str] = field(default_factory=list)
-    weight_decay: float = 0.05
     kind: GroupLoss = GroupLoss.grpo
     prompts: int = MISSING  # of a rollout
     group_size: int = MISSING  # completions of each
@@ -140,7 +141,6 @@ class GrpoConfig(TrainConfig):
     refill: int = 3  # further draws of prompts in the place of groups without signal; 0: none
     overlong: Overlong = Overlong.mask
     overlong_penalty: float = 0.5
-    bad_rows: BadRows = BadRows.drop
     engine: Engine = Engine.megatron
     endpoint: EndpointConfig = field(default_factory=EndpointConfig)
     rollout_batch: int = 128  # completions of a process at a time

@@ -10,7 +10,7 @@ from omegaconf import MISSING
 
 from nemo_plugins.models.families import FAMILIES
 
-Family = StrEnum("Family", list(FAMILIES), module=__name__)
+Family = StrEnum("Family", list(FAMILIES), module=__name__)  # type: ignore[misc]  # its members are not known before it runs
 
 
 @dataclass
@@ -59,7 +59,7 @@ class ModelConfig:
     """A teacher: its architecture under Megatron's names, where its weights are, and what is recommended for it."""
 
     name: str = MISSING
-    family: Family = Family.mistral
+    family: Family = Family("mistral")
     source: str = MISSING  # where the numbers come from
     path: str | None = None  # local Hugging Face folder or hub id of the weights
     num_layers: int = MISSING

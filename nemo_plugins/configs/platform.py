@@ -56,6 +56,13 @@ class PlatformConfig:
     process_group_minutes: float = 60.0
     threads: int | None = None  # CPU threads of one process; default: cores / devices
 
+    @property
+    def gpu_memory_bytes(self) -> float:
+        """Of one GPU, once `runs.prepare` has resolved `gpu`."""
+        if self.gpu_memory_gib is None:
+            raise ValueError(f"platform.gpu_memory_gib is not resolved from platform.gpu={self.gpu}")
+        return self.gpu_memory_gib * 2**30
+
 
 @dataclass
 class DoctorConfig:

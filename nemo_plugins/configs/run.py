@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 from omegaconf import MISSING
 
@@ -14,7 +13,9 @@ class RunConfig:
     root: str = "runs"
     stage: str | None = None  # folder inside the run; default: the recipe's own name
     seed: int = 1234
-    typed: ClassVar[tuple[str, ...]] = ()  # overrides of the command line, no key: what the next command is to keep
+
+    def __post_init__(self):
+        self.typed: tuple[str, ...] = ()  # overrides of the command line, no key: what the next command is to keep
 
 
 @dataclass

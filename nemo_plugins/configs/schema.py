@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from omegaconf import MISSING
 
 from nemo_plugins.configs.alignment import (
+    AlignConfig,
     BadRows,
     DpoConfig,
     EndpointConfig,
@@ -89,6 +90,7 @@ from nemo_plugins.configs.training import (
 )
 
 __all__ = [
+    "AlignConfig",
     "Aggregate",
     "AggregationConfig",
     "Backend",

@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, distributed
 
-from nemo_plugins.distillation.losses import Group
-
-ROWS = 64  # tokens at a time: fp32 copies of that many rows of logits and no more
+from nemo_plugins.training.logprobs import token_logprobs
+from nemo_plugins.training.vocabulary_parallel import Group
 
 
 @torch.no_grad()
@@ -32,18 +31,4 @@ def cross_entropy(logits: Tensor, labels: Tensor, group: Group = None) -> Tensor
         logits: `[s, b, v/tp]`; the vocabulary is split over `group` into equal shards in rank order.
         labels: `[s, b]`, over the whole vocabulary.
     """
-    s, b, v = logits.shape
-    rows, wanted = logits.reshape(s * b, v), labels.reshape(s * b)
-    wanted = wanted - (0 if group is None else group.rank() * v)
-    inside = (wanted >= 0) & (wanted < v)
-    chosen = rows.gather(-1, wanted.where(inside, 0).unsqueeze(-1)).squeeze(-1).float().masked_fill(~inside, float("-inf"))
-    parts = [torch.logsumexp(part.float(), -1) for part in rows.split(ROWS)]
-    total = torch.cat(parts) if parts else chosen
-    if group is not None:
-        distributed.all_reduce(chosen, distributed.ReduceOp.MAX, group)
-        top = total.clone()
-        distributed.all_reduce(top, distributed.ReduceOp.MAX, group)
-        share = (total - top).exp()
-        distributed.all_reduce(share, distributed.ReduceOp.SUM, group)
-        total = top + share.log()
-    return (total - chosen).reshape(s, b)
+    return -token_logprobs(logits, labels, group=group)

@@ -30,8 +30,7 @@ from torch import Tensor, distributed
 from torch.autograd.function import once_differentiable
 
 from nemo_plugins.distillation import kd_triton
-
-Group = distributed.ProcessGroup | None
+from nemo_plugins.training.vocabulary_parallel import Group, all_reduce, chunks, ranks
 
 LOWEST = float("-inf")
 TEMPORARIES = 8  # tensors as wide as the vocabulary that one chunk holds at its peak
@@ -121,17 +120,17 @@ def kd_loss(
         return kd_loss_cached(student_logits, *record, kind=kind, temperature=temperature, skew=skew, group=group)
 
     student, teacher = student_logits.detach(), teacher_logits.detach()
-    group = group if _ranks(group) > 1 else None
+    group = group if ranks(group) > 1 else None
     dtype = _dtype(student, teacher)
     gradient, kernel = _gradient_buffer(student_logits), LOSSES[kind].kernel
-    if group is None and dtype is torch.float32 and kd_triton.available(student, kernel, skew):
+    if kernel is not None and group is None and dtype is torch.float32 and kd_triton.available(student, kernel, skew):
         loss = kd_triton.loss(student, teacher, kernel=kernel, temperature=temperature, skew=skew, gradient=gradient)
         return loss if gradient is None else _WithGradient.apply(student_logits, loss, gradient)
     loss = student.new_empty(student.shape[:2], dtype=dtype)
     for at in _chunks(student, dtype):
         log_s, log_t = _log_probabilities([student[at], teacher[at]], temperature, dtype, group)
         terms, w = LOSSES[kind].terms(log_t, log_s, skew)
-        sums = _all_reduce(torch.stack([terms.sum(-1), w.sum(-1)], -1), distributed.ReduceOp.SUM, group)
+        sums = all_reduce(torch.stack([terms.sum(-1), w.sum(-1)], -1), distributed.ReduceOp.SUM, group)
         loss[at] = sums[..., 0] * temperature**2
         if gradient is not None:
             gradient[at] = w.addcmul_(log_s.exp_(), sums[..., 1:], value=-1).mul_(temperature)
@@ -155,10 +154,10 @@ def topk_record(
     _check("forward_kl", temperature, 0.0)
     if teacher_logits.dim() != 3:
         raise ValueError(f"teacher_logits must be [s, b, v], got {list(teacher_logits.shape)}")
-    vocabulary = teacher_logits.shape[-1] * _ranks(group)
+    vocabulary = teacher_logits.shape[-1] * ranks(group)
     if not 1 <= k <= vocabulary:
         raise ValueError(f"top_k must be from 1 to the vocabulary's {vocabulary}, got {k}")
-    group = group if _ranks(group) > 1 else None
+    group = group if ranks(group) > 1 else None
     teacher, dtype = teacher_logits.detach(), _dtype(teacher_logits)
     tokens = teacher.shape[:2]
     indices = teacher.new_empty((*tokens, k), dtype=torch.int32)
@@ -201,7 +200,7 @@ def kd_loss_cached(
         raise ValueError(f"expected {wanted}, got {got}: was the record made of the same batch?")
 
     student, dtype = student_logits.detach(), _dtype(student_logits, logprobs)
-    group = group if _ranks(group) > 1 else None
+    group = group if ranks(group) > 1 else None
     gradient = _gradient_buffer(student_logits)
     loss = student.new_empty(tokens, dtype=dtype)
     for at in _chunks(student, dtype):
@@ -244,9 +243,9 @@ def _log_probabilities(logits: list[Tensor], temperature: float, dtype: torch.dt
     scaled = [x.to(dtype) / temperature for x in logits]
     if group is None:
         return [x.log_softmax(-1) for x in scaled]
-    top = _all_reduce(torch.stack([x.amax(-1) for x in scaled], -1), distributed.ReduceOp.MAX, group)
+    top = all_reduce(torch.stack([x.amax(-1) for x in scaled], -1), distributed.ReduceOp.MAX, group)
     scaled = [x.sub_(top[..., i, None]) for i, x in enumerate(scaled)]
-    total = _all_reduce(torch.stack([x.exp().sum(-1) for x in scaled], -1), distributed.ReduceOp.SUM, group)
+    total = all_reduce(torch.stack([x.exp().sum(-1) for x in scaled], -1), distributed.ReduceOp.SUM, group)
     return [x.sub_(total[..., i, None].log()) for i, x in enumerate(scaled)]
 
 
@@ -267,10 +266,10 @@ def _outcomes(
     rest.div_(temperature)
     kept = rest.gather(-1, columns)
     rest.scatter_(-1, columns, LOWEST)
-    tops = _all_reduce(torch.cat([kept, rest.amax(-1, keepdim=True)], -1), distributed.ReduceOp.MAX, group)
+    tops = all_reduce(torch.cat([kept, rest.amax(-1, keepdim=True)], -1), distributed.ReduceOp.MAX, group)
     rest_top = tops[..., -1:]
     rest.sub_(rest_top.masked_fill(rest_top == LOWEST, 0)).exp_()
-    rest_sum = _all_reduce(rest.sum(-1, keepdim=True), distributed.ReduceOp.SUM, group)
+    rest_sum = all_reduce(rest.sum(-1, keepdim=True), distributed.ReduceOp.SUM, group)
     shifted = tops - tops.amax(-1, keepdim=True)
     shifted[..., -1:] += rest_sum.log()
     return shifted.log_softmax(-1), columns, rest, rest_sum
@@ -296,14 +295,7 @@ def _largest(logits: Tensor, k: int, group: Group) -> Tensor:
 
 
 def _chunks(logits: Tensor, dtype: torch.dtype) -> Iterator[tuple[slice, slice]]:
-    """Slices that cover the tokens of `[s, b, v]`, the same on every rank, of `_rows_at_once` tokens or fewer."""
-    s, b, _ = logits.shape
-    rows = _rows_at_once(logits, dtype)
-    samples = min(max(b, 1), rows)
-    positions = rows // samples
-    for i in range(0, s, positions):
-        for j in range(0, b, samples):
-            yield slice(i, i + positions), slice(j, j + samples)
+    return chunks(logits, _rows_at_once(logits, dtype))
 
 
 def _rows_at_once(logits: Tensor, dtype: torch.dtype) -> int:
@@ -317,16 +309,6 @@ def _rows_at_once(logits: Tensor, dtype: torch.dtype) -> int:
 def _gradient_buffer(student_logits: Tensor) -> Tensor | None:
     wanted = torch.is_grad_enabled() and student_logits.requires_grad
     return torch.empty_like(student_logits, requires_grad=False) if wanted else None
-
-
-def _all_reduce(values: Tensor, operation: distributed.ReduceOp.RedOpType, group: Group) -> Tensor:
-    if group is not None:
-        distributed.all_reduce(values, operation, group)
-    return values
-
-
-def _ranks(group: Group) -> int:
-    return 1 if group is None else group.size()
 
 
 def _dtype(*tensors: Tensor) -> torch.dtype:

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Callable
 
-from nemo_plugins.configs.schema import DpoConfig, Packing, Recipe, TrainConfig
+from nemo_plugins.configs.schema import AlignConfig, DpoConfig, Packing, Recipe, TrainConfig
 from nemo_plugins.data.chat import messages, preferences, rows
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.planning import chat_template_plan, checks, training_plan
@@ -24,7 +24,7 @@ def sft(cfg: Recipe) -> Plan:
         raise UserError(f"sft.adaptive_tokens={cfg.sft.adaptive_tokens}: expected at least 1, or null for none")
     if cfg.sft.lora.dim is not None and cfg.sft.lora.dim < 1:
         raise UserError(f"sft.lora.dim={cfg.sft.lora.dim}: expected at least 1, or null to train all weights")
-    made.need("packing", lambda: _packing(cfg))  # of the machine that trains, which may not be this one
+    made.need("packing", _packing, cfg)  # of the machine that trains, which may not be this one
     return _end(made, cfg, cfg.sft, "sft", model)
 
 
@@ -53,7 +53,7 @@ def packing(which: Packing, has_transformer_engine: bool) -> Packing:
     return Packing.thd if has_transformer_engine else Packing.mask
 
 
-def _begin(cfg: Recipe, train: TrainConfig, key: str, check: Callable, title: str) -> tuple[Plan, Architecture]:
+def _begin(cfg: Recipe, train: AlignConfig, key: str, check: Callable, title: str) -> tuple[Plan, Architecture]:
     model = sizes.student(cfg)
     made = Plan(title.format(f"{cfg.model.name}'s student of {model.num_layers} layers, FFN {model.ffn_hidden_size}"))
     if cfg.platform.context_parallel != 1:
@@ -71,12 +71,12 @@ def _begin(cfg: Recipe, train: TrainConfig, key: str, check: Callable, title: st
             give = f"{key}.{name}"
             made.lack("data", f"{give} names no file", f"give {give}=[<file>.jsonl.gz]", give=give)
         for source in sources:
-            made.need("data", lambda name=name, source=source: _rows(source, f"{key}.{name}", train.bad_rows, check))
-    made.need("data", lambda: _fills_a_batch(train, key, check))
+            made.need("data", _rows, source, f"{key}.{name}", train.bad_rows, check)
+    made.need("data", _fills_a_batch, train, key, check)
     for item in cfg.corpus.decontamination.items:
         if not item.startswith("hf:"):
-            made.need("data", lambda item=item: _items(item, cfg))
-    made.need("earlier", lambda: paths.policy(cfg, key))
+            made.need("data", _items, item, cfg)
+    made.need("earlier", paths.policy, cfg, key)
     return made, model
 
 
@@ -94,7 +94,7 @@ def _rows(source: str, key: str, policy: str, check: Callable) -> None:
         raise UserError(f"{key}: {source}, of its first {len(found) + report.dropped} rows", *report.lines())
 
 
-def _fills_a_batch(train: TrainConfig, key: str, check: Callable) -> None:
+def _fills_a_batch(train: AlignConfig, key: str, check: Callable) -> None:
     """The held-out rows are as many as a batch has: a window holds one of them or more, a pair is one."""
     report, batch = rows.Report(key, "drop"), train.global_batch_size
     files = [paths.resolve(source) for source in train.heldout]

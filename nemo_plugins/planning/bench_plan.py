@@ -51,22 +51,23 @@ def plan(cfg: Recipe) -> Plan:
 
 
 def _models(cfg: Recipe) -> Plan:
-    bench, rows = cfg.bench, []
+    bench = cfg.bench
+    rows: list[tuple] = []
     if not bench.backends:
         raise UserError("bench.backends=[]: nothing to time", f"expected some of: {', '.join(Backend)}")
     made = Plan(f"time {cfg.run.name}: teacher against student")
     checks.fits_context("bench.prompt_tokens + bench.new_tokens", bench.prompt_tokens + bench.new_tokens, cfg.model)
     if Backend.llama_cpp in bench.backends:
-        made.need("package", lambda: checks.package("cyllama", "llama.cpp"))
+        made.need("package", checks.package, "cyllama", "llama.cpp")
     for role in ROLES:
         for backend in bench.backends:
             if backend is Backend.llama_cpp:
                 for target in bench.formats:
-                    found = made.need("earlier", lambda role=role, target=target: gguf(cfg, role, target))
+                    found = made.need("earlier", gguf, cfg, role, target)
                     rows.append((role, backend, target, found or "not here"))
             elif backend is Backend.transformers:
                 kind = "earlier" if role == "student" and not bench.student else "weights"
-                rows.append((role, backend, "", made.need(kind, lambda role=role: folder(cfg, role)) or "not here"))
+                rows.append((role, backend, "", made.need(kind, folder, cfg, role) or "not here"))
             else:
                 rows.append((role, backend, "", server(cfg, role)))
     made.tables.append(Table("Models", rows, ["", "backend", "format", "where"], numbers=False))
@@ -77,7 +78,7 @@ def _models(cfg: Recipe) -> Plan:
 
 def _shapes(cfg: Recipe) -> Plan:
     made = Plan(f"time random weights of the shapes of {', '.join(cfg.bench.shapes)}")
-    made.need("package", lambda: checks.package("cyllama", "llama.cpp"))
+    made.need("package", checks.package, "cyllama", "llama.cpp")
     built = shapes(cfg)
     rows = [
         (
@@ -88,7 +89,7 @@ def _shapes(cfg: Recipe) -> Plan:
         for shape in built
     ]
     need = max(sum(quantize_plan.stored_bytes(shape.built, target) for shape in built) for target in cfg.bench.formats)
-    made.need("memory", lambda: checks.host_memory(need, "holding the random weights"))
+    made.need("memory", checks.host_memory, need, "holding the random weights")
     checks.room(made, cfg, paths.run_root(cfg) / (cfg.run.stage or "bench"), 2 * need)
     made.tables.append(Table("Random weights", rows, ["", "layers", *(target.value for target in cfg.bench.formats)]))
     made.tables.append(_how(cfg))
@@ -106,7 +107,7 @@ def shapes(cfg: Recipe) -> list[Shape]:
         raise UserError("bench.formats=[]: nothing to build", f"expected some of: {', '.join(quantize_plan.GGUF)}")
     if len(set(bench.shapes)) != len(bench.shapes) or len(bench.shapes) > 2:
         raise UserError(f"bench.shapes={bench.shapes}", "expected one model, or two: teacher and student")
-    found = []
+    found: list[Shape] = []
     for name in bench.shapes:
         if name not in options("model") or name == "from_hf":
             models = ", ".join(other for other in options("model") if other != "from_hf")
@@ -139,7 +140,7 @@ def folder(cfg: Recipe, role: str) -> Path:
     given = getattr(cfg.bench, role)
     if role == "teacher" or given:
         return inputs.model_weights(given or cfg.model.path, f"bench.{role}" if given else "model.path")
-    found = quantize_plan.source(cfg) if not cfg.export.source else paths.local_weights(cfg.export.source)
+    found = quantize_plan.source(cfg)
     weights.check(found, "bench.student")
     return found
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from nemo_plugins.configs.schema import BudgetConfig, GridConfig
 from nemo_plugins.models.architecture import Architecture
@@ -120,7 +120,7 @@ def grid(teacher: Architecture, sizes: GridConfig, frozen: list[str]) -> list[Ar
             f"prune.budget.grid has {number:,} students, more than {MOST:,}",
             "freeze a size (prune.budget.frozen) or list fewer, e.g. prune.budget.grid.ffn_hidden_size=[8192,10240,12288]",
         )
-    points = (replace(teacher, **dict(zip(SIZES, chosen, strict=True))) for chosen in itertools.product(*values))
+    points = (teacher.with_sizes(dict(zip(SIZES, chosen, strict=True))) for chosen in itertools.product(*values))
     return [point for point in points if point != teacher]
 
 

@@ -77,14 +77,14 @@ def plan(cfg: Recipe) -> Plan:
             part = by_name()[link.recipe].planned(stage)
         except UserError as error:
             raise UserError(f"stage {link.name}: {error}") from None
-        done = not stage.force and (paths.run_root(stage) / stage.run.stage / "summary.json").is_file()
+        done = not stage.force and (paths.run_root(stage) / str(stage.run.stage) / "summary.json").is_file()
         made.writes += 0 if done else part.writes
         made.warnings += [f"{link.name}: {warning}" for warning in part.warnings if "/" not in link.name]
         # what an earlier stage of the chain will leave is not missing
         part.missing = [one for one in part.missing if one.kind != "earlier" and not (one.kind == "teacher" and imports)]
         made.missing += [one for one in part.missing if one.kind != "disk" and one not in made.missing]
         parts.append(Part(link.name, link.recipe, part, done))
-    made.need("disk", lambda: checks.disk(paths.run_root(cfg), made.writes))  # each stage's files stay where the next ones come
+    made.need("disk", checks.disk, paths.run_root(cfg), made.writes)  # each stage's files stay where the next ones come
     made.screen = chain_screen.screen(cfg, made, parts, _detail(chain, default_name(cfg.model.name, cfg.experiment.name)))
     if cfg.plan.commands:
         commands = [(number, link.command) for number, link in enumerate(chain, 1)]

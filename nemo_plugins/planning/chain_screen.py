@@ -86,7 +86,15 @@ def _stages(cfg: Recipe, parts: list[Part], on_gpu: bool) -> Table:
         if on_gpu:
             hours = cost.gpu_hours
             money = f"{hours * price:,.0f}" if hours is not None and price is not None else ""
-            row = (str(cost.gpus or ""), cost.layout, memory, part.fits, _hours(cost.hours), _hours(hours), money)
+            row: tuple[str, ...] = (
+                str(cost.gpus or ""),
+                cost.layout,
+                memory,
+                part.fits,
+                _hours(cost.hours),
+                _hours(hours),
+                money,
+            )
         else:
             row = (memory, part.fits, "" if cost.hours is None else f"{60 * cost.hours:,.1f}")
         rows.append((part.name, *row, part.plan.sizes))

@@ -16,7 +16,7 @@ MAGIC = b"GGUF"
 def plan(cfg: Recipe) -> Plan:
     """Validate a dialogue. Raises UserError naming the key."""
     made = _dialogue(cfg)
-    found = made.need("earlier", lambda: model(cfg))
+    found = made.need("earlier", model, cfg)
     if found and Path(found).is_dir():
         first = [{"role": "system", "content": system(cfg)}] if system(cfg) else []
         chat_template_plan.read(cfg, Path(found)).asked([*first, {"role": "user", "content": "?"}])
@@ -35,9 +35,9 @@ def _dialogue(cfg: Recipe) -> Plan:
     if chat.context is not None and chat.context < 32:
         raise UserError(f"chat.context={chat.context}: expected at least 32 tokens")
     made = Plan(f"talk to {chat.model or cfg.run.name}")
-    found = made.need("earlier", lambda: model(cfg))
+    found = made.need("earlier", model, cfg)
     if found and Path(found).is_file():
-        made.need("package", lambda: checks.package("cyllama", "llama.cpp"))
+        made.need("package", checks.package, "cyllama", "llama.cpp")
     rows = [("model", found or "not here"), ("/compare with", chat.compare or cfg.model.path)]
     made.tables.append(Table("Dialogue", [*rows, ("system prompt", system(cfg) or "none")], numbers=False))
     return made
@@ -49,8 +49,8 @@ def serve(cfg: Recipe) -> Plan:
     if not 1 <= cfg.chat.port <= 65535 or cfg.chat.parallel < 1:
         raise UserError(f"chat.port={cfg.chat.port}, chat.parallel={cfg.chat.parallel}: expected a port and at least 1")
     made.missing = []  # of the dialogue, whose model may be another
-    made.need("package", lambda: checks.package("xllamacpp", "llama.cpp's server"))
-    made.need("earlier", lambda: gguf(cfg))
+    made.need("package", checks.package, "xllamacpp", "llama.cpp's server")
+    made.need("earlier", gguf, cfg)
     made.title = f"serve {cfg.chat.model or cfg.run.name} at http://{cfg.chat.host}:{cfg.chat.port}/v1"
     return made
 

@@ -216,7 +216,7 @@ def platform(plan: Plan, cfg: PlatformConfig, models: dict[str, Architecture]) -
             raise UserError(
                 f"platform.pipeline_parallel={cfg.pipeline_parallel} does not divide the {whose}'s {model.num_layers} layers"
             )
-    plan.need("device", lambda: _job(cfg))
+    plan.need("device", _job, cfg)
 
 
 def _job(cfg: PlatformConfig) -> None:
@@ -345,7 +345,7 @@ def room(plan: Plan, cfg: Recipe, folder: Path, need: float) -> None:
     """Free space for what a stage writes, less what an earlier attempt left of it; noted for the plan of a chain."""
     there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if not cfg.force else 0
     plan.writes = max(0, need - there)
-    plan.need("disk", lambda: disk(folder, plan.writes))
+    plan.need("disk", disk, folder, plan.writes)
 
 
 def disk(folder: Path, need: float) -> None:

@@ -49,7 +49,7 @@ def plan(cfg: Recipe) -> Plan:
         written, source = dtype(cfg, described), f"random weights, seed {cfg.run.seed}; tokenizer of {described}"
         made.warnings.append("convert.random=true: nobody has trained these weights; they are for measuring speed and memory")
     elif exports:
-        checkpoint = made.need("earlier", lambda: checkpoint_of(cfg))
+        checkpoint = made.need("earlier", checkpoint_of, cfg)
         written = dtype(cfg, (checkpoint and paths.description(checkpoint)) or paths.local_weights(cfg.model.path or ""))
     else:
         written = dtype(cfg, inputs.source(made, cfg))
@@ -59,7 +59,7 @@ def plan(cfg: Recipe) -> Plan:
     files = dict.fromkeys(left, model.parameters() * width)
     need = memory.conversion(model, width) + memory.CONVERSION_PROCESS
     checks.room(made, cfg, folder, sum(files.values()))
-    made.need("memory", lambda: checks.host_memory(need, f"converting {cfg.model.name}"))
+    made.need("memory", checks.host_memory, need, f"converting {cfg.model.name}")
     made.tables += [
         tables.sizes(model, None, ("model, at most" if exports else "model", "")),
         Table(
@@ -94,8 +94,7 @@ def tokenizer(model: ModelConfig) -> Path:
         UserError: it makes ids that the model has no embedding of.
     """
     own = paths.local_weights(model.path) if model.path else None
-    is_own = own is not None and any((own / name).is_file() for name in weights.TOKENIZERS)
-    folder = own if is_own else paths.resolve(STAND_IN)
+    folder = own if own and any((own / name).is_file() for name in weights.TOKENIZERS) else paths.resolve(STAND_IN)
     tokens = hf_folder.vocabulary(folder, "convert.random")
     if tokens > model.vocab_size:
         raise UserError(

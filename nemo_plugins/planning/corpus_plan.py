@@ -55,9 +55,9 @@ def _numbers(cfg: Recipe) -> None:
         )
     shares = {"heldout_share": corpus.heldout_share, "quality.minimum": corpus.quality.minimum,
               "language_minimum": corpus.language_minimum, "heldout_similarity": corpus.heldout_similarity}  # fmt: skip
-    for key, value in shares.items():
-        if value is not None and not 0 <= value <= 1:
-            raise UserError(f"corpus.{key}={value:g}: expected a number from 0 to 1")
+    for key, share in shares.items():
+        if share is not None and not 0 <= share <= 1:
+            raise UserError(f"corpus.{key}={share:g}: expected a number from 0 to 1")
     if corpus.heldout_similarity == 0:
         raise UserError("corpus.heldout_similarity=0: every document would be too near", "0.7 is usual")
 
@@ -69,7 +69,7 @@ def _clean(cfg: Recipe) -> Plan:
     quality = _model(made, cfg)
     for item in corpus.decontamination.items:
         if not item.startswith("hf:"):
-            made.need("data", lambda item=item: items(item, corpus.decontamination.fields))
+            made.need("data", items, item, corpus.decontamination.fields)
     if not corpus.decontamination.items:
         made.warnings.append(
             "corpus.decontamination.items names no evaluation sets: what the model will be measured by may be in its text"
@@ -77,11 +77,11 @@ def _clean(cfg: Recipe) -> Plan:
     for name in cfg.language.identifiers if corpus.mask else ():
         identifiers.get(name)
     if corpus.tokens:
-        made.need("weights", lambda: _tokenizer(cfg))
+        made.need("weights", _tokenizer, cfg)
     if corpus.engine is CorpusEngine.slurm:
         _slurm(made, cfg)
     folder = paths.run_root(cfg) / (cfg.run.stage or "data")
-    made.need("disk", lambda: checks.disk(folder, size * WORK))
+    made.need("disk", checks.disk, folder, size * WORK)
     evaluation = f"{len(corpus.decontamination.items)} evaluation sets, {corpus.decontamination.ngram} words in a row"
     rows = [
         ("read", f"{', '.join(corpus.sources) or 'nothing'}: about {gib(size)} of text"),
@@ -117,7 +117,7 @@ def _sources(made: Plan, cfg: Recipe, key: str = "sources") -> float:
     size = 0.0
     for source in sources:
         if not source.startswith("hf:"):
-            size += made.need("data", lambda source=source: _text(source, f"corpus.{key}")) or 0
+            size += made.need("data", _text, source, f"corpus.{key}") or 0
     return size
 
 
@@ -207,7 +207,7 @@ def _quality(cfg: Recipe) -> Plan:
         if not named:
             raise UserError(f"corpus.{key} names no text", "expected text whose quality is known to be high")
         for source in [*named, *(quality.foreign if task is CorpusTask.train_quality else [])]:
-            made.need("data", lambda source=source: _text(source, f"corpus.{key}"))
+            made.need("data", _text, source, f"corpus.{key}")
     else:
         _sources(made, cfg)
     if task is not CorpusTask.train_quality and _model(made, cfg) is None:

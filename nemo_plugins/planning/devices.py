@@ -6,6 +6,7 @@ import os
 from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -80,7 +81,7 @@ def load(name: str, key: str) -> Device:
 
 
 @cache
-def _read(file: Path) -> dict[str, object]:
+def _read(file: Path) -> dict[str, Any]:
     """Once for all stages of a chain."""
     return OmegaConf.to_container(OmegaConf.load(file))
 

@@ -22,21 +22,18 @@ def plan(cfg: Recipe) -> Plan:
     """Validate a distillation, or the recording of a teacher for one. Raises UserError naming the key."""
     teacher, distill, mode = Architecture.from_config(cfg.model), cfg.distill, cfg.teacher.mode
     checks.distillation_loss(distill.loss, teacher.vocab_size)
-    if mode is not TeacherMode.live and distill.loss.top_k is None:
-        raise UserError(
-            f"teacher.mode={mode}: distill.loss.top_k is null",
-            "expected how many tokens of the vocabulary to keep: files of all would be larger than any disk, e.g. 64",
-        )
+    if mode is not TeacherMode.live:
+        recorded_tokens(cfg)
     if mode is TeacherMode.record:
         return _recording(cfg, teacher)
     small = sizes.student(cfg)
     made = Plan(f"distill {cfg.model.name} into {small.num_layers} layers, FFN {small.ffn_hidden_size}")
     checks.platform(made, cfg.platform, {"teacher": teacher, "student": small})
     checks.training(made, distill, "distill", cfg)
-    made.need("teacher", lambda: inputs.teacher(cfg))
-    made.need("earlier", lambda: paths.student(cfg))
+    made.need("teacher", inputs.teacher, cfg)
+    made.need("earlier", paths.student, cfg)
     if mode is TeacherMode.cached:
-        made.need("earlier", lambda: _recorded(cfg))
+        made.need("earlier", _recorded, cfg)
     beside = teacher if mode is TeacherMode.live else None
     training_plan.add(made, cfg, "distill", distill, small, beside)
     if checks.on_gpu(cfg):
@@ -44,6 +41,16 @@ def plan(cfg: Recipe) -> Plan:
         checkpoint_plan.add(made, cfg.plan, distill, "distill", gpus, width, small, beside)
     made.sizes = f"{distill.max_steps:,} steps, {short(training_plan.tokens(distill))} tokens"
     return made
+
+
+def recorded_tokens(cfg: Recipe) -> int:
+    """Tokens of the vocabulary that a recording keeps, `distill.loss.top_k`. Raises UserError: it is null."""
+    if cfg.distill.loss.top_k is None:
+        raise UserError(
+            f"teacher.mode={cfg.teacher.mode}: distill.loss.top_k is null",
+            "expected how many tokens of the vocabulary to keep: files of all would be larger than any disk, e.g. 64",
+        )
+    return cfg.distill.loss.top_k
 
 
 def _recording(cfg: Recipe, teacher: Architecture) -> Plan:
@@ -58,8 +65,8 @@ def _recording(cfg: Recipe, teacher: Architecture) -> Plan:
             )
     checks.platform(made, cfg.platform, {"teacher": teacher})
     checks.training(made, distill, "distill", cfg)
-    made.need("teacher", lambda: inputs.teacher(cfg))
-    each = records.bytes_per_token(distill.loss.top_k, teacher.vocab_size)
+    made.need("teacher", inputs.teacher, cfg)
+    each = records.bytes_per_token(recorded_tokens(cfg), teacher.vocab_size)
     size = each * training_plan.tokens(distill)
     folder = paths.run_root(cfg) / (cfg.run.stage or stage(cfg))
     checks.room(made, cfg, folder, size)
@@ -82,7 +89,7 @@ def _recorded(cfg: Recipe) -> None:
         dataclasses.replace(
             found,
             temperature=distill.loss.temperature,
-            top_k=distill.loss.top_k,
+            top_k=recorded_tokens(cfg),
             seq_length=distill.seq_length,
             samples=distill.max_steps * distill.global_batch_size,
             seed=cfg.run.seed,

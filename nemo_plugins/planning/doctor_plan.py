@@ -15,6 +15,7 @@ from nemo_plugins.runs.errors import UserError
 from nemo_plugins.runs.stages import Stage, by_name
 
 Facts = dict[str, Any]
+State = Literal["ok", "note", "lacks", "-"]
 GIB = 1 << 30
 LEAST_FREE = GIB  # of the runs' folder; what a stage will write its own plan says
 LEAST_SHARED = GIB  # of /dev/shm; own choice: docker's 64 MiB are too little for NCCL, half of a node's memory is usual
@@ -29,7 +30,7 @@ class Finding:
 
     what: str
     found: str
-    state: Literal["ok", "note", "lacks", "-"]
+    state: State
     remedy: str = ""
 
 
@@ -106,11 +107,12 @@ def _python(facts: Facts) -> list[Finding]:
         found.append(Finding("torch", f"{facts['torch']} ({build})", "ok"))
     same = facts["locked"] - len(facts["differ"]) - len(gone)
     found.append(Finding("locked packages", f"{same} of {facts['locked']} as requirements.lock has them", "ok"))
-    for what, names, state in (
+    differ: list[tuple[str, list[str], State]] = [
         ("not installed", [name for name in gone if name in needed], "lacks"),
         ("not installed", [name for name in gone if name not in needed], "note"),
         ("another version", [f"{name} {here} ({lock})" for name, (lock, here) in facts["differ"].items()], "note"),
-    ):
+    ]
+    for what, names, state in differ:
         if names:
             found.append(Finding(what, _some(names), state, SETUP))
     return found
@@ -157,7 +159,7 @@ def _driver(facts: Facts) -> Finding:
         return Finding("driver", f"{text}; torch is built for CPUs", "lacks", f"a CUDA build of torch: {IMAGE}")
     numbers = [version.split(".")[0] for version in (speaks or "", built or "")]
     if all(number.isdigit() for number in numbers) and int(numbers[0]) < int(numbers[1]):
-        state = "note" if facts["cuda_compat"] else "lacks"
+        state: State = "note" if facts["cuda_compat"] else "lacks"
         remedy = "the container's CUDA compat libraries bridge it on data-centre GPUs; else a newer driver"
         return Finding("driver", f"{text}; torch is built for {built}", state, remedy)
     return Finding("driver", text, "ok")
@@ -185,7 +187,7 @@ def _gpu_packages(facts: Facts, on_gpu: bool) -> list[Finding]:
     found = [_transformer_engine(facts, on_gpu)]
     apex = facts["apex"]
     without = f"optional: fused optimizer and norms where Transformer Engine has none; {IMAGE}"
-    state = "ok" if apex else "note" if on_gpu else "-"
+    state: State = "ok" if apex else "note" if on_gpu else "-"
     found.append(Finding("Apex", apex or "none", state, "" if apex or not on_gpu else without))
     fused = facts["gradient_fusion"]
     found.append(

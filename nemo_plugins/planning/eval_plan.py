@@ -102,11 +102,11 @@ def _tasks(cfg: Recipe, made: Plan) -> None:
     if cfg.eval.missing is Lacking.skip:
         absent = eval_tasks.lacking(cfg.eval)
         if len(absent) == len(eval_tasks.chosen(cfg.eval)):
-            made.need("tasks", lambda: eval_tasks.check(cfg.eval))
+            made.need("tasks", eval_tasks.check, cfg.eval)
         elif absent:
             made.warnings.append(f"left out, as eval.missing=skip says: {', '.join(absent)}")
         return
-    made.need("tasks", lambda: eval_tasks.check(cfg.eval))
+    made.need("tasks", eval_tasks.check, cfg.eval)
     fetched = [name for name, task in eval_tasks.chosen(cfg.eval).items() if task.origin is not Origin.ours]
     if fetched:
         made.hub = len(fetched)
@@ -124,7 +124,7 @@ def _model(cfg: Recipe, made: Plan, name: str, given: str) -> None:
         made.lack("weights", said)
         return
     if not paths.is_checkpoint(path):
-        made.need("weights", lambda: weights.check(path, key))
+        made.need("weights", weights.check, path, key)
     if not cfg.eval.chat_template or subjects.has_chat_template(path):
         return
     lacks = f"{key}: {given} has no chat template"

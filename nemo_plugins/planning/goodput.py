@@ -167,7 +167,8 @@ def attempts(job: Job, events: Iterable[Event | tuple] = ()) -> Iterator[Attempt
     Raises:
         ValueError: the time limit leaves no room for a step and its checkpoint, so that the job would be requeued for ever.
     """
-    coming, ahead = (Event(*each) for each in events), []
+    coming = (Event(*each) for each in events)
+    ahead: list[Event] = []
     began, ended, saved, idle = 0.0, -inf, 0, 0
     for number in count():
         ahead = [event for event in ahead if event.at >= began and event.at > ended]  # without a queue both are one instant
@@ -311,7 +312,8 @@ def simulate(
         failures = _poisson(random.Random(f"{seed} {run} failures"), mtbf_seconds, Interruption.kill)
         draw = random.Random(f"{seed} {run} preemptions")
         preemptions = _poisson(draw, preempted_seconds, Interruption.signal, grace_seconds, stopping)
-        outcomes.append(outcome(job, heapq.merge(failures, preemptions, key=lambda event: event.at)))
+        events = heapq.merge(failures, preemptions, key=lambda event: event.at)
+        outcomes.append(outcome(job, events))
     return Simulation(tuple(outcomes))
 
 

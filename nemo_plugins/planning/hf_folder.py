@@ -156,7 +156,7 @@ def expected(model: Architecture) -> dict[str, tuple[int, ...]]:
     hidden, ffn = model.hidden_size, model.ffn_hidden_size
     query, keys = model.num_attention_heads * model.head_dim, model.num_query_groups * model.head_dim
     linear = ((query, hidden), (keys, hidden), (keys, hidden), (hidden, query), (ffn, hidden), (ffn, hidden), (hidden, ffn))
-    shapes = {f"{name}.weight": shape for name, shape in zip(LINEAR, linear, strict=True)}
+    shapes: dict[str, tuple[int, ...]] = {f"{name}.weight": shape for name, shape in zip(LINEAR, linear, strict=True)}
     shapes |= {"input_layernorm.weight": (hidden,), "post_attention_layernorm.weight": (hidden,)}
     biased = len(LINEAR) if model.linear_bias else 3 if model.qkv_bias else 0
     shapes |= {f"{name}.bias": shape[:1] for name, shape in zip(LINEAR[:biased], linear[:biased], strict=True)}

@@ -34,7 +34,7 @@ def data(plan: Plan, sources: list[str], key: str, shared: str) -> None:
             give=shared,
         )
     for source in sources:
-        plan.need("data", lambda source=source: _source(source, key))
+        plan.need("data", _source, source, key)
 
 
 def heldout(plan: Plan, cfg: Recipe, seq_length: int, global_batch_size: int, more: bool = True) -> None:
@@ -42,7 +42,7 @@ def heldout(plan: Plan, cfg: Recipe, seq_length: int, global_batch_size: int, mo
     named = [("data.heldout", source) for source in cfg.data.heldout]
     others = cfg.data.heldout_more.items() if more else ()
     for key, source in [*named, *((f"data.heldout_more.{name}", source) for name, source in others)]:
-        plan.need("data", lambda key=key, source=source: text_size.too_short(cfg, key, source, seq_length, global_batch_size))
+        plan.need("data", text_size.too_short, cfg, key, source, seq_length, global_batch_size)
 
 
 def _source(source: str, key: str) -> None:
@@ -87,7 +87,7 @@ def source(plan: Plan, cfg: Recipe) -> Path | None:
     """
     given = cfg.convert.source
     from_run = given and paths.resolve(given).resolve().is_relative_to(paths.run_root(cfg).resolve())
-    return plan.need("earlier" if from_run else "weights", lambda: model_source(cfg))
+    return plan.need("earlier" if from_run else "weights", model_source, cfg)
 
 
 def model_source(cfg: Recipe) -> Path:
@@ -106,7 +106,7 @@ def model_source(cfg: Recipe) -> Path:
             "expected a Hugging Face folder, or the folder of a stage that left one as `hf`",
         )
     folder = model_weights(path, key)
-    _same_model(hf_folder.describe(folder, key), cfg.model, key, path)
+    _same_model(hf_folder.describe(folder, key), cfg.model, key, str(path))
     hf_folder.read(folder, key, pad_vocabulary=True)
     return folder
 

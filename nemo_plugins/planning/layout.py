@@ -235,8 +235,13 @@ def _layouts(job: Layout, samples: int | None, contexts: tuple[int, ...]) -> Ite
     models = {"student": job.student} | ({"teacher": job.teacher} if job.teacher else {})
     tensors = [size for size in SIZES if size <= job.platform.devices]
     for recompute, tensor, context, stages in product((Recompute.none, Recompute.full), tensors, contexts, STAGES):
-        sizes = {"tensor_parallel": tensor, "pipeline_parallel": stages, "context_parallel": context, "recompute": recompute}
-        platform = dataclasses.replace(job.platform, **sizes)
+        platform = dataclasses.replace(
+            job.platform,
+            tensor_parallel=tensor,
+            pipeline_parallel=stages,
+            context_parallel=context,
+            recompute=recompute,
+        )
         if not _divides(platform, models):
             continue
         unit = memory.data_parallel(platform) * job.train.micro_batch_size

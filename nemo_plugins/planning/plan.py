@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import ParamSpec, TypeVar
 
 from nemo_plugins.runs.errors import Unusable, UserError
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -81,14 +85,16 @@ class Plan:
     cost: Cost = field(default_factory=Cost)
     screen: list[Table] = field(default_factory=list)  # what a dry run prints in place of all of the above
 
-    def need(self, kind: str, check: Callable[[], object]) -> object:
+    def need(
+        self, kind: str, check: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> Result | None:
         """Call a check whose UserError means that something is not on this machine. Returns what it returns, else None.
 
         Raises:
             Unusable: it is here, and is not what it should be.
         """
         try:
-            return check()
+            return check(*args, **kwargs)
         except Unusable:
             raise
         except UserError as error:

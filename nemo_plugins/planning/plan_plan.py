@@ -199,11 +199,11 @@ def speed(made_of: Estimate) -> Table:
     """Predicted time of a token beside what the paper measured."""
     models = (made_of.teacher, made_of.student)
 
-    def bound(device: devices.Device, format: Format, context: int) -> tuple[str, str, str]:
+    def bound(device: devices.Device, format: Format, context: int) -> tuple[str, ...]:
         times = [decode.milliseconds(model, device, format, context) for model in models]
         return (*(f"{time:.3g} ms, {1e3 / time:,.1f} tokens/s" for time in times), f"{times[0] / times[1] - 1:+.1%}")
 
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             f"bound: {made_of.device.name}, {made_of.format}, {made_of.context:,} tokens",
             *bound(made_of.device, made_of.format, made_of.context),

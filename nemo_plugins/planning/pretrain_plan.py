@@ -38,9 +38,9 @@ def plan(cfg: Recipe) -> Plan:
     checks.platform(made, cfg.platform, {"model": model})
     checks.training(made, pretrain, "pretrain", cfg)
     if pretrain.from_teacher:
-        made.need("teacher", lambda: inputs.teacher(cfg))
+        made.need("teacher", inputs.teacher, cfg)
     else:
-        made.need("weights", lambda: _tokenizer(cfg))
+        made.need("weights", _tokenizer, cfg)
 
     training_plan.add(made, cfg, "pretrain", pretrain, model, stage=stage(cfg))
     made.sizes = f"{pretrain.max_steps:,} steps, {short(training_plan.tokens(pretrain))} tokens"

@@ -46,12 +46,12 @@ def plan(cfg: Recipe) -> Plan:
             "expected at least 1 subset and at least 0 samples",
         )
     if cfg.prune.scores:
-        made.need("data", lambda: _scores(cfg, teacher))
+        made.need("data", _scores, cfg.prune.scores, teacher)
     checks.fits_context("prune.calibration.seq_length", calibration.seq_length, cfg.model)
     inputs.data(made, calibration.data, "prune.calibration.data", "data.train")
     inputs.data(made, cfg.data.heldout, "data.heldout", "data.heldout")
     inputs.heldout(made, cfg, calibration.seq_length, calibration.micro_batch_size, more=False)
-    made.need("teacher", lambda: inputs.teacher(cfg))
+    made.need("teacher", inputs.teacher, cfg)
 
     on_gpu, width = checks.on_gpu(cfg), checks.bytes_per_value(cfg)
     of_process = memory.pruning if on_gpu else memory.pruning_on_cpu
@@ -80,7 +80,7 @@ def plan(cfg: Recipe) -> Plan:
     if on_gpu:
         gpu, gpus = devices.load(cfg.plan.gpu, "plan.gpu"), cfg.platform.devices * cfg.platform.nodes
         each = flops / (gpu.flops_per_second * cfg.plan.mfu)  # the stages of a pipeline wait for each other
-        made.cost = Cost(need.total, cfg.platform.gpu_memory_gib * 2**30, gpus, (pace.START + each) / 3600)
+        made.cost = Cost(need.total, cfg.platform.gpu_memory_bytes, gpus, (pace.START + each) / 3600)
         tables.too_large(made, need, cfg.platform)
     else:
         made.seconds = pace.START + pace.seconds(cfg, flops)
@@ -96,9 +96,9 @@ def plan(cfg: Recipe) -> Plan:
     return made
 
 
-def _scores(cfg: Recipe, teacher: Architecture) -> None:
+def _scores(scores: str, teacher: Architecture) -> None:
     """As much of `score_file.check` as needs no torch: the rest is held against the teacher once it is there."""
-    path = paths.resolve(cfg.prune.scores)
+    path = paths.resolve(scores)
     differ = score_file.read_header(path).differences(teacher.as_dict())
     if differ:
         raise UserError(f"prune.scores: {path} holds scores of another teacher:", *(f"  {line}" for line in differ))

@@ -40,17 +40,14 @@ def plan(cfg: Recipe) -> Plan:
     if wrong := [target.value for target in asked.formats if target not in quantize_plan.GGUF and target is not Target.fp8]:
         raise UserError(f"publish.formats: {wrong[0]}", "expected GGUF formats and fp8")
     made = Plan(f"publish {asked.repository}" + ("" if asked.push else ": the folder is made, nothing is sent"))
-    folder = made.need("earlier", lambda: quantize_plan.read(cfg))
+    folder = made.need("earlier", quantize_plan.read, cfg)
     if folder and (seed := folder.config.get(hf_config.RANDOM)) is not None:
         raise UserError(
             f"publish: {folder.path} was made of random weights (seed {seed}), which nobody has trained",
             "expected a model that began as a trained one",
         )
-    files = [("weights", folder.path if folder else "not here")]
-    files += [
-        (target.value, made.need("earlier", lambda target=target: quantised(cfg, target)) or "not here")
-        for target in asked.formats
-    ]
+    files: list[tuple] = [("weights", folder.path if folder else "not here")]
+    files += [(target.value, made.need("earlier", quantised, cfg, target) or "not here") for target in asked.formats]
     if asked.push:
         made.need("token", _token)
     size = sum(file.stat().st_size for file in folder.shards) if folder else 0
@@ -89,8 +86,8 @@ def quantised(cfg: Recipe, target: Target) -> Path:
     is_file = target in quantize_plan.GGUF
     found = bench_plan.gguf(cfg, "student", target) if is_file else paths.earlier(cfg, "quantize", target.value)
     source, stage = quantize_plan.source(cfg), paths.find(cfg, "quantize")
-    made_here = stage and stage.resolve() in found.resolve().parents
-    read = json.loads((stage / "summary.json").read_text())["inputs"].values() if made_here else ()
+    made_here = stage if stage and stage.resolve() in found.resolve().parents else None
+    read = json.loads((made_here / "summary.json").read_text())["inputs"].values() if made_here else ()
     if (now := fingerprint(source)) not in read:
         raise UserError(
             f"publish.formats: {found} was not made of {source}",

@@ -65,7 +65,7 @@ def plan(cfg: Recipe) -> Plan:
     _numbers(cfg)
     checks.single_process(cfg.platform, "a quantisation")
     made = Plan(f"quantise {name(cfg)}: {', '.join(target.value for target in export.formats)}")
-    folder = made.need("earlier" if not export.source else "weights", lambda: read(cfg))
+    folder = made.need("earlier" if not export.source else "weights", read, cfg)
     model = folder.architecture if folder else _expected_model(cfg)
     if export.verify.windows:
         checks.fits_context("export.verify.seq_length", export.verify.seq_length, cfg.model)
@@ -76,9 +76,9 @@ def plan(cfg: Recipe) -> Plan:
     if any(target in GGUF for target in export.formats):
         _loads(model)
         for package, what in NEEDS.items():
-            made.need("package", lambda package=package, what=what: checks.package(package, what))
+            made.need("package", checks.package, package, what)
     if any(target in ON_GPU for target in export.formats) or export.device == "cuda":
-        made.need("device", lambda: _gpu(export.formats, cfg.platform.kind))
+        made.need("device", _gpu, export.formats, cfg.platform.kind)
     made.warnings += cannot_pack(model, export.formats)
     sizes = {target.value: stored_bytes(model, target) for target in export.formats}
     stage = paths.run_root(cfg) / (cfg.run.stage or "quantize")
@@ -97,10 +97,10 @@ def plan(cfg: Recipe) -> Plan:
     if export.verify.windows or export.verify.prompts or matrix:
         need = model.parameters() * (2 if export.device == "cuda" else 4)
         on_host, on_gpu = export.device != "cuda", checks.on_gpu(cfg)
-        room = checks.host_room(cfg) if on_host else cfg.platform.gpu_memory_gib * 2**30
+        room = checks.host_room(cfg) if on_host else cfg.platform.gpu_memory_bytes
         made.cost = Cost(need, room, int(on_gpu), on_host=on_host and on_gpu)
         if on_host:
-            made.need("memory", lambda: _memory(need))
+            made.need("memory", _memory, need)
     made.sizes = f"{len(sizes)} formats, {gigabytes(sum(sizes.values()))}"
     return made
 

@@ -23,7 +23,7 @@ def plan(cfg: Recipe) -> Plan:
     run = paths.run_root(cfg)
     made = Plan(f"report on {run}")
     stages = subjects.stages(run)
-    made.need("earlier", lambda: _any(cfg, stages))
+    made.need("earlier", _any, cfg, stages)
     rows = [(stage.name, stage.recipe) for stage in stages]
     made.tables.append(Table("Finished stages", rows, ["stage", "recipe"], numbers=False))
     made.sizes = f"{len(stages)} stages" if stages else ""

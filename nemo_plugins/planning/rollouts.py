@@ -60,7 +60,7 @@ class Rollouts:
         """Of a rollout. The stages of a pipeline wait for each other, so that only tensor parallelism reads side by side."""
         rows = self.rows(platform)
         seen = self.length - self.drawn / 2  # tokens in the cache, on average
-        read = 2 * model.parameters() + rows * model.kv_cache_bytes(seen, CACHE_BYTES)
+        read = 2 * model.parameters() + rows * seen * model.kv_cache_bytes(1, CACHE_BYTES)
         step = model.num_layers * LAUNCH + read / (gpu.bytes_per_second * platform.tensor_parallel)
         return ceil(self.completions / memory.data_parallel(platform) / rows) * self.drawn * step
 

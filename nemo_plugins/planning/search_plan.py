@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.models.architecture import Architecture
@@ -19,7 +20,8 @@ def plan(cfg: Recipe) -> Plan:
     if cfg.search.distill_steps < 0:
         raise UserError(f"search.distill_steps={cfg.search.distill_steps}: expected 0 or more")
     first = choice.candidates[0]
-    sizes = {field: None for field in ("num_layers", "ffn_hidden_size", "hidden_size", "num_attention_heads", "drop_layers")}
+    names = ("num_layers", "ffn_hidden_size", "hidden_size", "num_attention_heads", "drop_layers")
+    sizes: dict[str, Any] = dict.fromkeys(names)
     as_pruning = dataclasses.replace(cfg.prune, **{**sizes, **first.sizes(teacher)})
     made = prune_plan.plan(dataclasses.replace(cfg, prune=as_pruning))  # teacher, text, parallelism and memory are the same
     made.title = f"search {cfg.model.name}: {len(choice.candidates)} candidates from one calibration"

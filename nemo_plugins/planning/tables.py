@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from nemo_plugins.configs.schema import BudgetConfig, PlatformConfig
 from nemo_plugins.models.architecture import Architecture
@@ -25,17 +27,17 @@ SIZES = (
 def sizes(teacher: Architecture, student: Architecture | None, names: tuple[str, str] = ("teacher", "student")) -> Table:
     """Sizes and both parameter counts, side by side."""
     if student is None:
-        rows = [(key, getattr(teacher, key)) for key in SIZES]
-        rows += [
+        totals = [
             ("parameters", count(teacher.parameters())),
             ("one embedding matrix", count(teacher.parameters("paper"))),
         ]
-        return Table("Sizes", rows, ["", names[0]])
+        return Table("Sizes", [*((key, getattr(teacher, key)) for key in SIZES), *totals], ["", names[0]])
     rows = []
     for key in SIZES:
         old, new = getattr(teacher, key), getattr(student, key)
         rows.append((key, f"{old:,}", f"{new:,}", "" if old == new else f"{new - old:+,}"))
-    for label, kind in (("parameters", "all"), ("one embedding matrix", "paper")):
+    counts: list[tuple[str, Literal["all", "paper"]]] = [("parameters", "all"), ("one embedding matrix", "paper")]
+    for label, kind in counts:
         old, new = teacher.parameters(kind), student.parameters(kind)
         rows.append((label, count(old), count(new), f"{new / old - 1:+.2%}"))
     return Table("Sizes", rows, ["", *names, "change"])
@@ -63,7 +65,7 @@ def memory(need: Memory, platform: PlatformConfig, on_gpu: bool, title: str = ""
     rows += [(key, gib(value)) for key, value in vars(need).items() if value]
     rows.append(("total", gib(need.total)))
     if on_gpu:
-        rows.append(("a GPU has", gib(platform.gpu_memory_gib * 2**30)))
+        rows.append(("a GPU has", gib(platform.gpu_memory_bytes)))
     layout = f"tensor {platform.tensor_parallel}, pipeline {platform.pipeline_parallel}, context {platform.context_parallel}"
     title = title or f"Memory of one {'GPU' if on_gpu else 'process'}"
     return Table(f"{title}, estimated ({layout}, data {data_parallel(platform)})", rows)
@@ -71,7 +73,7 @@ def memory(need: Memory, platform: PlatformConfig, on_gpu: bool, title: str = ""
 
 def too_large(plan: Plan, need: Memory, platform: PlatformConfig) -> None:
     """A warning where a GPU has less."""
-    most = platform.gpu_memory_gib * 2**30
+    most = platform.gpu_memory_bytes
     if need.total > most:
         plan.warnings.append(
             f"about {gib(need.total)} on each GPU, {gib(most)} are there (platform.gpu, platform.gpu_memory_gib): "
@@ -79,6 +81,6 @@ def too_large(plan: Plan, need: Memory, platform: PlatformConfig) -> None:
         )
 
 
-def writes(folder: Path, files: dict[str, float]) -> Table:
+def writes(folder: Path, files: Mapping[str, float]) -> Table:
     """What the stage would write."""
     return Table("Would write", [(str(folder / name), gib(size)) for name, size in files.items()])

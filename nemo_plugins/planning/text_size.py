@@ -58,18 +58,17 @@ def too_short(cfg: Recipe, key: str, source: str, seq_length: int, global_batch_
 
 def readings(cfg: Recipe, sources: list[str], trained: int) -> list[str]:
     """A warning for each source that a training of so many tokens reads too often; none where a source is not here."""
-    found = [of(cfg, source) for source in sources]
-    if not sources or cfg.data.exercises or not all(one and one.tokens for one in found):
+    counts = [size.tokens for source in sources if (size := of(cfg, source)) and size.tokens]
+    if not sources or cfg.data.exercises or len(counts) < len(sources):
         return []
-    counts = [one.tokens for one in found]
     shares = blend.shares(counts, cfg.data.weights if cfg.data.weights and len(cfg.data.weights) == len(sources) else None)
     return blend.warnings(blend.sources(blend.names(sources), counts, shares, trained))
 
 
 def total(cfg: Recipe, sources: list[str]) -> int | None:
     """Tokens of several sources; None where one of them is not here."""
-    found = [of(cfg, source) for source in sources]
-    return sum(one.tokens for one in found) if found and all(found) else None
+    counts = [size.tokens for source in sources if (size := of(cfg, source))]
+    return sum(counts) if counts and len(counts) == len(sources) else None
 
 
 def _prefix(path: Path) -> TextSize:

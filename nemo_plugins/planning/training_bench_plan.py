@@ -41,9 +41,7 @@ def stage(cfg: Recipe) -> str:
 
 def plan(cfg: Recipe) -> Plan:
     """Validate the training as its own recipe does. Raises UserError naming the key."""
-    name = cfg.bench.training
-    if name not in MEASURED:
-        raise UserError(f"bench.training={name}: expected {', '.join(MEASURED)}, or null, where decoding is timed")
+    name = training(cfg)
     if name == "distill" and cfg.teacher.mode is TeacherMode.record:
         raise UserError("bench.training=distill: teacher.mode=record trains nothing", "expected live or cached")
     made, whole = by_name()[name].planned(compose(words(cfg))), planned(cfg)
@@ -56,21 +54,32 @@ def plan(cfg: Recipe) -> Plan:
     return made
 
 
+def training(cfg: Recipe) -> str:
+    """Name of the training. Raises UserError: another than those that can be measured."""
+    name = cfg.bench.training
+    if name not in MEASURED:
+        raise UserError(f"bench.training={name}: expected {', '.join(MEASURED)}, or null, where decoding is timed")
+    return name
+
+
 def planned(cfg: Recipe) -> Plan:
     """Of the whole training."""
-    return by_name()[cfg.bench.training].planned(compose(_handed_on(cfg)))
+    return by_name()[training(cfg)].planned(compose(_handed_on(cfg)))
 
 
 def figures(cfg: Recipe, whole: Plan) -> Figures:
     """What the plan of the whole training says."""
+    hours, memory = whole.cost.hours, whole.cost.bytes
+    if hours is None or memory is None:
+        raise ValueError(f"{whole.title}: a plan without hours or memory")
     if whole.seconds is not None:  # on a CPU
-        return Figures((whole.seconds - pace.START) / 3600, whole.cost.bytes, None)
-    return Figures(whole.cost.hours, whole.cost.bytes, cfg.plan.mfu)
+        return Figures((whole.seconds - pace.START) / 3600, memory, None)
+    return Figures(hours, memory, cfg.plan.mfu)
 
 
 def section(cfg: Recipe) -> TrainConfig:
     """The training's own part of the configuration."""
-    return getattr(cfg, cfg.bench.training)
+    return getattr(cfg, training(cfg))
 
 
 def steps(cfg: Recipe) -> int:
@@ -90,7 +99,7 @@ def invents_text(cfg: Recipe) -> bool:
 
 def words(cfg: Recipe) -> list[str]:
     """Overrides of the steps that are run: those of the whole training, and a short schedule."""
-    name, count = cfg.bench.training, steps(cfg)
+    name, count = training(cfg), steps(cfg)
     schedule = {
         "max_steps": count,
         "warmup_steps": 0,
@@ -118,4 +127,4 @@ def _handed_on(cfg: Recipe) -> list[str]:
     """This command's overrides, but for those of the measurement, and the experiment's layout of the stage."""
     typed = [word for word in cfg.run.typed if key_of(word) not in OF_THE_MEASUREMENT]
     typed = [word for word in typed if not key_of(word).startswith("bench.")]
-    return [*typed, *(word for word in layout(cfg, cfg.bench.training) if key_of(word) not in map(key_of, typed))]
+    return [*typed, *(word for word in layout(cfg, training(cfg)) if key_of(word) not in map(key_of, typed))]

@@ -109,7 +109,7 @@ def _does_not_fit(cfg: Recipe, key: str, job: Layout) -> tuple[str, str]:
         ways.append("platform.shard_optimizer=true")
     ways += ["platform.recompute=full"] if recomputing.bytes <= job.room else []
     ways += [f"at most {key}.seq_length={length}"] if length else []
-    batch = _rollout_batch(job) if job.rollouts else 0
+    batch = _rollout_batch(job, job.rollouts) if job.rollouts else 0
     ways += [f"at most {key}.rollout_batch={batch}"] if batch else []
     best = layout.choose(job)
     changes = [word for word in best.overrides if word not in job.overrides] if best else []
@@ -122,10 +122,10 @@ def _does_not_fit(cfg: Recipe, key: str, job: Layout) -> tuple[str, str]:
     )
 
 
-def _rollout_batch(job: Layout) -> int:
+def _rollout_batch(job: Layout, rollouts: Rollouts) -> int:
     """Completions at a time whose keys and values fit; 0: none, or it is not them that do not."""
-    halves = (job.rollouts.batch >> shift for shift in range(1, job.rollouts.batch.bit_length()))
-    smaller = ((batch, dataclasses.replace(job.rollouts, batch=batch)) for batch in halves)
+    halves = (rollouts.batch >> shift for shift in range(1, rollouts.batch.bit_length()))
+    smaller = ((batch, dataclasses.replace(rollouts, batch=batch)) for batch in halves)
     return next((batch for batch, drawn in smaller if dataclasses.replace(job, rollouts=drawn).bytes <= job.room), 0)
 
 

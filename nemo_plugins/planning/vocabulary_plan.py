@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from nemo_plugins.configs.schema import Recipe, Start
 from nemo_plugins.data import documents
 from nemo_plugins.data.parallel_tokens import text_bytes
@@ -24,7 +22,7 @@ TOKEN = 4  # bytes of text
 
 def plan(cfg: Recipe) -> Plan:
     """Validate a swap of tokenizers. Raises UserError naming the key."""
-    asked = cfg.convert.vocabulary
+    asked, given = cfg.convert.vocabulary, str(cfg.convert.tokenizer)
     if not asked.megabytes > 0:
         raise UserError(f"convert.vocabulary.megabytes={asked.megabytes:g}: expected more than 0")
     if asked.multiple < 1:
@@ -32,14 +30,14 @@ def plan(cfg: Recipe) -> Plan:
     checks.single_process(cfg.platform, "a conversion")
     made = Plan(f"another tokenizer for {cfg.model.name}, its embeddings from {asked.start.value}")
     source = inputs.source(made, cfg)
-    new = made.need("weights", lambda: tokens.read(_folder(cfg), "convert.tokenizer"))
+    new = made.need("weights", _read, given)
     for key, sources in (("text", asked.text if asked.start is Start.focus else None), ("heldout", asked.heldout)):
         if sources is not None:
             _texts(made, sources, f"convert.vocabulary.{key}", "data.train" if key == "text" else "data.heldout")
     before = Architecture.from_config(cfg.model)
     after = before
     if new:
-        check(new, cfg.convert.tokenizer)
+        check(new, given)
         missing: list[str] = []
         if source:
             old = tokens.read(source, "convert.source" if cfg.convert.source else "model.path")
@@ -57,7 +55,7 @@ def plan(cfg: Recipe) -> Plan:
     files = {"hf": after.parameters() * 2}
     need = memory(cfg, before, after)
     checks.room(made, cfg, folder, sum(files.values()))
-    made.need("memory", lambda: checks.host_memory(need, "a new vocabulary"))
+    made.need("memory", checks.host_memory, need, "a new vocabulary")
     made.tables += [
         tables.sizes(before, after, ("before", "after")) if new else tables.sizes(before, None, ("before", "")),
         Table("Memory of this machine, estimated", [("a matrix of each kind, the text's pairs", gib(need))]),
@@ -103,11 +101,11 @@ def memory(cfg: Recipe, before: Architecture, after: Architecture) -> float:
     return matrix + min(pairs, after.vocab_size**2) * PAIR
 
 
-def _folder(cfg: Recipe) -> Path:
-    folder = paths.resolve(cfg.convert.tokenizer)
+def _read(given: str) -> Vocabulary:
+    folder = paths.resolve(given)
     if not folder.is_dir():
-        raise UserError(f"convert.tokenizer: no folder {cfg.convert.tokenizer}", "expected the folder of a tokenizer")
-    return folder
+        raise UserError(f"convert.tokenizer: no folder {given}", "expected the folder of a tokenizer")
+    return tokens.read(folder, "convert.tokenizer")
 
 
 def _texts(plan: Plan, sources: list[str], key: str, shared: str) -> None:

@@ -103,7 +103,9 @@ def process(command: list[str], aside: bool = False, progress: ProgressLine | No
         progress: shows how far it is, and says where it prints.
         log: where it prints instead.
     """
-    streams = {} if aside else progress.streams if progress else {"stdout": output.stream(1), "stderr": output.stream(2)}
+    streams: Mapping[str, IO] = {}
+    if not aside:
+        streams = progress.streams if progress else {"stdout": output.stream(1), "stderr": output.stream(2)}
     env = {**os.environ, children.WORKER: "1"} if aside else dict(os.environ)
     with log.open("a") if log else contextlib.nullcontext() as file:
         if file:
@@ -115,11 +117,11 @@ def process(command: list[str], aside: bool = False, progress: ProgressLine | No
     return 128 - code if code < 0 else code
 
 
-def _start(command: list[str], env: dict[str, str], streams: dict[str, IO]) -> subprocess.Popen | warm.ForkedProcess:
+def _start(command: list[str], env: dict[str, str], streams: Mapping[str, IO]) -> subprocess.Popen | warm.ForkedProcess:
     """Fork it from the server that there may be, where it uses NeMo; else start it."""
     if uses_nemo(command):
         try:
-            return warm.start(command, env=env, **streams)
+            return warm.start(command, env=env, stdout=streams.get("stdout", 1), stderr=streams.get("stderr", 2))
         except warm.Unavailable as why:
             if warm.ADDRESS in os.environ:
                 print(f"note: imports NeMo by itself, {why}", file=streams.get("stderr", sys.stderr), flush=True)
@@ -135,9 +137,10 @@ def _imports_nemo(recipe: Path) -> bool:
     return recipe.stem in by_name() and by_name()[recipe.stem].uses_nemo
 
 
-def _fresh(command: list[str], env: dict[str, str], streams: dict[str, IO]) -> subprocess.Popen:
+def _fresh(command: list[str], env: dict[str, str], streams: Mapping[str, IO]) -> subprocess.Popen:
     """A session of its own, here and where it is forked: Ctrl-C reaches it once, through us."""
-    return subprocess.Popen(command, start_new_session=True, env=env, **streams)
+    stdout, stderr = streams.get("stdout"), streams.get("stderr")
+    return subprocess.Popen(command, start_new_session=True, env=env, stdout=stdout, stderr=stderr)
 
 
 def _wait(stage: subprocess.Popen | warm.ForkedProcess, progress: ProgressLine | None) -> int:
@@ -147,7 +150,8 @@ def _wait(stage: subprocess.Popen | warm.ForkedProcess, progress: ProgressLine |
             try:
                 return stage.wait(TICK if progress else None)
             except subprocess.TimeoutExpired:
-                progress.tick()
+                if progress:
+                    progress.tick()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Iterable, Mapping
 from enum import Enum
 from functools import cache
-from pathlib import Path
 
 from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import OmegaConf
@@ -117,7 +116,7 @@ def _value(value: object) -> str:
         return "{" + ",".join(f"{key}:{_value(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, (list, tuple)):
         return "[" + ",".join(map(_value, value)) + "]"
-    return _text(str(value) if isinstance(value, Path) else value)
+    return _text(str(value))
 
 
 def _text(text: str) -> str:

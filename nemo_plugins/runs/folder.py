@@ -6,7 +6,6 @@ import contextlib
 import json
 import math
 import os
-import re
 import resource
 import shlex
 import shutil
@@ -16,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from omegaconf import OmegaConf
 
@@ -76,7 +75,7 @@ class Run:
         self.failed = False
         self.inputs: dict[str, str] = {}
         self._begun: dict[str, str] = {}  # inputs of the attempt before
-        self._lock = None
+        self._lock: IO | None = None
         self._job = ""
         self._seconds, self._since, self._noted = 0.0, time.monotonic(), 0.0
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
@@ -350,8 +349,9 @@ def installed(package: str) -> str | None:
 def peak_memory_bytes() -> int:
     """Largest resident size of this process or of one that it started and waited for (Linux counts in KiB)."""
     # not getrusage's of this process, which begins with that of the process that started it
-    own = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
-    return 1024 * max(int(own[1]), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+    status = Path("/proc/self/status").read_text().splitlines()
+    own = next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
+    return 1024 * max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 
 
 def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

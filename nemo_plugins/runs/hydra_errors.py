@@ -48,9 +48,9 @@ def explain(error: BaseException) -> str:
         )
     if "Multiple values for" in text:
         return _first(text)
-    full_key = re.search(r"full_key: (\S+)", text)
-    asked = re.search(r"(?:override|overriding|Could not override|Could not append to config\.?)\s+'?\+{0,2}([\w.]+)", text)
-    key = (full_key or asked) and (full_key or asked)[1]
+    verb = r"(?:override|overriding|Could not override|Could not append to config\.?)"
+    asked = re.search(r"full_key: (\S+)", text) or re.search(rf"{verb}\s+'?\+{{0,2}}([\w.]+)", text)
+    key = asked and asked[1]
     ours = [cause for cause in causes if isinstance(cause, OmegaConfBaseException)] or causes
     detail = str(ours[0]).splitlines()[0]
     if key and re.search(r"not in struct|Key '[^']*' not in|not in '\w+'|Could not override", text):

@@ -167,9 +167,9 @@ def record(cfg: Recipe) -> Path:
         if not folder.is_dir():
             raise UserError(f"teacher.record: no folder {cfg.teacher.record}", "expected the folder of a recorded teacher")
         return folder / "record" if (folder / "record").is_dir() else folder
-    folder = find(cfg, "teacher-record")
-    if folder and (folder / "record").is_dir():
-        return folder / "record"
+    recording = find(cfg, "teacher-record")
+    if recording and (recording / "record").is_dir():
+        return recording / "record"
     raise UserError(
         f"teacher.mode=cached: {run_root(cfg) / 'teacher-record' / 'record'} is not there",
         "expected what a finished recording leaves; record the teacher first:",

@@ -60,7 +60,8 @@ def _parsed(overrides: list[str]) -> tuple[tuple[str, ...], list]:
 
     parsed = OverridesParser.create().parse_overrides(overrides)
     ConfigLoaderImpl.validate_sweep_overrides_legal(parsed, run_mode=RunMode.RUN, from_shell=True)
-    chosen, values = [], []
+    chosen: list = []
+    values: list = []
     for override in parsed:
         name = override.get_key_element().lstrip("+~").partition("@")[0]
         (chosen if (CONF / name).is_dir() or name.startswith("hydra") else values).append(override)

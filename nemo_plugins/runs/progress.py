@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import TYPE_CHECKING
 
 from nemo_plugins.runs import output
 from nemo_plugins.runs.workers import rank
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
 
 INTERVAL = 30.0  # seconds between lines where the output is no terminal
 
@@ -30,7 +34,7 @@ class Progress:
         self.done, self.within = 0, 0.0  # whole ones, and what is done of the one at work
         self.began = time.monotonic()
         self._ended = threading.Event()
-        self._bar = self._task = None
+        self._bar: Bar | None = None
 
     def __enter__(self) -> Progress:
         if rank() == 0:
@@ -87,11 +91,15 @@ class Progress:
             output.error(self.line())
 
     def _show(self, console) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bar
+        from rich import progress
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bar = Bar(*columns, console=console)
+        columns = (
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TimeRemainingColumn(),
+        )
+        self._bar = progress.Progress(*columns, console=console)
         self._task = self._bar.add_task(self.title, total=self.total)
         self._bar.start()
 

@@ -6,12 +6,15 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from omegaconf import OmegaConf
 
 from nemo_plugins.runs import output
 from nemo_plugins.runs.stages import by_name
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 OTHER = 30  # seconds of a recipe that is no stage of ours
 PRIOR = 60.0  # seconds for which the first guess counts
@@ -39,7 +42,7 @@ class ProgressLine:
         self.done = self.spent = 0.0  # seconds of the table, seconds of the clock
         self.stage = ""
         self._max_steps: int | None = None
-        self._bar = None
+        self._bar: Progress | None = None
         self._log: IO | None = None
         self._log_start = 0
 
@@ -59,6 +62,7 @@ class ProgressLine:
     def __exit__(self, *_) -> None:
         if self._bar:
             self._bar.stop()
+        if self._log:
             self._log.close()
 
     @property
@@ -102,7 +106,7 @@ class ProgressLine:
 
     def fail(self, name: str) -> None:
         """Show on stderr what a stage has said that did not end well."""
-        if self._log:
+        if self._bar and self._log:
             self._bar.stop()
             self._log.seek(self._log_start)
             output.error(self._log.read().rstrip())

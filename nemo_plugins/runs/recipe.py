@@ -133,7 +133,8 @@ def _compose_and_run(job: Callable[[DictConfig], int]) -> int:
 def _hide_plugins() -> None:
     """Hide third parties' Hydra plugins: NeMo's multistorageclient has one that takes a second to import and is not used."""
     installed = sys.modules.get("hydra_plugins")
-    sys.modules["hydra_plugins"] = None  # an import of it now fails, which Hydra takes for "none installed"
+    # an import of it now fails, which Hydra takes for "none installed"; typeshed knows no None there
+    sys.modules["hydra_plugins"] = None  # type: ignore[assignment]
     try:
         Plugins.instance()
     finally:
@@ -153,7 +154,7 @@ def _stage(
 ) -> int:
     """One stage in its folder."""
     made = stage.planned(cfg)
-    outdated = bool(stale and run.finished and stale(cfg, run.summary))
+    outdated = bool(stale and (summary := run.summary) and stale(cfg, summary))
     if cfg.dry_run:
         try:
             run.check(inputs=not outdated)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib
+import io
 import json
 import os
 import selectors
@@ -111,7 +112,7 @@ class Server:
 
     def stop(self) -> None:
         """End the server; a process that it started and that still runs is asked to stop first."""
-        if not self._process:
+        if not self._process or not self._owner:
             return
         self._owner.close()
         self._process.wait()
@@ -145,7 +146,7 @@ class ForkedProcess:
         if self.returncode is None:
             with selectors.DefaultSelector() as selector:  # a signal's handler may run meanwhile
                 selector.register(self._connection, selectors.EVENT_READ)
-                if not selector.select(timeout):
+                if not selector.select(timeout) and timeout is not None:
                     raise subprocess.TimeoutExpired(str(self.pid), timeout)
             answer = _read(self._connection, ANSWER.size)
             if not answer:
@@ -257,11 +258,11 @@ def _serve(
                 if key.fileobj == awake:
                     os.read(awake, 4096)
                     _report(running, selector)
-                elif key.fileobj is not listener:  # whoever asked, or the owner, is gone
-                    selector.unregister(key.fileobj)
-                    key.fileobj.close()
+                elif isinstance(gone := key.fileobj, socket.socket) and gone is not listener:  # whoever asked, or the owner
+                    selector.unregister(gone)
+                    gone.close()
                     for pid, (asker, part) in running.items():
-                        if asker is key.fileobj:
+                        if asker is gone:
                             os.kill(pid, signal.SIGKILL if part else signal.SIGTERM)
                 else:
                     connection, _ = listener.accept()
@@ -317,14 +318,14 @@ def _become(request: dict, streams: list[int], environment: dict[str, str], serv
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
     _close(stream for stream in streams if stream > 2)
-    if not sys.stdout.write_through:  # PYTHONUNBUFFERED
+    if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.write_through:  # PYTHONUNBUFFERED
         sys.stdout.reconfigure(line_buffering=sys.stdout.isatty())
     os.chdir(request["cwd"])
     for key in environment.keys() - request["env"].keys():
         os.environ.pop(key, None)
     os.environ.update({key: value for key, value in request["env"].items() if environment.get(key) != value})
     children.end_with_parent()
-    multiprocessing.process.ORIGINAL_DIR = os.getcwd()
+    multiprocessing.process.ORIGINAL_DIR = os.getcwd()  # type: ignore[attr-defined]  # typeshed does not have it
     random.seed()
     numpy.random.seed()
 

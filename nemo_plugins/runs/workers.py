@@ -92,7 +92,7 @@ def start(platform: PlatformConfig, arguments: list[str]) -> int:
             signal.signal(number, handler)
     if first is None:
         return 0
-    code = workers[first].returncode
+    code = workers[first].wait()
     if first and tails[first]:
         print(
             f"worker {first} of {count} said last:",

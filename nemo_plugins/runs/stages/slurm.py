@@ -6,15 +6,15 @@ python -m nemo_plugins.runs.stages.slurm     writes them
 from __future__ import annotations
 
 from nemo_plugins.configs.store import REPOSITORY
-from nemo_plugins.runs.stages import Stage, by_name
+from nemo_plugins.runs.stages import by_name
+from nemo_plugins.runs.stages.stage import SlurmJob
 
 
-def script(stage: Stage) -> str:
-    """The script of a stage with a job."""
-    job = stage.job
+def script(name: str, job: SlurmJob) -> str:
+    """The script of a stage's job."""
     whole = job.memory is None
     options = {
-        "job-name": stage.name,
+        "job-name": name,
         "nodes": job.nodes,
         "ntasks-per-node": job.tasks,
         "gpus-per-node": job.gpus or None,
@@ -31,9 +31,9 @@ def script(stage: Stage) -> str:
     lines = [
         "#!/bin/bash",
         f"# {job.purpose}",
-        f"#   sbatch slurm/{stage.name}.sh {job.example}",
-        *(f"#SBATCH --{name}{'' if value == '' else f'={value}'}" for name, value in options.items() if value is not None),
-        f'recipe="{stage.name}"',
+        f"#   sbatch slurm/{name}.sh {job.example}",
+        *(f"#SBATCH --{key}{'' if value == '' else f'={value}'}" for key, value in options.items() if value is not None),
+        f'recipe="{name}"',
         f"defaults={job.defaults}",
         'launch="${MINITRON_ROOT:-$SLURM_SUBMIT_DIR}/slurm/launch.sh"',
         '[ -f "$launch" ] || { echo "minitron: no $launch: submit from the repository\'s folder, or export MINITRON_ROOT" >&2;'
@@ -45,7 +45,7 @@ def script(stage: Stage) -> str:
 
 def scripts() -> dict[str, str]:
     """What slurm/ holds of stages, by file name."""
-    return {f"{name}.sh": script(stage) for name, stage in by_name().items() if stage.job}
+    return {f"{name}.sh": script(name, stage.job) for name, stage in by_name().items() if stage.job}
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from nemo_plugins.configs.schema import Recipe
@@ -59,7 +59,7 @@ class SlurmJob:
 
 ONE_PROCESS = "(platform.nodes=1 platform.devices=1 platform.tensor_parallel=1)"
 THE_JOBS = '("platform.nodes=$SLURM_JOB_NUM_NODES" "platform.devices=$SLURM_NTASKS_PER_NODE")'  # what the header asks for
-WHOLE_NODES = {"defaults": THE_JOBS, "nodes": 2, "tasks": 8, "gpus": 8, "cpus": 8, "memory": None, "hours": 24}
+WHOLE_NODES: dict[str, Any] = {"defaults": THE_JOBS, "nodes": 2, "tasks": 8, "gpus": 8, "cpus": 8, "memory": None, "hours": 24}
 
 
 @dataclass(frozen=True, kw_only=True)

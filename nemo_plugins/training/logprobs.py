@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, distributed
 from torch.autograd.function import once_differentiable
 
-Group = distributed.ProcessGroup | None
+from nemo_plugins.training.vocabulary_parallel import Group, all_reduce, chunks, columns, ranks
 
 LOWEST = float("-inf")
 CHUNK_BYTES = 16 * 2**20  # of one fp32 temporary as wide as the vocabulary; two or three live at a time
@@ -35,7 +35,7 @@ def token_logprobs(logits: Tensor, tokens: Tensor, *, temperature: float = 1.0, 
     Raises ValueError for shapes that do not fit and T ≤ 0.
     """
     _check(logits, tokens.shape, temperature)
-    return _TokenLogProbs.apply(logits, tokens, temperature, group if _ranks(group) > 1 else None)
+    return _TokenLogProbs.apply(logits, tokens, temperature, group if ranks(group) > 1 else None)
 
 
 @torch.no_grad()
@@ -45,14 +45,14 @@ def token_entropies(logits: Tensor, *, temperature: float = 1.0, group: Group = 
     Arguments and errors as for `token_logprobs`.
     """
     _check(logits, logits.shape[:2], temperature)
-    group = group if _ranks(group) > 1 else None
+    group = group if ranks(group) > 1 else None
     log_total = _log_totals(logits, temperature, group)
     mean = torch.empty_like(log_total)  # of the scaled logits, by probability
     for at in _chunks(logits):
         scaled = logits[at].to(log_total.dtype) / temperature
         p = (scaled - log_total[at].unsqueeze(-1)).exp_()
         mean[at] = p.mul_(scaled).masked_fill_(scaled == LOWEST, 0).sum(-1)
-    return log_total - _all_reduce(mean, distributed.ReduceOp.SUM, group)
+    return log_total - all_reduce(mean, distributed.ReduceOp.SUM, group)
 
 
 def summed(logp: Tensor, mask: Tensor) -> Tensor:
@@ -64,9 +64,9 @@ class _TokenLogProbs(torch.autograd.Function):
     @staticmethod
     def forward(ctx, logits: Tensor, tokens: Tensor, temperature: float, group: Group) -> Tensor:
         log_total = _log_totals(logits, temperature, group)
-        column, inside = _columns(tokens, logits.shape[-1], group)
+        column, inside = columns(tokens, logits.shape[-1], group)
         chosen = logits.gather(-1, column.unsqueeze(-1)).squeeze(-1).to(log_total.dtype) / temperature
-        chosen = _all_reduce(chosen.masked_fill_(~inside, LOWEST), distributed.ReduceOp.MAX, group)
+        chosen = all_reduce(chosen.masked_fill_(~inside, LOWEST), distributed.ReduceOp.MAX, group)
         ctx.save_for_backward(logits, log_total, column, inside)
         ctx.temperature = temperature
         return chosen - log_total
@@ -93,37 +93,14 @@ def _log_totals(logits: Tensor, temperature: float, group: Group) -> Tensor:
         found[at] = (logits[at].to(dtype) / temperature).logsumexp(-1)
     if group is None:
         return found
-    top = _all_reduce(found.clone(), distributed.ReduceOp.MAX, group)
+    top = all_reduce(found.clone(), distributed.ReduceOp.MAX, group)
     top = top.masked_fill(top == LOWEST, 0)
-    return top + _all_reduce((found - top).exp_(), distributed.ReduceOp.SUM, group).log()
-
-
-def _columns(tokens: Tensor, v: int, group: Group) -> tuple[Tensor, Tensor]:
-    """Where each token lies in this shard, 0 for another shard's, and whether it lies in it: both `[s, b]`."""
-    column = tokens.long() - (0 if group is None else group.rank() * v)
-    inside = (column >= 0) & (column < v)
-    return column.where(inside, 0), inside
+    return top + all_reduce((found - top).exp_(), distributed.ReduceOp.SUM, group).log()
 
 
 def _chunks(logits: Tensor) -> Iterator[tuple[slice, slice]]:
     """Slices that cover the positions of `[s, b, v]`, each at most CHUNK_BYTES in fp32, or one position."""
-    s, b, v = logits.shape
-    rows = max(1, CHUNK_BYTES // (4 * max(1, v)))
-    samples = min(max(b, 1), rows)
-    positions = rows // samples
-    for i in range(0, s, positions):
-        for j in range(0, b, samples):
-            yield slice(i, i + positions), slice(j, j + samples)
-
-
-def _all_reduce(values: Tensor, operation: distributed.ReduceOp.RedOpType, group: Group) -> Tensor:
-    if group is not None:
-        distributed.all_reduce(values, operation, group)
-    return values
-
-
-def _ranks(group: Group) -> int:
-    return 1 if group is None else group.size()
+    return chunks(logits, max(1, CHUNK_BYTES // (4 * max(1, logits.shape[-1]))))
 
 
 def _check(logits: Tensor, tokens: torch.Size, temperature: float) -> None:

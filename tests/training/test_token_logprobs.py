@@ -6,8 +6,8 @@ from torch import distributed, multiprocessing
 from torch.distributions import Categorical
 from torch.profiler import ProfilerActivity, profile
 
-from nemo_plugins.alignment import logprobs
-from nemo_plugins.alignment.logprobs import summed, token_entropies, token_logprobs
+from nemo_plugins.training import logprobs
+from nemo_plugins.training.logprobs import summed, token_entropies, token_logprobs
 
 S, B, V = 9, 2, 24
 
