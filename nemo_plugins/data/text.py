@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from nemo_plugins import runs
@@ -84,17 +86,24 @@ def whole_batches(tokens: int, seq_length: int, global_batch_size: int, samples:
     return max(1, min(samples // global_batch_size, available))
 
 
+@dataclass(frozen=True)
+class BatchShape:
+    """Tokens of a window, windows of a micro-batch and of a step."""
+
+    seq_length: int
+    micro_batch_size: int
+    global_batch_size: int
+
+
 def data_module(
     data: DataConfig,
     train_paths: list[str],
     key: str,
     tokenizer,
     cache: Path,
+    shape: BatchShape,
     *,
     seed: int,
-    seq_length: int,
-    micro_batch_size: int,
-    global_batch_size: int,
     steps: int | None = None,
 ):
     """The data module of a stage and the counts of its text.
@@ -126,11 +135,11 @@ def data_module(
     for name, path in data.heldout_more.items():
         [sets[name]] = prepare([path], hf, cache, f"data.heldout_more.{name}")
     batches = {
-        name: whole_batches(source.tokens, seq_length, global_batch_size, data.heldout_samples, name)
+        name: whole_batches(source.tokens, shape.seq_length, shape.global_batch_size, data.heldout_samples, name)
         for name, source in sets.items()
     }
     if steps is not None:
-        _say_blend(called, train, shares, steps * global_batch_size * seq_length)
+        _say_blend(called, train, shares, steps * shape.global_batch_size * shape.seq_length)
     module = TextDataModule(
         blend(train, shares),
         {name: (str(source.prefix), batches[name]) for name, source in sets.items()},
@@ -138,14 +147,12 @@ def data_module(
         seed=seed,
         index_mapping_dir=str(_index_folder(cache, [*train, *sets.values()])),
         reset_attention_mask=data.document_boundaries,
-        seq_length=seq_length,
-        micro_batch_size=micro_batch_size,
-        global_batch_size=global_batch_size,
+        **vars(shape),
     )
     return module, {
         "train_tokens": sum(source.tokens for source in train),
         "heldout_tokens": heldout[0].tokens,
-        "heldout_tokens_scored": batches["heldout"] * global_batch_size * seq_length,
+        "heldout_tokens_scored": batches["heldout"] * shape.global_batch_size * shape.seq_length,
         "documents": sum(source.documents for source in train),
     }
 

@@ -139,10 +139,8 @@ def run(cfg: Recipe, run: runs.Run) -> None:
         "distill.data",
         tokenizer,
         text.cache_folder(cfg.run.root),
+        text.BatchShape(distill.seq_length, distill.micro_batch_size, distill.global_batch_size),
         seed=cfg.run.seed,
-        seq_length=distill.seq_length,
-        micro_batch_size=distill.micro_batch_size,
-        global_batch_size=distill.global_batch_size,
     )
     made = trainer.build(cfg.platform, here, distill, 1, [])
     with Stops(distill.stop_minutes) as stops:

@@ -42,7 +42,7 @@ def plan(cfg: Recipe) -> Plan:
     else:
         made.need("weights", _tokenizer, cfg)
 
-    training_plan.add(made, cfg, "pretrain", pretrain, model, stage=stage(cfg))
+    training_plan.add(made, cfg, "pretrain", pretrain, model)
     made.sizes = f"{pretrain.max_steps:,} steps, {short(training_plan.tokens(pretrain))} tokens"
     return made
 

@@ -12,22 +12,22 @@ from nemo_plugins.planning.plan import Cost, Plan, Table, gib
 from nemo_plugins.planning.rollouts import Rollouts
 from nemo_plugins.planning.work import flops_per_token, tokens
 from nemo_plugins.runs import paths
+from nemo_plugins.runs.stages import by_name
 
 
 def add(
     plan: Plan, cfg: Recipe, key: str, train: TrainConfig, model: Architecture, teacher: Architecture | None = None,
-    stage: str = "", passes: int = 0, rollouts: Rollouts | None = None,
+    passes: int = 0, rollouts: Rollouts | None = None,
 ) -> None:  # fmt: skip
     """Check the disk and add the tables of a training to a plan.
 
     Args:
         key: section of the training, e.g. `distill`.
         teacher: of a distillation.
-        stage: its folder where it is not `key`; `run.stage` comes before both.
         passes, rollouts: as of `Layout`.
     """
     width, on_gpu = checks.bytes_per_value(cfg), checks.on_gpu(cfg)
-    folder = paths.run_root(cfg) / (cfg.run.stage or stage or key)
+    folder = paths.run_root(cfg) / str(by_name()[key].folder_of(cfg))
     written = files(train, model, width)
     checks.room(plan, cfg, folder, sum(written.values()))
     need = memory.training(model, train, cfg.platform, width, teacher, checks.sharded(cfg), on_gpu)

@@ -53,10 +53,9 @@ class Bench:
             "prune.calibration.data",
             nemo.checkpoint_tokenizer(checkpoint),
             text.cache_folder(cfg.run.root),
+            # `llm.prune` wants a step of one micro-batch
+            text.BatchShape(calibration.seq_length, calibration.micro_batch_size, calibration.micro_batch_size),
             seed=cfg.run.seed,
-            seq_length=calibration.seq_length,
-            micro_batch_size=calibration.micro_batch_size,
-            global_batch_size=calibration.micro_batch_size,  # `llm.prune` wants them equal
         )
         (self.data, self.counts), (self.heldout, _) = make_data(), make_data()  # NeMo serves the train set as held-out set
         if self.counts["train_tokens"] <= calibration.seq_length:

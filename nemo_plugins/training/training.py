@@ -71,10 +71,8 @@ class Training:
             f"{self.key}.data",
             self.tokenizer,
             text.cache_folder(self.cfg.run.root),
+            text.BatchShape(self.train.seq_length, self.train.micro_batch_size, self.train.global_batch_size),
             seed=self.cfg.run.seed,
-            seq_length=self.train.seq_length,
-            micro_batch_size=self.train.micro_batch_size,
-            global_batch_size=self.train.global_batch_size,
         )
         return module
 

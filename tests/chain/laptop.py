@@ -205,10 +205,8 @@ def _train_set(laptop: Laptop, recipe: str, overrides: tuple[str, ...]):
         f"{recipe}.data",
         nemo.checkpoint_tokenizer(laptop.run / "convert-import" / "checkpoint"),
         text.cache_folder(cfg.run.root),
+        text.BatchShape(part.seq_length, part.micro_batch_size, batch),
         seed=cfg.run.seed,
-        seq_length=part.seq_length,
-        micro_batch_size=part.micro_batch_size,
-        global_batch_size=batch,
     )
     module.build(trainer_max_steps=steps)
     return module._train_ds

@@ -72,8 +72,7 @@ def test_the_training_draws_by_weight(tmp_path, one_process):
     tokenizer = AutoTokenizer(str(BUNDLED))
     data = DataConfig(heldout=paths[:1], heldout_samples=4, weights=[4.0, 1.0])
     module, _ = text.data_module(
-        data, paths, "distill.data", tokenizer, tmp_path / "cache", seed=1, seq_length=16, micro_batch_size=1,
-        global_batch_size=4,
+        data, paths, "distill.data", tokenizer, tmp_path / "cache", text.BatchShape(16, 1, 4), seed=1
     )  # fmt: skip
     module.build(trainer_max_steps=100)
     polish = sum("kot" in tokenizer.ids_to_text(module._train_ds[i]["tokens"].tolist()) for i in range(400))

@@ -78,8 +78,7 @@ def test_other_tokens_under_the_same_name_have_another_order_of_samples(tmp_path
     for count in (40, 41, 41):
         tokens.write(tmp_path / "own", [f"Ala ma {number} kotów." for number in np.arange(count)], tokenizer)
         module, _ = text.data_module(
-            data, data.train, "data.train", Tokenizer(), tmp_path / "cache",
-            seed=1, seq_length=16, micro_batch_size=1, global_batch_size=1,
+            data, data.train, "data.train", Tokenizer(), tmp_path / "cache", text.BatchShape(16, 1, 1), seed=1
         )  # fmt: skip
         folders.append(module.index_mapping_dir)
     assert folders[0] != folders[1] == folders[2]

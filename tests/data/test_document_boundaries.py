@@ -42,8 +42,7 @@ def sample(request, one_process, tmp_path_factory):
     data = DataConfig(heldout=[str(folder / "a.txt")], heldout_samples=2, document_boundaries=request.param)
     tokenizer = AutoTokenizer(str(BUNDLED))
     module, _ = text.data_module(
-        data, [str(folder / "a.txt")], "distill.data", tokenizer, folder / "cache",
-        seed=1, seq_length=SEQ_LENGTH, micro_batch_size=1, global_batch_size=1,
+        data, [str(folder / "a.txt")], "distill.data", tokenizer, folder / "cache", text.BatchShape(SEQ_LENGTH, 1, 1), seed=1
     )  # fmt: skip
     module.build(trainer_max_steps=4)
     found = module._train_ds[0]

@@ -7,6 +7,7 @@ import pickle
 import random
 import re
 from collections import Counter, defaultdict
+from dataclasses import replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -16,9 +17,11 @@ import pytest
 from datatrove.pipeline.readers.base import BaseDiskReader
 from datatrove.pipeline.writers.disk_base import DiskWriter
 
+from nemo_plugins.configs.schema import DuplicatesConfig
 from nemo_plugins.data.corpus import duplicates
 from nemo_plugins.runs.errors import UserError
 
+FINEWEB = DuplicatesConfig(shingle_words=5, buckets=14, hashes=8)
 TEXT = Path(__file__).parents[2] / "assets" / "polish_text" / "train.jsonl.gz"
 
 
@@ -107,7 +110,11 @@ def execute(stages: list[duplicates.CorpusJob]) -> None:
 def deduplicate(tmp_path: Path, source: str, tasks: int, name: str = "out", **options):
     """Ids that stay and, by id, the removals."""
     folder = tmp_path / name
-    execute(duplicates.stages(lambda: [Reader(source)], lambda: [Writer(str(folder / "kept"))], str(folder), tasks, **options))
+    execute(
+        duplicates.stages(
+            lambda: [Reader(source)], lambda: [Writer(str(folder / "kept"))], str(folder), tasks, FINEWEB, **options
+        )
+    )
     stay = [json.loads(line)["id"] for path in sorted((folder / "kept").glob("*")) for line in path.read_text().splitlines()]
     removed = [json.loads(line) for path in sorted((folder / "removed").glob("*")) for line in path.read_text().splitlines()]
     return stay, {removal["id"]: removal for removal in removed}, json.loads((folder / "summary.json").read_text())
@@ -208,7 +215,7 @@ def test_a_corpus_that_changed_between_the_passes_is_refused(tmp_path):
     same = "ta sama treść dokumentu dwa razy i jeszcze raz"
     source = write(tmp_path / "in", {"a": same, "b": same}, files=1)
     changed = write(tmp_path / "changed", {"a": same, "c": same}, files=1)
-    stages = duplicates.stages(lambda: [Reader(source)], lambda: [], str(tmp_path / "out"), 1)
+    stages = duplicates.stages(lambda: [Reader(source)], lambda: [], str(tmp_path / "out"), 1, FINEWEB)
     execute(stages[:3])
     step = duplicates.DropDuplicates(str(tmp_path / "out"))
     with pytest.raises(UserError, match=re.escape("reads c where it read b")):
@@ -217,7 +224,7 @@ def test_a_corpus_that_changed_between_the_passes_is_refused(tmp_path):
 
 def test_settings_that_cannot_be_are_refused():
     with pytest.raises(UserError, match="hashes=0"):
-        duplicates.stages(list, list, "nowhere", 1, hashes=0)
+        duplicates.stages(list, list, "nowhere", 1, replace(FINEWEB, hashes=0))
 
 
 def test_excluded_documents_say_what_they_repeat(tmp_path):

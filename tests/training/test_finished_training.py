@@ -70,7 +70,7 @@ def test_there_are_samples_after_the_last_step(tmp_path, one_process, weights):
     paths = [str(tmp_path / f"{name}.txt") for name in ("pl", "en")]
     module, _ = text.data_module(
         DataConfig(heldout=paths[:1], heldout_samples=4, weights=weights), paths, "distill.data", AutoTokenizer(str(BUNDLED)),
-        tmp_path / "cache", seed=1, seq_length=16, micro_batch_size=1, global_batch_size=4,
+        tmp_path / "cache", text.BatchShape(16, 1, 4), seed=1,
     )  # fmt: skip
     module.build(trainer_max_steps=5)
     served = module._train_ds

@@ -76,11 +76,7 @@ def stages(cfg: Recipe, folders: Folders, tasks: int) -> list[CorpusJob]:
     made = [CorpusJob("read", tasks, partial(_clean, folders, corpus, language, model, seed))]
     stored, finish = partial(_stored, folders.read), partial(_finish, folders, corpus, language, seed)
     if corpus.duplicates.remove:
-        asked = corpus.duplicates
-        made += duplicates.stages(
-            stored, finish, str(folders.duplicates), tasks,
-            shingle_words=asked.shingle_words, buckets=asked.buckets, hashes=asked.hashes,
-        )  # fmt: skip
+        made += duplicates.stages(stored, finish, str(folders.duplicates), tasks, corpus.duplicates)
     else:
         made.append(CorpusJob("finish", tasks, partial(_joined, stored, finish)))
     made.append(CorpusJob("divide", tasks, partial(_divide, folders, corpus)))

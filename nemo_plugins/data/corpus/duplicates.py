@@ -21,6 +21,7 @@ import re
 import struct
 import unicodedata
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -33,6 +34,7 @@ from datatrove.pipeline.dedup import MinhashDedupBuckets, MinhashDedupSignature
 from datatrove.pipeline.dedup.minhash import MinhashConfig, _mersenne_prime
 from datatrove.pipeline.writers.disk_base import DiskWriter
 
+from nemo_plugins.configs.schema import DuplicatesConfig
 from nemo_plugins.data.corpus.clusters import Cluster, removals
 from nemo_plugins.data.corpus.words import ngram_hashes, word_hashes, words
 from nemo_plugins.runs.errors import UserError
@@ -55,28 +57,25 @@ def stages(
     kept: Callable[[], Sequence[PipelineStep]],
     folder: str,
     tasks: int,
+    asked: DuplicatesConfig,
     *,
-    shingle_words: int = 5,
-    buckets: int = 14,
-    hashes: int = 8,
-    seed: int = 1,
     excluded: Callable[[], DiskWriter] | None = None,
 ) -> list[CorpusJob]:
     """The four jobs that remove duplicates, to be run one after the other.
 
-        for stage in stages(lambda: [reader(source)], lambda: [writer(target)], f"{run}/duplicates", tasks=8):
+        for stage in stages(lambda: [reader(source)], lambda: [writer(target)], f"{run}/duplicates", 8, cfg.corpus.duplicates):
             LocalPipelineExecutor(stage.pipeline(), stage.tasks, logging_dir=f"{run}/logs/{stage.name}").run()
 
     Args:
         documents: gives the steps that read the corpus; called for two stages and run with the same `tasks`, so each task must
             read the same documents in the same order both times. A reader's `file_path` in the metadata decides the order.
         kept: gives the steps that come after, at least a writer. It sees the documents that stay, in their order.
-        folder: for signatures, pairs and results: 1.1 kB a document at the defaults, to be deleted by the caller. Never
+        folder: for signatures, pairs and results: 1.1 kB a document at FineWeb's numbers, to be deleted by the caller. Never
             one of other settings or another corpus.
         tasks: of reading and writing; each holds about 200 bytes a document that it reads. `duplicates_pairs` has one for each
             bucket and one for the whole text, and `duplicates_clusters` one, which holds what has a duplicate, about 500 bytes
             each.
-        shingle_words, buckets, hashes: see the module. More hashes a bucket want a higher similarity, more buckets find more.
+        asked: see the module. More hashes a bucket want a higher similarity, more buckets find more.
         excluded: gives a writer for the dropped documents whole, with `duplicate_of` and `reason` in their metadata.
     Returns: stages `duplicates_signatures`, `duplicates_pairs`, `duplicates_clusters`, `duplicates_filter`. The steps they give
         can be pickled; a stage or a task that is run again writes the same files.
@@ -91,11 +90,13 @@ def stages(
     Trap: "near" compares words only, so texts of five words or more that differ in signs alone ("Ile to jest 2 + 2?" and
     "Ile to jest 2 - 2?") are near-duplicates. Exercises and tables go past this stage, not through it.
     """
-    for name, number in {"shingle_words": shingle_words, "buckets": buckets, "hashes": hashes, "tasks": tasks}.items():
+    buckets = asked.buckets
+    numbers = {"shingle_words": asked.shingle_words, "buckets": buckets, "hashes": asked.hashes, "tasks": tasks}
+    for name, number in numbers.items():
         if number < 1:
             raise UserError(f"duplicates: {name}={number}", "expected: 1 or more", "FineWeb: 5 words, 14 buckets of 8 hashes")
-    config = MinhashConfig(n_grams=shingle_words, num_buckets=buckets, hashes_per_bucket=hashes, seed=seed)
-    with_whole_text = MinhashConfig(n_grams=shingle_words, num_buckets=buckets + 1, hashes_per_bucket=hashes, seed=seed)
+    config = MinhashConfig(n_grams=asked.shingle_words, num_buckets=buckets, hashes_per_bucket=asked.hashes)
+    with_whole_text = replace(config, num_buckets=buckets + 1)
     return [
         CorpusJob("duplicates_signatures", tasks, partial(_signatures, documents, folder, config)),
         CorpusJob("duplicates_pairs", buckets + 1, partial(_pairs, folder, with_whole_text)),
