@@ -8,11 +8,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from nemo_plugins.reporting import quoted
+from nemo_plugins.reporting import paper_figures
 
 
 def main() -> None:
-    made = quoted.recompute()
+    made = paper_figures.recompute()
     print(f"{'benchmark':<12}{'student':>9}{'teacher':>9}{'recovery':>10}")
     for name, student, teacher, ratio in made.rows:
         print(f"{name:<12}{student:>9.2f}{teacher:>9.2f}{100 * ratio:>9.2f}%")

@@ -22,10 +22,10 @@ from torch import distributed
 
 from nemo_plugins import runs
 from nemo_plugins.alignment import grpo_weights
+from nemo_plugins.alignment.first_rank import on_first_rank, outcome
 from nemo_plugins.alignment.grpo_alarms import Alarms
 from nemo_plugins.alignment.grpo_batch import HeldoutReward, Rollout, pack
 from nemo_plugins.alignment.losses import group_advantages, groups_with_signal
-from nemo_plugins.alignment.once import once, outcome
 from nemo_plugins.alignment.rewards.scoring import Scorer
 from nemo_plugins.alignment.rollouts import Away, Completion, Request
 from nemo_plugins.alignment.rollouts.sampling import uniforms
@@ -196,7 +196,7 @@ class RolloutCallback(Callback):
     def score_groups(self, prompts: Sequence[Prompt], completions: Sequence[list[Completion]]) -> list[PromptGroup]:
         """A group of each prompt, scored by one process of a model: a reward need not say the same twice."""
         both = list(zip(prompts, completions, strict=True))
-        return once(parallel_state.get_model_parallel_group(), lambda: [self.group(*one) for one in both])
+        return on_first_rank(parallel_state.get_model_parallel_group(), lambda: [self.group(*one) for one in both])
 
     def group(self, prompt: Prompt, completions: list[Completion]) -> PromptGroup:
         texts = [self.decode(made.ids) for made in completions]

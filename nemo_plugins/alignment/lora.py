@@ -17,7 +17,7 @@ from pathlib import Path
 from torch import distributed
 
 from nemo_plugins import platforms, runs
-from nemo_plugins.alignment.once import once
+from nemo_plugins.alignment.first_rank import on_first_rank
 from nemo_plugins.configs.schema import LoraConfig
 from nemo_plugins.configs.store import REPOSITORY
 
@@ -43,7 +43,7 @@ def merge(base: Path, trained: Path, to: Path) -> None:
     Raises:
         runs.Failed: the process failed.
     """
-    once(distributed.new_group(backend="gloo", timeout=PATIENCE), lambda: _start(base, trained, to))
+    on_first_rank(distributed.new_group(backend="gloo", timeout=PATIENCE), lambda: _start(base, trained, to))
 
 
 def _start(base: Path, trained: Path, to: Path) -> None:

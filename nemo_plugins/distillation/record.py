@@ -24,7 +24,7 @@ from nemo_plugins.distillation.watch import vocabulary_group
 from nemo_plugins.models import nemo
 from nemo_plugins.training import trainer
 from nemo_plugins.training.parameters import settled
-from nemo_plugins.training.stops import Stops
+from nemo_plugins.training.stop_requests import StopRequests
 
 INTERVAL = 20.0  # seconds between lines of progress
 
@@ -66,7 +66,7 @@ class Recording(Callback):
         stops: says when to stop.
     """
 
-    def __init__(self, data, writer: records.Writer, rows: int, temperature: float, stops: Stops):
+    def __init__(self, data, writer: records.Writer, rows: int, temperature: float, stops: StopRequests):
         self.data, self.writer, self.rows, self.temperature, self.stops = data, writer, rows, temperature, stops
 
     def on_validation_start(self, trainer, pl_module) -> None:
@@ -143,7 +143,7 @@ def run(cfg: Recipe, run: runs.Run) -> None:
         seed=cfg.run.seed,
     )
     made = trainer.build(cfg.platform, here, distill, 1, [])
-    with Stops(distill.stop_minutes) as stops:
+    with StopRequests(distill.stop_minutes) as stops:
         made.callbacks.append(Recording(data, writer, distill.micro_batch_size, distill.loss.temperature, stops))
         llm.validate(
             io.load_context(ckpt_to_context_subdir(str(teacher)), subpath="model"),

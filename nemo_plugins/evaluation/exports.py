@@ -13,7 +13,7 @@ from pathlib import Path
 
 from nemo_plugins import runs
 from nemo_plugins.configs.schema import Recipe
-from nemo_plugins.evaluation import subjects
+from nemo_plugins.evaluation import run_outputs
 
 OF_THE_TEACHER = "teacher"  # type of the weights where `convert.dtype` says none
 
@@ -29,7 +29,7 @@ def folders(cfg: Recipe, run: runs.Run) -> dict[str, Path]:
         path = runs.local_weights(given) or runs.resolve(given)
         if not runs.is_checkpoint(path):
             found[name] = path
-        elif exported := subjects.export_of(runs.run_root(cfg), path):
+        elif exported := run_outputs.export_of(runs.run_root(cfg), path):
             found[name] = exported
         else:
             run.input(path, kept=True)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_plugins.configs.schema import EvalBackend, Kind, Recipe, TaskConfig
-from nemo_plugins.evaluation import statistics, subjects
+from nemo_plugins.evaluation import run_outputs, statistics
 from nemo_plugins.planning import checks, eval_tasks
 from nemo_plugins.runs import paths
 
@@ -212,7 +212,7 @@ def model(cfg: Recipe, path: Path):
     if path.suffix == ".gguf":
         _module_gguf_is_here()
         # transformers reads it into its own weights: the values are the file's, the arithmetic is not
-        folder, more = path.parent, {"gguf_file": path.name, "tokenizer": str(subjects.described_by(path))}
+        folder, more = path.parent, {"gguf_file": path.name, "tokenizer": str(run_outputs.described_by(path))}
     settings = {"batch_size": batch_size(cfg, path), "max_batch_size": LARGEST_BATCH, "device": device(cfg)}
     arguments: dict[str, Any] = {"pretrained": str(folder), "dtype": dtype(cfg), **more}
     if cfg.eval.max_length:
@@ -250,7 +250,7 @@ def batch_size(cfg: Recipe, path: Path) -> int | str:
         return cfg.eval.batch_size
     if device(cfg) == "cuda":
         return "auto"
-    described = subjects.described_by(path) / "config.json"
+    described = run_outputs.described_by(path) / "config.json"
     config = json.loads(described.read_text()) if described.is_file() else {}
     each = (
         2 * 4 * config.get("vocab_size", 32_000) * (cfg.eval.max_length or _context(described.parent))

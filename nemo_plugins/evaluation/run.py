@@ -10,7 +10,7 @@ from typing import Any
 
 from nemo_plugins import runs
 from nemo_plugins.configs.schema import Lacking, Recipe
-from nemo_plugins.evaluation import cache, exports, harness, identity, subjects, summary
+from nemo_plugins.evaluation import cache, exports, harness, identity, run_outputs, summary
 from nemo_plugins.planning import eval_tasks
 from nemo_plugins.runs import output
 from nemo_plugins.runs.progress import Progress
@@ -181,7 +181,7 @@ def _load(cfg: Recipe) -> tuple[list[harness.Loaded], dict[str, str]]:
 
 def _usable(cfg: Recipe, path: Path) -> bool:
     """Whether a model can be asked as configured; the plan has said so of those that cannot."""
-    return not cfg.eval.chat_template or subjects.has_chat_template(subjects.described_by(path))
+    return not cfg.eval.chat_template or run_outputs.has_chat_template(run_outputs.described_by(path))
 
 
 def _described(cfg: Recipe, path: Path, name: str) -> dict[str, Any]:

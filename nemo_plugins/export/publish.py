@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nemo_plugins import runs
 from nemo_plugins.configs.schema import Recipe, Target
-from nemo_plugins.evaluation import subjects
+from nemo_plugins.evaluation import run_outputs
 from nemo_plugins.models import nemo
 from nemo_plugins.planning import publish_plan, quantize_plan
 from nemo_plugins.planning.hf_folder import HfFolder
@@ -86,7 +86,7 @@ def _weights(cfg: Recipe, source: HfFolder, to: Path) -> Path:
     if index.is_file():
         shutil.copy(index, partial)
     name = cfg.publish.repository
-    asked = '[{"role": "user", "content": "…"}]' if subjects.has_chat_template(source.path) else '"…"'
+    asked = '[{"role": "user", "content": "…"}]' if run_outputs.has_chat_template(source.path) else '"…"'
     use = f'pipe = pipeline("text-generation", model="{name}")\nprint(pipe({asked})[0]["generated_text"])'
     body = ["## Use", f"```python\nfrom transformers import pipeline\n\n{use}\n```"]
     card(cfg, source, partial, Front(_title(cfg), base=publish_plan.base_model(cfg)), body)

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from nemo_plugins.configs.schema import EvalBackend, Lacking, Origin, Recipe
-from nemo_plugins.evaluation import subjects
+from nemo_plugins.evaluation import run_outputs
 from nemo_plugins.planning import checks, eval_tasks, weights
 from nemo_plugins.planning.plan import Plan, Table
 from nemo_plugins.runs import paths
@@ -28,7 +28,7 @@ def plan(cfg: Recipe) -> Plan:
     _numbers(cfg)
     tasks = eval_tasks.chosen(made)
     if not made.models:
-        made.models = subjects.derived(cfg)
+        made.models = run_outputs.derived(cfg)
     result = Plan(f"evaluate {', '.join(made.models)} on {made.suite}: {len(tasks)} tasks")
     _backend(cfg, result)
     _tasks(cfg, result)
@@ -118,14 +118,14 @@ def _model(cfg: Recipe, made: Plan, name: str, given: str) -> None:
     key = f"eval.models.{name}"
     path = paths.local_weights(given) if given else None
     if path is None and given.endswith(".gguf") and paths.resolve(given).is_file():
-        path = subjects.described_by(paths.resolve(given))
+        path = run_outputs.described_by(paths.resolve(given))
     if path is None:
         said = paths.weights_missing(key, given) if given else f"{key} is not given"
         made.lack("weights", said)
         return
     if not paths.is_checkpoint(path):
         made.need("weights", weights.check, path, key)
-    if not cfg.eval.chat_template or subjects.has_chat_template(path):
+    if not cfg.eval.chat_template or run_outputs.has_chat_template(path):
         return
     lacks = f"{key}: {given} has no chat template"
     if cfg.eval.missing is Lacking.skip:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_plugins.configs.schema import Recipe
-from nemo_plugins.evaluation import subjects
+from nemo_plugins.evaluation import run_outputs
 from nemo_plugins.planning.plan import Plan, Table
 from nemo_plugins.reporting import lineage, results
 from nemo_plugins.runs import paths
@@ -22,7 +22,7 @@ def plan(cfg: Recipe) -> Plan:
         results.read(paths.resolve(path), f"report.results={path}")
     run = paths.run_root(cfg)
     made = Plan(f"report on {run}")
-    stages = subjects.stages(run)
+    stages = run_outputs.stages(run)
     made.need("earlier", _any, cfg, stages)
     rows = [(stage.name, stage.recipe) for stage in stages]
     made.tables.append(Table("Finished stages", rows, ["stage", "recipe"], numbers=False))
@@ -39,7 +39,7 @@ def stale(cfg: Recipe, summary: dict[str, Any]) -> bool:
     return bool(gone) or any(shown.get(file) != fingerprint(file) for file in now)
 
 
-def _any(cfg: Recipe, stages: list[subjects.FinishedStage]) -> None:
+def _any(cfg: Recipe, stages: list[run_outputs.FinishedStage]) -> None:
     if not stages:
         raise UserError(
             f"{paths.run_root(cfg)} has no finished stage", "expected a run to report on; run one first, e.g.",

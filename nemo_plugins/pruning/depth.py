@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 
 from nemo_plugins.configs.schema import Criterion
-from nemo_plugins.pruning.removal import Removals
+from nemo_plugins.pruning.layer_removal import Removals
 
 
 def kept_layers(

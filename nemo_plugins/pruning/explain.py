@@ -13,16 +13,18 @@ from nemo_plugins.pruning import importance, stability
 from nemo_plugins.reporting.prune_report import Explained
 
 if TYPE_CHECKING:
-    from nemo_plugins.pruning.bench import Bench
+    from nemo_plugins.pruning.loaded_teacher import LoadedTeacher
 
 
-def pruning(bench: Bench, student: Architecture, kept: list[int], criterion: str, losses: tuple[float, float]) -> Explained:
+def pruning(
+    loaded: LoadedTeacher, student: Architecture, kept: list[int], criterion: str, losses: tuple[float, float]
+) -> Explained:
     """Everything that the report of a pruning shows; what was not measured is left out.
 
     Args:
         losses: held-out loss before and after.
     """
-    scores, removals, how = bench.scores, bench.removals, bench.cfg.prune.aggregation
+    scores, removals, how = loaded.scores, loaded.removals, loaded.cfg.prune.aggregation
     criteria: dict[str, list[float]] = {}
     width, stable, calibration = {}, None, {}
     if scores is not None:
@@ -44,12 +46,12 @@ def pruning(bench: Bench, student: Architecture, kept: list[int], criterion: str
         }
     if removals is not None and (alone := removals.of_layers()):
         criteria["loss increase"] = alone
-    gone = bench.teacher.num_layers - student.num_layers
+    gone = loaded.teacher.num_layers - student.num_layers
     of_length = removals.of_length(gone) if removals and gone > 1 else {}
-    dropped = sorted(set(range(bench.teacher.num_layers)) - set(kept))
+    dropped = sorted(set(range(loaded.teacher.num_layers)) - set(kept))
     return Explained(
-        title=f"{bench.cfg.run.name}: pruning {bench.cfg.model.name}",
-        teacher=bench.teacher,
+        title=f"{loaded.cfg.run.name}: pruning {loaded.cfg.model.name}",
+        teacher=loaded.teacher,
         student=student,
         criterion=criterion,
         kept_layers=kept,

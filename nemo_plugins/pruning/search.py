@@ -21,9 +21,8 @@ from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.planning import candidates
 from nemo_plugins.planning.candidates import Candidate
-from nemo_plugins.pruning import bench as benches
-from nemo_plugins.pruning import score_file, shortlist, subnet
-from nemo_plugins.pruning.bench import Bench
+from nemo_plugins.pruning import loaded_teacher, score_file, shortlist, subnet
+from nemo_plugins.pruning.loaded_teacher import LoadedTeacher
 from nemo_plugins.reporting import search_report
 from nemo_plugins.reporting.search_report import Row
 from nemo_plugins.runs import output
@@ -67,30 +66,32 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     """
     platforms.prepare()
     teacher = run.input(runs.teacher(cfg))
-    for path in benches.inputs(cfg):
+    for path in loaded_teacher.inputs(cfg):
         run.input(path)
-    bench = Bench(cfg, teacher, run.is_writer, "search")
+    loaded = LoadedTeacher(cfg, teacher, run.is_writer, "search")
     every = candidates.choose(cfg).candidates
     mine = candidates.mine(cfg, every)
-    results = Results(runs.run_root(cfg), run.folder, identity(bench))
-    bench.progress.now("loading the teacher")
-    with bench.progress, benches.nemo_log(run.folder / "nemo"):
-        failed = losses(bench, mine, results)
+    results = Results(runs.run_root(cfg), run.folder, identity(loaded))
+    loaded.progress.now("loading the teacher")
+    with loaded.progress, loaded_teacher.nemo_log(run.folder / "nemo"):
+        failed = losses(loaded, mine, results)
     if not run.is_writer:
         return
     found = results.read()
-    rows = [row(candidate, bench.teacher, found, failed) for candidate in every if candidate.name in found or candidate in mine]
-    finish(cfg, run, bench, rows, found[TEACHER]["loss"])
+    rows = [
+        row(candidate, loaded.teacher, found, failed) for candidate in every if candidate.name in found or candidate in mine
+    ]
+    finish(cfg, run, loaded, rows, found[TEACHER]["loss"])
 
 
-def identity(bench: Bench) -> dict[str, Any]:
+def identity(loaded: LoadedTeacher) -> dict[str, Any]:
     """What a candidate's loss depends on, beside its sizes."""
-    cfg = bench.cfg
-    scores = score_file.read_header(runs.resolve(cfg.prune.scores)) if cfg.prune.scores else bench.measured()
+    cfg = loaded.cfg
+    scores = score_file.read_header(runs.resolve(cfg.prune.scores)) if cfg.prune.scores else loaded.measured()
     return {
         "scores": asdict(scores),
-        "teacher": bench.measured().teacher,
-        "precision": bench.precision.value,
+        "teacher": loaded.measured().teacher,
+        "precision": loaded.precision.value,
         "criterion": cfg.prune.criterion.value,
         "aggregation": [cfg.prune.aggregation.sequence.value, cfg.prune.aggregation.samples.value],
         "seed": cfg.run.seed,
@@ -100,29 +101,29 @@ def identity(bench: Bench) -> dict[str, Any]:
     }
 
 
-def losses(bench: Bench, mine: list[Candidate], results: Results) -> dict[str, str]:
+def losses(loaded: LoadedTeacher, mine: list[Candidate], results: Results) -> dict[str, str]:
     """Measure the held-out loss of each candidate that has none yet. Returns what failed, by name, and why."""
     known = results.read()
     todo = [candidate for candidate in mine if candidate.name not in known]
     if not todo and TEACHER in known:
         return {}
-    benches.load(bench)
+    loaded_teacher.load(loaded)
     if TEACHER not in known:
-        before = bench.heldout_loss("teacher")
-        if bench.is_writer:
-            results.write(TEACHER, loss=before, parameters=bench.teacher.parameters())
-    chosen = {candidate.name: bench.choose_layers(candidate.student) for candidate in todo}  # before anything is sorted
-    changed = {key for candidate in todo for key in candidate.sizes(bench.teacher)} & set(subnet.SIZES)
+        before = loaded.heldout_loss("teacher")
+        if loaded.is_writer:
+            results.write(TEACHER, loss=before, parameters=loaded.teacher.parameters())
+    chosen = {candidate.name: loaded.choose_layers(candidate.student) for candidate in todo}  # before anything is sorted
+    changed = {key for candidate in todo for key in candidate.sizes(loaded.teacher)} & set(subnet.SIZES)
     if changed:
-        bench.rank_width()
-    subnet.sort(bench.dynamic, changed)
+        loaded.rank_width()
+    subnet.sort(loaded.dynamic, changed)
 
     def measure(candidate: Candidate) -> None:
         start = time.monotonic()
-        with subnet.cut(bench.dynamic, bench.teacher, candidate.student, chosen[candidate.name]):
-            loss = bench.heldout_loss(candidate.name)
-        if bench.is_writer:
-            sizes, seconds = candidate.sizes(bench.teacher), round(time.monotonic() - start, 3)
+        with subnet.cut(loaded.dynamic, loaded.teacher, candidate.student, chosen[candidate.name]):
+            loss = loaded.heldout_loss(candidate.name)
+        if loaded.is_writer:
+            sizes, seconds = candidate.sizes(loaded.teacher), round(time.monotonic() - start, 3)
             results.write(candidate.name, loss=loss, sizes=sizes, kept_layers=chosen[candidate.name], seconds=seconds)
         runs.say(f"{candidate.name}: held-out loss {loss:.4f}")
 
@@ -160,7 +161,7 @@ def row(candidate: Candidate, teacher: Architecture, found: dict[str, dict], fai
     )
 
 
-def finish(cfg: Recipe, run: runs.Run, bench: Bench, rows: list[Row], teacher: float) -> None:
+def finish(cfg: Recipe, run: runs.Run, loaded: LoadedTeacher, rows: list[Row], teacher: float) -> None:
     """Report, table and summary; the summary only where nothing failed, so that the same command tries again.
 
     Raises:
@@ -178,6 +179,6 @@ def finish(cfg: Recipe, run: runs.Run, bench: Bench, rows: list[Row], teacher: f
         outputs=outputs,
         next=commands[:2],
         metrics={"loss_teacher": teacher, "loss_best": best[0].loss},
-        measured_here=bench.measured_here,
+        measured_here=loaded.measured_here,
         **shortlist.block(rows),
     )

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.pruning import removal
+from nemo_plugins.pruning import layer_removal
 
 SIZES = ("hidden_size", "ffn_hidden_size", "num_attention_heads")
 
@@ -36,7 +36,7 @@ def cut(dynamic, teacher: Architecture, student: Architecture, kept_layers: list
     dropped = set(range(teacher.num_layers)) - set(kept_layers)
     try:
         _select(dynamic, wanted, student)
-        with removal.without(dynamic, dropped):
+        with layer_removal.without(dynamic, dropped):
             yield
     finally:
         whole = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from nemo_plugins.data.corpus.tally import SHARES, length_of
+from nemo_plugins.data.corpus.document_counts import SHARES, length_of
 from nemo_plugins.reporting.plots import BASELINE, DROPPED, KEPT, plain, pyplot, write_png
 
 LENGTH_COLOURS = (BASELINE, DROPPED, KEPT)
@@ -13,7 +13,7 @@ CLUSTERS_SHOWN = 40
 
 
 def lengths(path: Path, histograms: Mapping[str, Mapping[int, int]]) -> Path:
-    """Documents by their characters, a line for each named histogram of `tally.length_bin`, logarithmic."""
+    """Documents by their characters, a line for each named histogram of `document_counts.length_bin`, logarithmic."""
     figure, axes = pyplot.subplots(figsize=(7, 3.2))
     for colour, (name, bins) in zip(LENGTH_COLOURS, histograms.items(), strict=False):
         if bins:
@@ -28,7 +28,7 @@ def lengths(path: Path, histograms: Mapping[str, Mapping[int, int]]) -> Path:
 
 
 def shares(path: Path, bins: Mapping[int, int], minimum: float | None, title: str, label: str) -> Path:
-    """Documents by a probability (`tally.share_bin`), those from `minimum` on in another colour; logarithmic counts."""
+    """Documents by a probability (`document_counts.share_bin`), those from `minimum` on in another colour; log counts."""
     figure, axes = pyplot.subplots(figsize=(7, 3.2))
     kept = [minimum is None or place / SHARES >= minimum - 1e-9 for place in range(SHARES)]
     for chosen, colour, name in ((True, KEPT, "kept"), (False, DROPPED, "dropped")):

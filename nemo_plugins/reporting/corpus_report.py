@@ -8,8 +8,8 @@ from pathlib import Path
 
 from nemo_plugins.configs.schema import CorpusConfig, Recipe
 from nemo_plugins.data.corpus import reading
+from nemo_plugins.data.corpus.document_counts import DocumentCounts, merged
 from nemo_plugins.data.corpus.steps import Folders
-from nemo_plugins.data.corpus.tally import Tally, merged
 from nemo_plugins.reporting.page import PageTable, Picture, Section, page
 from nemo_plugins.runs.folder import write as write_whole
 
@@ -36,7 +36,7 @@ STAGES = {  # of the flow, with the reasons that each may have
 class Found:
     """What the stages have counted; `duplicates` is MinHash's summary, empty where duplicates were not looked for."""
 
-    tallies: dict[str, Tally]
+    tallies: dict[str, DocumentCounts]
     duplicates: dict
 
     @classmethod

@@ -12,8 +12,8 @@ from pathlib import Path
 from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.configs.store import REPOSITORY
 from nemo_plugins.data import documents
-from nemo_plugins.evaluation import subjects
-from nemo_plugins.evaluation.subjects import FinishedStage
+from nemo_plugins.evaluation import run_outputs
+from nemo_plugins.evaluation.run_outputs import FinishedStage
 from nemo_plugins.reporting import headline
 from nemo_plugins.runs import chain, command_line, errors, folder, paths
 from nemo_plugins.runs.folder import write
@@ -65,7 +65,7 @@ class FirstResult:
             line.say(f"  {value:<14} of the held-out loss that pruning cost is won back by step {now['step']:,}")
 
     def _part(self, stage: str, name: str, models: tuple[str, ...], line: ProgressLine) -> None:
-        done = {found.name: found for found in subjects.stages(self.folder)}
+        done = {found.name: found for found in run_outputs.stages(self.folder)}
         figure = next((one for one in headline.of(self.folder) if one.name == name), None)
         if stage not in done or not figure:
             return
@@ -105,11 +105,11 @@ def _export(checkpoint: Path | None, overrides: list[str]) -> Path | None:
     if not checkpoint:
         return None
     run = checkpoint.parent.parent
-    if found := subjects.export_of(run, checkpoint):
+    if found := run_outputs.export_of(run, checkpoint):
         return found
     words = [*overrides, "run.stage=pruned-export", command_line.override("convert.source", checkpoint)]
     command = [sys.executable, str(REPOSITORY / "recipes" / "convert.py"), *words]
-    return None if chain.process(command, aside=True, log=run / "chain.log") else subjects.export_of(run, checkpoint)
+    return None if chain.process(command, aside=True, log=run / "chain.log") else run_outputs.export_of(run, checkpoint)
 
 
 def beginning(cfg: Recipe) -> str:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nemo_plugins.evaluation import subjects
-from nemo_plugins.evaluation.subjects import FinishedStage
+from nemo_plugins.evaluation import run_outputs
+from nemo_plugins.evaluation.run_outputs import FinishedStage
 from nemo_plugins.runs import output
 
 BF16 = 2  # bytes a parameter
@@ -37,7 +37,7 @@ class Figure:
 
 def of(run_folder: Path) -> list[Figure]:
     """The figures of a run; one whose stages are not finished is left out."""
-    stages = subjects.stages(run_folder)
+    stages = run_outputs.stages(run_folder)
     figures = [_size(stages), _speed(stages), _recovery(stages), _loss(stages), _time(run_folder)]
     return [figure for figure in figures if figure]
 
@@ -158,7 +158,7 @@ def _loss(stages: list[FinishedStage]) -> Figure | None:
 def _time(run_folder: Path) -> Figure | None:
     """All stages of the run and of the runs in it. Reports do not count: the figure is the same before and after they exist."""
     folders = [run_folder, *sorted(path for path in run_folder.iterdir() if path.is_dir())] if run_folder.is_dir() else []
-    done = [stage for folder in folders for stage in subjects.stages(folder) if stage.recipe != "report"]
+    done = [stage for folder in folders for stage in run_outputs.stages(folder) if stage.recipe != "report"]
     seconds = [stage.summary["seconds"] for stage in done if "seconds" in stage.summary]
     if not seconds:
         return None

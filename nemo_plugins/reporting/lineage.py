@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from nemo_plugins.evaluation.subjects import RECIPE, FinishedStage, stages
+from nemo_plugins.evaluation.run_outputs import RECIPE, FinishedStage, stages
 from nemo_plugins.models import hf_config
 from nemo_plugins.reporting import headline
 from nemo_plugins.reporting.chain import MODELS

@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from nemo_plugins.configs.schema import Recipe
-from nemo_plugins.evaluation import subjects
+from nemo_plugins.evaluation import run_outputs
 from nemo_plugins.models import hf_config
 from nemo_plugins.reporting import lineage, scores
 from nemo_plugins.reporting.lineage import Lineage
@@ -51,8 +51,8 @@ class Front:
 
 def exported(root: Path) -> Path | None:
     """The Hugging Face folder that a conversion made of the run's last student."""
-    for stage in sorted(subjects.trained(subjects.stages(root)), key=lambda stage: students().index(stage.recipe)):
-        if folder := subjects.export_of(root, stage.output("checkpoint")):
+    for stage in sorted(run_outputs.trained(run_outputs.stages(root)), key=lambda stage: students().index(stage.recipe)):
+        if folder := run_outputs.export_of(root, stage.output("checkpoint")):
             return folder
     return None
 
@@ -149,7 +149,7 @@ def _shape(folder: Path | None) -> list[str]:
         "vocab_size": "vocabulary", "max_position_embeddings": "context", "dtype": "weights",
     }  # fmt: skip
     rows = [[words, config[key]] for key, words in keys.items() if config.get(key) is not None]
-    chat = "ChatML, in the tokenizer's chat template" if subjects.has_chat_template(folder) else "no chat template"
+    chat = "ChatML, in the tokenizer's chat template" if run_outputs.has_chat_template(folder) else "no chat template"
     return ["## Shape", "", *markdown(PageTable(["", ""], [*rows, ["chat", chat]])), ""]
 
 

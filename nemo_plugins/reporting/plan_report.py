@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nemo_plugins import runs
 from nemo_plugins.configs.schema import Format, Recipe
-from nemo_plugins.planning import estimate, plan_plan
+from nemo_plugins.planning import cost_plan, estimate
 from nemo_plugins.planning.budget import SIZES, gigabytes
 from nemo_plugins.planning.estimate import Estimate
 from nemo_plugins.planning.plan import Plan, gib
@@ -20,7 +20,7 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     """Print and write the plan."""
     if not run.is_writer:
         return
-    made, made_of = plan_plan.plan(cfg), estimate.make(cfg)
+    made, made_of = cost_plan.plan(cfg), estimate.make(cfg)
     output.tables(made)
     report = write(run.folder / "report.html", made, made_of)
     metrics = {"gpu_hours": made_of.gpu_hours, "days": made_of.days}

@@ -8,7 +8,7 @@ from pathlib import Path
 from nemo_plugins import runs
 from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.planning import publish_plan
-from nemo_plugins.reporting import headline, lineage, model_card, quoted, results, scores
+from nemo_plugins.reporting import headline, lineage, model_card, paper_figures, results, scores
 from nemo_plugins.reporting.lineage import Lineage
 from nemo_plugins.reporting.page import Large, PageTable, Picture, Section, page
 from nemo_plugins.runs.folder import write
@@ -70,8 +70,8 @@ def first_screen(root: Path, evaluations: list[scores.Evaluation], plots: Path) 
 
 def quoted_sections() -> list[Section]:
     """The paper's figures, marked as quoted."""
-    paper = quoted.load()
-    made = quoted.recompute(paper)
+    paper = paper_figures.load()
+    made = paper_figures.recompute(paper)
     stages = [(row["model"], f"{row['english']:.2f}", f"{row['polish']:.2f}") for row in paper["stages"]]
     rows = [(name, f"{student:.2f}", f"{teacher:.2f}", f"{100 * ratio:.2f}") for name, student, teacher, ratio in made.rows]
     formats = [(row["format"], f"{row['polish']:.2f}") for row in paper["quantised"]]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nemo_plugins.evaluation import cache, subjects
+from nemo_plugins.evaluation import cache, run_outputs
 from nemo_plugins.reporting import eval_plots
 from nemo_plugins.reporting.eval_plots import Model, Point
 from nemo_plugins.reporting.lineage import Rate
@@ -56,7 +56,7 @@ def pointer(key: str | int) -> str:
 
 def read(run: Path) -> list[Evaluation]:
     """The evaluations of a run."""
-    return [Evaluation(stage.folder, _with_sizes(stage.summary)) for stage in subjects.stages(run) if stage.recipe == "eval"]
+    return [Evaluation(stage.folder, _with_sizes(stage.summary)) for stage in run_outputs.stages(run) if stage.recipe == "eval"]
 
 
 def _with_sizes(summary: dict[str, Any]) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.planning import chat_plan
 from nemo_plugins.platforms import environment
 from nemo_plugins.runs import output
-from nemo_plugins.serving import speakers
-from nemo_plugins.serving.speakers import Manner, Speaker
+from nemo_plugins.serving import chat_models
+from nemo_plugins.serving.chat_models import ChatModel, DecodingOptions
 
 PROMPT = "> "
 HELP = """/regenerate   another answer to the last message
@@ -31,12 +31,12 @@ class Dialogue:
 
     def __init__(self, cfg: Recipe):
         self.cfg, self.system, self.seed = cfg, chat_plan.system(cfg), cfg.run.seed
-        self.speaker = self._open(chat_plan.model(cfg))
-        self._other: Speaker | None = None
+        self.chat_model = self._open(chat_plan.model(cfg))
+        self._other: ChatModel | None = None
         self.turns: list[dict[str, str]] = []
 
     @property
-    def other(self) -> Speaker:
+    def other(self) -> ChatModel:
         if self._other is None:
             self._other = self._open(chat_plan.other(self.cfg))
         return self._other
@@ -75,42 +75,42 @@ class Dialogue:
 
         table = Table(expand=True)
         answers = []
-        for speaker in (self.other, self.speaker):
-            text, said = self._said(speaker, asked)
-            table.add_column(Text(speaker.name), ratio=1, overflow="fold")
+        for chat_model in (self.other, self.chat_model):
+            text, said = self._said(chat_model, asked)
+            table.add_column(Text(chat_model.name), ratio=1, overflow="fold")
             answers.append(Text(f"{text.strip()}\n\n{said}"))
         table.add_row(*answers)
         output.console().print(table)
 
     def _answer(self) -> None:
-        kept, gone = speakers.fitting(self.messages, self.speaker, self.cfg.chat.new_tokens)
+        kept, gone = chat_models.fitting(self.messages, self.chat_model, self.cfg.chat.new_tokens)
         if gone:
             output.say(f"[the context is full: without the first {gone} messages]")
         pieces, began = [], time.perf_counter()
         try:
-            for piece in self.speaker.say(kept, self._manner()):
+            for piece in self.chat_model.say(kept, self._options()):
                 pieces.append((piece, time.perf_counter()))
                 print(piece, end="", flush=True, file=output.stream(1))
         except KeyboardInterrupt:  # what was said so far stays
             print(" …", end="", file=output.stream(1))
         output.say(f"\n[{speed(began, [at for _, at in pieces])}]")
-        self.turns.append({"role": "assistant", "content": speakers.text_of(piece for piece, _ in pieces)})
+        self.turns.append({"role": "assistant", "content": chat_models.text_of(piece for piece, _ in pieces)})
 
-    def _said(self, speaker: Speaker, messages: list[dict[str, str]]) -> tuple[str, str]:
-        kept, _ = speakers.fitting(messages, speaker, self.cfg.chat.new_tokens)
+    def _said(self, chat_model: ChatModel, messages: list[dict[str, str]]) -> tuple[str, str]:
+        kept, _ = chat_models.fitting(messages, chat_model, self.cfg.chat.new_tokens)
         pieces, began, clock = [], time.perf_counter(), []
-        for piece in speaker.say(kept, self._manner()):
+        for piece in chat_model.say(kept, self._options()):
             pieces.append(piece)
             clock.append(time.perf_counter())
-        return speakers.text_of(pieces), speed(began, clock)
+        return chat_models.text_of(pieces), speed(began, clock)
 
-    def _manner(self) -> Manner:
+    def _options(self) -> DecodingOptions:
         chat = self.cfg.chat
-        return Manner(chat.new_tokens, chat.temperature, chat.top_p, self.seed)
+        return DecodingOptions(chat.new_tokens, chat.temperature, chat.top_p, self.seed)
 
-    def _open(self, where: str) -> Speaker:
+    def _open(self, where: str) -> ChatModel:
         output.say(f"loading {where}")
-        return speakers.open_speaker(where, self.cfg.chat.context, runs.threads(self.cfg), self.cfg.chat.template)
+        return chat_models.open_chat_model(where, self.cfg.chat.context, runs.threads(self.cfg), self.cfg.chat.template)
 
 
 def speed(began: float, clock: list[float]) -> str:
@@ -125,7 +125,7 @@ def run(cfg: Recipe) -> None:
     """Read lines until the end of input."""
     environment.prepare(cfg.platform, uses_nemo=False)
     dialogue = Dialogue(cfg)
-    output.say(f"{dialogue.speaker.name}; /help says what there is")
+    output.say(f"{dialogue.chat_model.name}; /help says what there is")
     for line in lines():
         command, _, rest = line.partition(" ")
         try:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nemo_plugins.runs import output
 from nemo_plugins.runs.errors import Failed
-from nemo_plugins.serving.speakers import LONGEST
+from nemo_plugins.serving.chat_models import LONGEST
 
 
 def run(file: Path, *, host: str, port: int, context: int | None, parallel: int, threads: int, exact: bool = False) -> None:

@@ -19,7 +19,7 @@ from torch import distributed
 
 from nemo_plugins import runs
 from nemo_plugins.configs.schema import TrainConfig
-from nemo_plugins.training.stops import Stops, held_back
+from nemo_plugins.training.stop_requests import StopRequests, signals_blocked
 
 STEP = re.compile(r"step=(\d+)")
 
@@ -53,7 +53,7 @@ def save(trainer, path: Path, weights_only: bool) -> None:
     if trainer.is_global_zero:
         shutil.rmtree(partial, ignore_errors=True)
     trainer.strategy.barrier("checkpoint folder is clear")
-    with held_back():
+    with signals_blocked():
         trainer.save_checkpoint(partial, weights_only)
     if trainer.is_global_zero:
         TrainerContext.from_trainer(trainer).io_dump(partial / "context", yaml_attrs=["model"])
@@ -89,7 +89,7 @@ class StepCheckpoint(Checkpoint):
 
     last_model_path = ""  # NeMo asks for it
 
-    def __init__(self, train: TrainConfig, folder: Path, final: Path, stops: Stops, validated: Mapping[int, float]):
+    def __init__(self, train: TrainConfig, folder: Path, final: Path, stops: StopRequests, validated: Mapping[int, float]):
         self.train, self.folder, self.final, self.stops, self.validated = train, folder, final, stops, validated
         self.saved_at = time.monotonic()
 

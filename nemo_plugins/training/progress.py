@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from nemo_plugins import runs
 from nemo_plugins.configs.schema import Recipe, TrainConfig
 from nemo_plugins.planning import devices
-from nemo_plugins.training.guard import Guard
+from nemo_plugins.training.bad_steps import Guard
 from nemo_plugins.training.heldout import HeldoutLoss
 from nemo_plugins.training.metric_sums import MetricSums
 

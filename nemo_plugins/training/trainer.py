@@ -101,7 +101,7 @@ def build(
             use_distributed_optimizer=sharded,
             overlap_grad_reduce=overlap,
             overlap_param_gather=overlap,
-            check_for_nan_in_grad=False,  # training/guard.py looks before each update, and may skip it
+            check_for_nan_in_grad=False,  # training/bad_steps.py looks before each update, and may skip it
             grad_reduce_in_fp32=True,
         ),
     )

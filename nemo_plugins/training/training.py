@@ -20,11 +20,11 @@ from nemo_plugins.planning import work
 from nemo_plugins.reporting import training_report
 from nemo_plugins.reporting.page import Cell, Section
 from nemo_plugins.training import checkpoints, loggers, trainer
-from nemo_plugins.training.guard import Guard
+from nemo_plugins.training.bad_steps import Guard
 from nemo_plugins.training.heldout import HeldoutLoss
 from nemo_plugins.training.metric_sums import MetricSums
 from nemo_plugins.training.progress import Metrics
-from nemo_plugins.training.stops import Stops
+from nemo_plugins.training.stop_requests import StopRequests
 
 
 class Training:
@@ -151,7 +151,7 @@ class Training:
         guard = Guard(train.bad_step, train.spike, train.global_batch_size, self.key)
         metrics = Metrics(self, heldout, guard)
         final = run.folder / self.output
-        with Stops(train.stop_minutes) as stops:
+        with StopRequests(train.stop_minutes) as stops:
             saving = checkpoints.StepCheckpoint(train, steps, final, stops, metrics.validated)
             nemo_trainer.callbacks.extend(self.callbacks([heldout, guard, metrics, saving]))
             self.start(

@@ -21,7 +21,7 @@ from nemo_plugins.data.module import Windows
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.models.families import FAMILIES
 from nemo_plugins.pruning.scores import Scores
-from nemo_plugins.serving.speakers import LlamaCppSpeaker, Manner, TransformersSpeaker, text_of
+from nemo_plugins.serving.chat_models import DecodingOptions, LlamaCppChatModel, TransformersChatModel, text_of
 
 pytestmark = pytest.mark.nemo
 
@@ -212,8 +212,8 @@ def test_formats_hold_what_is_the_familys(family):
 def test_both_backends_read_and_answer_a_dialogue(family):
     """Their tokens are compared. Answers of random weights are not: a chat's cache is in fp16, that of `f32` above in fp32."""
     [file] = (family.run / "quantize").glob("gguf/*.gguf")
-    asked, manner = [{"role": "user", "content": "Ile to jest 2 + 3?"}], Manner(8, 0.0, 1.0)
-    one, other = LlamaCppSpeaker(file, None, 1), TransformersSpeaker(family.hf("distilled"), None, 1)
+    asked, options = [{"role": "user", "content": "Ile to jest 2 + 3?"}], DecodingOptions(8, 0.0, 1.0)
+    one, other = LlamaCppChatModel(file, None, 1), TransformersChatModel(family.hf("distilled"), None, 1)
     assert one.ids(asked) == other.ids(asked)
     for speaker in (one, other):
-        text_of(speaker.say(asked, manner))
+        text_of(speaker.say(asked, options))

@@ -5,7 +5,7 @@ import pytest
 
 from nemo_plugins.evaluation import statistics, summary
 from nemo_plugins.evaluation.cache import Result
-from nemo_plugins.reporting import quoted
+from nemo_plugins.reporting import paper_figures
 
 TRIALS, ITEMS, RESAMPLES = 400, 150, 400
 
@@ -109,7 +109,7 @@ def test_a_summary_holds_every_model_against_its_teacher_and_the_stage_before():
 
 
 def test_the_papers_recovery_from_its_own_rows():
-    made = quoted.recompute()
+    made = paper_figures.recompute()
     assert dict((name, round(ratio, 4)) for name, *_, ratio in made.rows)["Open PL"] == round(62.46 / 65.93, 4)
     assert made.mean == pytest.approx(89.93, abs=0.005) and made.printed == 90.1
     assert made.half_digit < made.printed - made.mean  # rounding does not explain it

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from nemo_plugins.configs import Format
-from nemo_plugins.planning import devices, estimate, plan_plan
+from nemo_plugins.planning import cost_plan, devices, estimate
 from nemo_plugins.reporting import plan_report
 from nemo_plugins.reporting.bars import Bar, bars
 from nemo_plugins.runs import UserError
@@ -45,7 +45,7 @@ def test_arithmetic_and_hours_by_hand():
 
 
 def test_the_papers_hours_say_which_assumptions_reach_them():
-    made = plan_plan.plan(config(*ON_16))
+    made = cost_plan.plan(config(*ON_16))
     rows = table(made, "The paper's 8,000 steps").rows
     marked = {(row[0].split()[0], mfu) for row in rows for mfu, cell in zip(estimate.MFUS, row[1:], strict=True) if "*" in cell}
     assert marked == {("2,048", 0.3), ("2,048", 0.4)}
@@ -65,9 +65,9 @@ def test_the_implied_sequence_length_takes_the_stated_hours():
 
 
 def test_other_teachers_have_no_row_of_the_papers():
-    titles = [part.title for part in plan_plan.plan(config(model="tiny_pl")).tables]
+    titles = [part.title for part in cost_plan.plan(config(model="tiny_pl")).tables]
     assert not [title for title in titles if "paper" in title]
-    cells = [cell for part in plan_plan.plan(config("prune.num_layers=44")).tables for row in part.rows for cell in row]
+    cells = [cell for part in cost_plan.plan(config("prune.num_layers=44")).tables for row in part.rows for cell in row]
     assert not [cell for cell in cells if "quoted" in str(cell)]  # the paper measured its own student
 
 
@@ -76,7 +76,7 @@ def test_every_format_is_held_against_the_device():
     fits = {format: tuple(made.served(model, format).fits for model in (made.teacher, made.student)) for format in Format}
     assert fits[Format.bf16] == (False, True)  # the point of the paper's size: 16.3 GB of 23.2
     assert fits[Format.fp32] == (False, False) and fits[Format.q4_k_m] == (True, True)
-    rows = table(plan_plan.plan(config()), "Weights on RTX 4090").rows
+    rows = table(cost_plan.plan(config()), "Weights on RTX 4090").rows
     assert rows[1] == ("bf16 (plan.format)", "22.34 GB", "14.96 GB", "no", "fits", "23.56", "15.91", "+48.1%")
 
 
@@ -89,17 +89,17 @@ def test_every_format_is_held_against_the_device():
     ],
 )
 def test_what_does_not_fit_is_a_warning(overrides, says):
-    assert any(says in warning for warning in plan_plan.plan(config(*overrides)).warnings)
+    assert any(says in warning for warning in cost_plan.plan(config(*overrides)).warnings)
 
 
 def test_what_fits_is_not():
-    made = plan_plan.plan(config(*ON_16, "plan.gpu=h200", "plan.format=q8_0"))
+    made = cost_plan.plan(config(*ON_16, "plan.gpu=h200", "plan.format=q8_0"))
     assert made.warnings == [] and made.missing == []
 
 
 def test_the_layouts_that_a_plan_recommends_fit_with_a_fifth_to_spare():
     words = ("experiment=minitron_7b", "platform.gpu=a100-40")
-    rows = table(plan_plan.plan(config(*words)), "Layouts for 2 x 8 A100").rows
+    rows = table(cost_plan.plan(config(*words)), "Layouts for 2 x 8 A100").rows
     assert [row[0] for row in rows] == ["distill", "sft", "dpo", "grpo"]
     for stage, overrides, *_ in rows:
         cost = by_name()[stage].planned(config(*words, *overrides.split())).cost
@@ -120,7 +120,7 @@ def test_the_layouts_that_a_plan_recommends_fit_with_a_fifth_to_spare():
 )
 def test_assumptions_that_cannot_be_are_refused(override, says):
     with pytest.raises(UserError, match=says):
-        plan_plan.plan(config(override))
+        cost_plan.plan(config(override))
 
 
 def test_disk_counts_tokens_by_the_vocabulary():
@@ -151,7 +151,7 @@ def test_the_command_leaves_a_summary_and_a_page(tmp_path):
 def test_text_of_the_page_is_escaped(tmp_path):
     cfg = config()
     cfg.model.name = "<b>&"
-    made = plan_plan.plan(cfg)
+    made = cost_plan.plan(cfg)
     page = plan_report.write(tmp_path / "report.html", made, estimate.make(cfg)).read_text()
     assert "<b>&" not in page and "&lt;b&gt;&amp;" in page
     drawing = bars("<b>", [Bar('"a" & <i>', 2.0, "<2>"), Bar("none", 0.0, "0")], (3.0, "<line>"))

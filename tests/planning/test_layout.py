@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nemo_plugins.configs.schema import Recompute
-from nemo_plugins.planning import checkpoint_plan, checks, distill_plan, estimate, layout, memory, plan_plan
+from nemo_plugins.planning import checkpoint_plan, checks, cost_plan, distill_plan, estimate, layout, memory
 from nemo_plugins.planning.plan import Plan
 from nemo_plugins.runs import UserError
 from nemo_plugins.runs.prepare import compose
@@ -98,7 +98,7 @@ def test_the_page_shows_what_the_command_prints():
 
 def test_a_plan_says_how_often_to_write_a_checkpoint():
     for made in (
-        plan_plan.plan(compose(["+model=bielik11b", *ON_16])),
+        cost_plan.plan(compose(["+model=bielik11b", *ON_16])),
         distill_plan.plan(compose(["+model=bielik11b", *ON_16])),
     ):
         rows = dict(next(part for part in made.tables if part.title.startswith("Checkpoints and failures")).rows)
@@ -121,19 +121,19 @@ def test_more_failures_more_checkpoints():
 
 
 def test_a_step_longer_than_the_stop_before_the_jobs_end_is_a_warning():
-    made = plan_plan.plan(compose(["+model=bielik11b", "platform.kind=gpu"]))  # one GPU: 1,606 s a step
+    made = cost_plan.plan(compose(["+model=bielik11b", "platform.kind=gpu"]))  # one GPU: 1,606 s a step
     (said,) = [warning for warning in made.warnings if "stop_minutes" in warning]
     assert "distill.stop_minutes=5" in said and "distill.stop_minutes=33" in said
-    made = plan_plan.plan(compose(["+model=bielik11b", "platform.kind=gpu", "distill.stop_minutes=33"]))
+    made = cost_plan.plan(compose(["+model=bielik11b", "platform.kind=gpu", "distill.stop_minutes=33"]))
     assert not [warning for warning in made.warnings if "stop_minutes" in warning]
 
 
 @pytest.mark.parametrize("key", ["storage_gb_s", "gpu_hours_between_failures"])
 def test_assumptions_that_cannot_be_are_refused(key):
     with pytest.raises(UserError, match=f"plan.{key}=0: expected more than 0"):
-        plan_plan.plan(compose(["+model=bielik11b", *ON_16, f"plan.{key}=0"]))
+        cost_plan.plan(compose(["+model=bielik11b", *ON_16, f"plan.{key}=0"]))
 
 
 def test_a_model_on_a_cpu_has_no_such_table():
-    titles = [part.title for part in plan_plan.plan(compose(["+model=tiny_pl", "platform=cpu"])).tables]
+    titles = [part.title for part in cost_plan.plan(compose(["+model=tiny_pl", "platform=cpu"])).tables]
     assert not [title for title in titles if "failures" in title]

@@ -4,7 +4,7 @@ import pytest
 
 from nemo_plugins.configs.schema import Precision
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.planning import checks, memory, pace, plan_plan, text_size
+from nemo_plugins.planning import checks, cost_plan, memory, pace, text_size
 from nemo_plugins.platforms import arithmetic
 from nemo_plugins.runs import UserError, output
 from nemo_plugins.runs.prepare import compose
@@ -100,12 +100,12 @@ def test_a_plan_for_gpus_gives_no_time_of_this_cpu():
 
 
 def test_a_text_that_would_be_read_over_and_over_is_said_and_stored_once():
-    made = plan_plan.plan(config("distill.max_steps=60000"))
+    made = cost_plan.plan(config("distill.max_steps=60000"))
     [warning] = [warning for warning in made.warnings if " times (" in warning]
     assert warning.startswith("train is read 3")
     [row] = [row for table in made.tables if table.title == "Disk" for row in table.rows if row[0].startswith("training text")]
     assert float(row[1].split()[0]) < 3 and row[1].endswith("MB")  # not the 492 MB that are read
-    assert not [warning for warning in plan_plan.plan(config("distill.max_steps=100", "distill.validate_every=50")).warnings
+    assert not [warning for warning in cost_plan.plan(config("distill.max_steps=100", "distill.validate_every=50")).warnings
                 if " times (" in warning]  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from nemo_plugins.configs import Criterion
 from nemo_plugins.pruning.depth import kept_layers
-from nemo_plugins.pruning.removal import Removals, runs_of
+from nemo_plugins.pruning.layer_removal import Removals, runs_of
 
 SCORES = [0.9, 0.1, 0.3, 0.2, 0.8]
 REMOVALS = Removals(

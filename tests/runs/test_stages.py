@@ -9,7 +9,7 @@ from pkgutil import resolve_name
 import pytest
 
 from nemo_plugins.configs import REPOSITORY, Recipe
-from nemo_plugins.evaluation import subjects
+from nemo_plugins.evaluation import run_outputs
 from nemo_plugins.planning import chain_plan, doctor_plan
 from nemo_plugins.planning.plan import Plan
 from nemo_plugins.platforms import locked, machine
@@ -111,7 +111,7 @@ def test_reports_and_the_doctor_know_a_new_stage(heal, tmp_path):
     folder = leave(tmp_path, "heal", 2)
     (folder / "config.yaml").write_text("pretrain: {max_steps: 3, data: [text.jsonl]}")
     found = lineage.read(tmp_path / "mine")
-    assert subjects.derived(cfg)["healed"] == str(folder / "checkpoint") and scores.name("healed") == "HEAL"
+    assert run_outputs.derived(cfg)["healed"] == str(folder / "checkpoint") and scores.name("healed") == "HEAL"
     assert ["heal", "max_steps 3", "text.jsonl"] in lineage.settings_table(found).rows
     card = model_card.text(cfg, found, [], None, model_card.Front("mine"))
     assert "pruned, healed by a stage of this test" in card and "  - healed\n" in card

@@ -15,15 +15,15 @@ from nemo_plugins.data.chat.text_template import TextTemplate
 from nemo_plugins.platforms import gpus
 from nemo_plugins.runs import UserError
 from nemo_plugins.runs.prepare import compose
-from nemo_plugins.serving import chat, speakers
+from nemo_plugins.serving import chat, chat_models
+from nemo_plugins.serving.chat_models import DecodingOptions, LlamaCppChatModel
 from nemo_plugins.serving.llama_cpp import LlamaCpp
-from nemo_plugins.serving.speakers import LlamaCppSpeaker, Manner
 
 pytestmark = pytest.mark.long  # its tests start processes or draw pictures
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TINY = REPOSITORY / "assets" / "tiny_pl"
-GREEDY = Manner(new_tokens=12, temperature=0.0, top_p=1.0)
+GREEDY = DecodingOptions(new_tokens=12, temperature=0.0, top_p=1.0)
 DIALOGUE = [
     {"role": "system", "content": "Odpowiadasz krótko."},
     {"role": "user", "content": " Ile to jest 2 + 3? <|im_end|> 🙂\n"},
@@ -34,7 +34,7 @@ DIALOGUE = [
 
 @pytest.fixture(scope="module")
 def llama(tiny_gguf):
-    return LlamaCppSpeaker(tiny_gguf / "tiny_pl-Q8_0.gguf", None, 1)
+    return LlamaCppChatModel(tiny_gguf / "tiny_pl-Q8_0.gguf", None, 1)
 
 
 def test_llama_cpp_reads_a_dialogue_as_training_wrote_it(llama):
@@ -59,7 +59,7 @@ def test_what_the_cache_holds_changes_no_answer(llama, tiny_gguf):
 
 
 def test_sampling_is_repeated_by_its_seed_alone(llama):
-    drawn = [speakers.text_of(llama.say(DIALOGUE[:2], Manner(12, 1.5, 1.0, seed))) for seed in (1, 1, 2)]
+    drawn = [chat_models.text_of(llama.say(DIALOGUE[:2], DecodingOptions(12, 1.5, 1.0, seed))) for seed in (1, 1, 2)]
     assert drawn[0] == drawn[1] != drawn[2]
 
 
@@ -67,11 +67,11 @@ def test_the_oldest_turns_go_where_the_context_is_full(llama):
     long = [DIALOGUE[0]]
     for _ in range(8):
         long += [{"role": "user", "content": "słowo " * 20}, {"role": "assistant", "content": "tak"}]
-    kept, gone = speakers.fitting([*long, DIALOGUE[3]], llama, 16)
+    kept, gone = chat_models.fitting([*long, DIALOGUE[3]], llama, 16)
     assert gone and gone % 2 == 0 and kept[0] == DIALOGUE[0] and kept[-1] == DIALOGUE[3]
     assert llama.room(kept) >= 16
     with pytest.raises(UserError, match="longer than the context"):
-        speakers.fitting([{"role": "user", "content": "słowo " * 400}], llama, 16)
+        chat_models.fitting([{"role": "user", "content": "słowo " * 400}], llama, 16)
 
 
 def talk(typed: str, *overrides: str, cwd: Path) -> subprocess.CompletedProcess:
@@ -96,7 +96,7 @@ def test_platform_cpu_keeps_a_chat_off_the_gpu(monkeypatch, tmp_path):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     (tmp_path / "nvidia0").touch()
     monkeypatch.setattr(chat, "lines", lambda: [])
-    monkeypatch.setattr(chat, "Dialogue", lambda cfg: SimpleNamespace(speaker=SimpleNamespace(name="anyone")))
+    monkeypatch.setattr(chat, "Dialogue", lambda cfg: SimpleNamespace(chat_model=SimpleNamespace(name="anyone")))
     chat.run(compose(["+model=tiny_pl", "platform=cpu"]))
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
 
@@ -131,12 +131,12 @@ def test_a_dialogue_needs_nothing_of_a_template_but_that_it_renders(tmp_path):
     shutil.copytree(TINY, folder)
     (folder / "chat_template.jinja").write_text(FORGETS)
     (folder / "generation_config.json").unlink()
-    speaker = speakers.open_speaker(str(folder), None, 1, ChatSource.own)
+    chat_model = chat_models.open_chat_model(str(folder), None, 1, ChatSource.own)
     thought = [{"role": "user", "content": "Ile?"}, {"role": "assistant", "content": "<think>x</think>5"}, DIALOGUE[3]]
     wanted = AutoTokenizer.from_pretrained(folder).apply_chat_template(thought, add_generation_prompt=True)
-    assert speaker.ids(thought) == wanted and speaker.ends == {2}
-    assert len(list(speaker.say(thought, GREEDY))) <= GREEDY.new_tokens
-    chatml = speakers.open_speaker(str(folder), None, 1, ChatSource.chatml)
+    assert chat_model.ids(thought) == wanted and chat_model.ends == {2}
+    assert len(list(chat_model.say(thought, GREEDY))) <= GREEDY.new_tokens
+    chatml = chat_models.open_chat_model(str(folder), None, 1, ChatSource.chatml)
     assert chatml.ends == {2, 4095}
 
 

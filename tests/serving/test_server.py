@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from nemo_plugins.runs import UserError
+from nemo_plugins.serving.chat_models import DecodingOptions, LlamaCppChatModel
 from nemo_plugins.serving.endpoint import Endpoint
-from nemo_plugins.serving.speakers import LlamaCppSpeaker, Manner
 from nemo_plugins.serving.timing import Process
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -52,7 +52,7 @@ def test_its_page_for_a_browser_is_where_it_says(server):
 def test_it_answers_as_the_file_does(server):
     url, file = server
     answer = "".join(Endpoint(url).chat(MESSAGES, new_tokens=12, temperature=0.0, top_p=1.0))
-    ours = "".join(LlamaCppSpeaker(file, None, 1).say(MESSAGES, Manner(12, 0.0, 1.0)))
+    ours = "".join(LlamaCppChatModel(file, None, 1).say(MESSAGES, DecodingOptions(12, 0.0, 1.0)))
     assert answer == ours != ""
 
 

@@ -21,7 +21,7 @@ from megatron.core import parallel_state
 from torch import distributed
 
 from nemo_plugins import runs
-from nemo_plugins.alignment.once import once
+from nemo_plugins.alignment.first_rank import on_first_rank
 from nemo_plugins.alignment.rollouts import Away, Completion, Request
 from nemo_plugins.configs.schema import EndpointConfig
 
@@ -105,7 +105,7 @@ class EndpointEngine:
             with ThreadPoolExecutor(self.endpoint.requests) as threads:
                 return list(threads.map(lambda request: self._one(request, greedy), requests))
 
-        return once(parallel_state.get_model_parallel_group(), ask)
+        return on_first_rank(parallel_state.get_model_parallel_group(), ask)
 
     def _one(self, request: Request, greedy: bool) -> Completion:
         body = {

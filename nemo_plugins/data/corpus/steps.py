@@ -16,9 +16,9 @@ from datatrove.pipeline.base import PipelineStep
 from nemo_plugins.configs.schema import CorpusConfig, LanguageConfig
 from nemo_plugins.data.corpus import reading, sources, stores
 from nemo_plugins.data.corpus.contamination import Contamination, load_items
+from nemo_plugins.data.corpus.document_counts import DocumentCounts, merged, share_bin
 from nemo_plugins.data.corpus.normalise import normalise
 from nemo_plugins.data.corpus.split import HeldoutGuard, is_heldout
-from nemo_plugins.data.corpus.tally import Tally, merged, share_bin
 from nemo_plugins.data.personal.mask import mask
 
 BATCH, BATCH_CHARACTERS = 256, 4 << 20  # documents that the classifier sees at once, and of how much text
@@ -86,7 +86,7 @@ class Clean(PipelineStep):
         from nemo_plugins.data.corpus.languages import LanguageFilter
         from nemo_plugins.data.quality.classifier import Classifier
 
-        tally = Tally(self.corpus.samples)
+        tally = DocumentCounts(self.corpus.samples)
         classifier = Classifier.load(self.model, self.language) if self.model else None
         languages = LanguageFilter(self.language) if self.corpus.language_minimum is not None else None
         with self.track_time(), stores.Store(stores.path(self.folders.read, rank)) as store:
@@ -100,7 +100,7 @@ class Clean(PipelineStep):
                 self.stat_update("forwarded")
         tally.save(self.folders.counts("read", rank))
 
-    def _texts(self, parts: Iterable[reading.TaskInput], tally: Tally) -> Iterator[Judged]:
+    def _texts(self, parts: Iterable[reading.TaskInput], tally: DocumentCounts) -> Iterator[Judged]:
         for part in parts:
             for one in reading.read(part, self.corpus.longest_mib * MIB):
                 tally.counts["in"] += 1
@@ -114,7 +114,7 @@ class Clean(PipelineStep):
                 else:
                     tally.drop("empty", one.id, "")
 
-    def _in_language(self, documents: Iterable[Judged], languages, tally: Tally) -> Iterator[Judged]:
+    def _in_language(self, documents: Iterable[Judged], languages, tally: DocumentCounts) -> Iterator[Judged]:
         for one in documents:
             probability, likeliest = languages.look(one.text)
             tally.histograms["language"][share_bin(probability)] += 1
@@ -124,7 +124,7 @@ class Clean(PipelineStep):
             else:
                 tally.drop("language", one.id, one.text, f"{likeliest}, P({self.language.code}) = {probability:.2f}")
 
-    def _good(self, documents: Iterable[Judged], classifier, tally: Tally) -> Iterator[Judged]:
+    def _good(self, documents: Iterable[Judged], classifier, tally: DocumentCounts) -> Iterator[Judged]:
         minimum = self.corpus.quality.minimum
         for batch in batches(documents):
             for one, (low, medium, high) in zip(batch, classifier.probabilities([one.text for one in batch]), strict=True):
@@ -164,7 +164,7 @@ class Finish(PipelineStep):
         self.folders, self.corpus, self.language, self.seed = folders, corpus, language, seed
 
     def run(self, data: DocumentsPipeline = None, rank: int = 0, world_size: int = 1) -> None:
-        corpus, tally = self.corpus, Tally(self.corpus.samples)
+        corpus, tally = self.corpus, DocumentCounts(self.corpus.samples)
         items = load_items(sorted(self.folders.items.glob("*.jsonl*")), corpus.decontamination.fields)
         contamination = Contamination(items, corpus.decontamination.ngram)
         names = self.language.identifiers if corpus.mask else []
@@ -206,7 +206,7 @@ class Divide(PipelineStep):
         self.folders, self.corpus = folders, corpus
 
     def run(self, data: DocumentsPipeline = None, rank: int = 0, world_size: int = 1) -> None:
-        tally = Tally(self.corpus.samples)
+        tally = DocumentCounts(self.corpus.samples)
         heldout = sorted(self.folders.out("heldout").glob("*.jsonl.zst"))
         counted = merged(sorted(self.folders.counts("finish", 0).parent.glob("*.json")), 0).named[RUNS]
         common = self.corpus.decontamination.common
@@ -248,7 +248,7 @@ class Tokenise(PipelineStep):
 
         from nemo_plugins.data import parallel_tokens, tokens
 
-        tokenizer, tally = AutoTokenizer.from_pretrained(self.tokenizer), Tally()
+        tokenizer, tally = AutoTokenizer.from_pretrained(self.tokenizer), DocumentCounts()
         (self.folders.root / "tokens").mkdir(exist_ok=True)
         for side in ("train", "heldout"):
             folder, prefix = self.folders.out(side), self.folders.root / "tokens" / side
@@ -260,7 +260,7 @@ class Tokenise(PipelineStep):
         tally.save(self.folders.counts("tokens", rank))
 
 
-def _evaluation(tally: Tally, id: str, text: str, item: str) -> None:
+def _evaluation(tally: DocumentCounts, id: str, text: str, item: str) -> None:
     tally.drop("evaluation", id, text, item)
     tally.named["evaluation_items"][item[:200]] += 1
 

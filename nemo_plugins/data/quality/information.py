@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 
-from nemo_plugins.data.quality.kinds import COUNT
+from nemo_plugins.data.quality.character_kinds import COUNT
 from nemo_plugins.data.quality.page import Pages, entropy
 
 LETTERS = 512  # code points of lower-case letters told apart: Latin

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nemo_plugins.data.quality.kinds import COUNT, KIND
+from nemo_plugins.data.quality.character_kinds import COUNT, KIND
 from nemo_plugins.data.quality.page import Pages, share
 
 DOCUMENTATION = {

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from nemo_plugins.data.quality.kinds import KIND
+from nemo_plugins.data.quality.character_kinds import KIND
 from nemo_plugins.data.quality.page import Pages, share
 
 # every repetition is bounded, so that no text takes more than a few passes

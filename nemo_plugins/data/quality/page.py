@@ -18,8 +18,8 @@ from functools import cached_property
 import numpy as np
 
 from nemo_plugins.configs.schema import LanguageConfig
-from nemo_plugins.data.quality import kinds
-from nemo_plugins.data.quality.kinds import KIND, LAST_LETTER, PUNCTUATION, SIZE, Tables
+from nemo_plugins.data.quality import character_kinds
+from nemo_plugins.data.quality.character_kinds import KIND, LAST_LETTER, PUNCTUATION, SIZE, Tables
 
 PIECE = 20_000  # characters
 BASE = 0x9E3779B97F4A7C15  # odd, so that its powers have inverses modulo 2^64
@@ -32,15 +32,15 @@ def _powers(base: int, length: int) -> np.ndarray:
 
 
 POWERS, INVERSES = (_powers(base, 3 * PIECE + 8) for base in (BASE, pow(BASE, -1, 1 << 64)))
-SPACES = np.zeros(kinds.COUNT, bool)
+SPACES = np.zeros(character_kinds.COUNT, bool)
 SPACES[[KIND[name] for name in ("space", "newline", "tab", "other_space")]] = True
-UPPER = np.zeros(kinds.COUNT, bool)
+UPPER = np.zeros(character_kinds.COUNT, bool)
 UPPER[[KIND[name] for name in ("plain_upper", "own_upper", "foreign_upper")]] = True
-STOPS = np.zeros(kinds.COUNT, bool)
+STOPS = np.zeros(character_kinds.COUNT, bool)
 STOPS[[KIND[mark] for mark in ".?!…"]] = True
 AFTER_STOP = SPACES.copy()
 AFTER_STOP[[KIND[mark] for mark in "”\"»)’'"]] = True
-LETTER = np.arange(kinds.COUNT) <= LAST_LETTER
+LETTER = np.arange(character_kinds.COUNT) <= LAST_LETTER
 LETTER[0] = False
 
 
@@ -66,7 +66,7 @@ def lexicon(language: LanguageConfig) -> Lexicon:
     """Tables and hashed stop words of a language."""
     hashes = np.array(sorted(word_hash(word) for word in language.stop_words), np.uint64)
     own = np.array(sorted(ord(letter) for letter in set(language.alphabet.lower()) if not letter.isascii()), np.int64)
-    return Lexicon(language.code, kinds.tables(language), hashes, own)
+    return Lexicon(language.code, character_kinds.tables(language), hashes, own)
 
 
 def word_hash(word: str) -> int:
@@ -163,7 +163,7 @@ class Pages:
         self.code = np.minimum(codes, SIZE - 1)
         self.kind = lexicon.tables.kind[self.code]
         self.lower = lexicon.tables.lower[self.code]
-        self.counts = self.histogram(self.kind, kinds.COUNT)
+        self.counts = self.histogram(self.kind, character_kinds.COUNT)
         self.letter, self.upper, self.space = LETTER[self.kind], UPPER[self.kind], SPACES[self.kind]
         self.punctuation = PUNCTUATION[self.kind]
         self._place = np.arange(len(codes)) - self.start[self.owner]  # in its own text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nemo_plugins.data.quality.kinds import KIND
+from nemo_plugins.data.quality.character_kinds import KIND
 from nemo_plugins.data.quality.page import Group, Occurrences, Pages, share
 
 DOCUMENTATION = {

@@ -54,7 +54,7 @@ DATA = Stage(
 )
 PLAN = Stage(
     name="plan",
-    plan="nemo_plugins.planning.plan_plan:plan",
+    plan="nemo_plugins.planning.cost_plan:plan",
     reads=("model", "prune", "distill", "sft", "dpo", "platform", "plan"),
     processes="own",
     keys={

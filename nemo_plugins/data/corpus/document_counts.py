@@ -15,7 +15,7 @@ OCTAVE = 4  # bins of a length for each doubling
 SHARES = 50  # bins of a probability
 
 
-class Tally:
+class DocumentCounts:
     """Counts of one task, or of all tasks of a stage.
 
     Attributes:
@@ -51,9 +51,9 @@ class Tally:
         write(path, json.dumps(content, ensure_ascii=False))
 
 
-def merged(files: Iterable[Path], samples: int) -> Tally:
+def merged(files: Iterable[Path], samples: int) -> DocumentCounts:
     """The sum of what tasks have saved, in their order; `samples` of each reason, spread over the tasks."""
-    whole = Tally(samples)
+    whole = DocumentCounts(samples)
     by_task: dict[str, list[list[dict[str, str]]]] = defaultdict(list)
     for file in files:
         one = json.loads(file.read_text())

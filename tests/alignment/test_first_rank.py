@@ -8,7 +8,7 @@ from torch import distributed, multiprocessing
 
 from nemo_plugins import runs
 from nemo_plugins.alignment import lora
-from nemo_plugins.alignment.once import once
+from nemo_plugins.alignment.first_rank import on_first_rank
 from nemo_plugins.alignment.rollouts import Away
 
 pytestmark = pytest.mark.long  # its tests start processes or draw pictures
@@ -23,7 +23,7 @@ def one_rank(rank, ranks, folder):
         assert rank == 0
         raise error
 
-    assert once(group, lambda: ["of rank", rank]) == ["of rank", 0]
+    assert on_first_rank(group, lambda: ["of rank", rank]) == ["of rank", 0]
     for error, kind in (
         (Away("gone"), Away),
         (runs.Failed("why", "what"), runs.Failed),
@@ -31,7 +31,7 @@ def one_rank(rank, ranks, folder):
         (ZeroDivisionError("in fails"), runs.Failed),
     ):
         with pytest.raises(kind, match="gone|why\nwhat|key|ZeroDivisionError: in fails"):
-            once(group, lambda error=error: fails(error))
+            on_first_rank(group, lambda error=error: fails(error))
 
     def start(base, trained, to):
         assert rank == 0

@@ -19,7 +19,7 @@ LONGEST = 8192  # tokens of context where none are asked for
 
 
 @dataclass(frozen=True)
-class Manner:
+class DecodingOptions:
     """How answers are drawn: at most so many tokens, greedily at temperature 0."""
 
     new_tokens: int
@@ -28,7 +28,7 @@ class Manner:
     seed: int = 0
 
 
-class Speaker(Protocol):
+class ChatModel(Protocol):
     """A model in a dialogue."""
 
     name: str
@@ -36,11 +36,11 @@ class Speaker(Protocol):
     def room(self, messages: Messages) -> int | None:
         """Tokens of the context that are left behind the messages; None: not known."""
 
-    def say(self, messages: Messages, manner: Manner) -> Iterator[str]:
+    def say(self, messages: Messages, options: DecodingOptions) -> Iterator[str]:
         """The answer, a piece of text a token; an empty piece is a part of a character."""
 
 
-class LlamaCppSpeaker:
+class LlamaCppChatModel:
     """A GGUF file in llama.cpp. What the cache holds of the dialogue is not read again."""
 
     def __init__(self, path: Path, context: int | None, threads: int, source: ChatSource = ChatSource.own):
@@ -70,13 +70,13 @@ class LlamaCppSpeaker:
     def room(self, messages: Messages) -> int:
         return self.model.context - len(self.ids(messages))
 
-    def say(self, messages: Messages, manner: Manner) -> Iterator[str]:
+    def say(self, messages: Messages, options: DecodingOptions) -> Iterator[str]:
         drawn = self.model.stream(
             self.ids(messages),
-            new_tokens=manner.new_tokens,
-            temperature=manner.temperature,
-            top_p=manner.top_p,
-            seed=manner.seed,
+            new_tokens=options.new_tokens,
+            temperature=options.temperature,
+            top_p=options.top_p,
+            seed=options.seed,
         )
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         for token in drawn:
@@ -86,7 +86,7 @@ class LlamaCppSpeaker:
         yield decoder.decode(b"", final=True)
 
 
-class TransformersSpeaker:
+class TransformersChatModel:
     """A Hugging Face folder in transformers, in its own type on a GPU and in fp32 on a CPU."""
 
     def __init__(self, folder: Path, context: int | None, threads: int, source: ChatSource = ChatSource.own):
@@ -124,10 +124,10 @@ class TransformersSpeaker:
     def room(self, messages: Messages) -> int:
         return self.context - len(self.ids(messages))
 
-    def say(self, messages: Messages, manner: Manner) -> Iterator[str]:
+    def say(self, messages: Messages, options: DecodingOptions) -> Iterator[str]:
         prompt = self.ids(messages)
         shown, drawn = "", []
-        for token in self._draw(prompt, manner):
+        for token in self._draw(prompt, options):
             drawn.append(token)
             text = self.tokenizer.decode(drawn, skip_special_tokens=True)
             if text.endswith(LOST):  # a part of a character
@@ -136,28 +136,28 @@ class TransformersSpeaker:
             yield text[len(shown) :]
             shown = text
 
-    def _draw(self, prompt: list[int], manner: Manner) -> Iterator[int]:
+    def _draw(self, prompt: list[int], options: DecodingOptions) -> Iterator[int]:
         torch = self.torch
-        chance = torch.Generator(self.device).manual_seed(manner.seed)
+        chance = torch.Generator(self.device).manual_seed(options.seed)
         with torch.inference_mode():
             cache, ids = None, torch.tensor([prompt], device=self.device)
-            for _ in range(min(manner.new_tokens, self.context - len(prompt))):
+            for _ in range(min(options.new_tokens, self.context - len(prompt))):
                 out = self.model(ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
                 cache, logits = out.past_key_values, out.logits[0, -1].float()
-                token = int(logits.argmax()) if manner.temperature <= 0 else self._sample(logits, manner, chance)
+                token = int(logits.argmax()) if options.temperature <= 0 else self._sample(logits, options, chance)
                 if token in self.ends:
                     return
                 yield token
                 ids = torch.tensor([[token]], device=self.device)
 
-    def _sample(self, logits, manner: Manner, chance) -> int:
+    def _sample(self, logits, options: DecodingOptions, chance) -> int:
         """Nucleus sampling: the likeliest tokens that together have `top_p`."""
-        chances, order = (logits / manner.temperature).softmax(-1).sort(descending=True)
-        chances = chances.masked_fill(chances.cumsum(-1) - chances >= manner.top_p, 0.0)
+        chances, order = (logits / options.temperature).softmax(-1).sort(descending=True)
+        chances = chances.masked_fill(chances.cumsum(-1) - chances >= options.top_p, 0.0)
         return int(order[self.torch.multinomial(chances, 1, generator=chance)])
 
 
-class EndpointSpeaker:
+class EndpointChatModel:
     """A model behind an OpenAI-compatible server."""
 
     def __init__(self, url: str):
@@ -168,9 +168,9 @@ class EndpointSpeaker:
     def room(self, messages: Messages) -> None:
         return None
 
-    def say(self, messages: Messages, manner: Manner) -> Iterator[str]:
+    def say(self, messages: Messages, options: DecodingOptions) -> Iterator[str]:
         return self.server.chat(
-            list(messages), new_tokens=manner.new_tokens, temperature=manner.temperature, top_p=manner.top_p
+            list(messages), new_tokens=options.new_tokens, temperature=options.temperature, top_p=options.top_p
         )
 
 
@@ -182,16 +182,16 @@ def ends(template: TextTemplate) -> list[str]:
         return []
 
 
-def open_speaker(where: str, context: int | None, threads: int, source: ChatSource) -> Speaker:
+def open_chat_model(where: str, context: int | None, threads: int, source: ChatSource) -> ChatModel:
     """What answers at a place that `chat_plan.locate` found. Raises UserError."""
     if where.startswith(("http://", "https://")):
-        return EndpointSpeaker(where)
+        return EndpointChatModel(where)
     path = Path(where)
-    kind = LlamaCppSpeaker if path.is_file() else TransformersSpeaker
+    kind = LlamaCppChatModel if path.is_file() else TransformersChatModel
     return kind(path, context, threads, source)
 
 
-def fitting(messages: Messages, speaker: Speaker, wanted: int) -> tuple[list[dict[str, str]], int]:
+def fitting(messages: Messages, chat_model: ChatModel, wanted: int) -> tuple[list[dict[str, str]], int]:
     """The dialogue without its oldest turns where the context has no room for an answer, and how many turns went.
 
     Raises:
@@ -199,7 +199,7 @@ def fitting(messages: Messages, speaker: Speaker, wanted: int) -> tuple[list[dic
     """
     kept = list(messages)
     first = 1 if kept and kept[0]["role"] == "system" else 0
-    while (room := speaker.room(kept)) is not None and room < min(wanted, 16):
+    while (room := chat_model.room(kept)) is not None and room < min(wanted, 16):
         if len(kept) - first <= 1:
             raise UserError("this message is longer than the context", "shorten it, or raise chat.context")
         del kept[first : first + 2]  # a question with its answer

@@ -1,4 +1,4 @@
-"""The teacher on the bench: loaded by NeMo for pruning, its held-out loss, its scores, measured once and kept for all runs.
+"""The teacher as NeMo loads it for pruning: its held-out loss, and its scores, measured once and kept for all runs.
 
 What NeMo lacks: `llm.prune` always computes in bf16, and tells neither scores nor losses.
 """
@@ -19,8 +19,8 @@ from nemo_plugins.configs.schema import Criterion, DataConfig, Precision, Recipe
 from nemo_plugins.data import blend, text, tokens
 from nemo_plugins.models import nemo
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.pruning import calibrate, depth, removal, score_file, scores
-from nemo_plugins.pruning.removal import Removals
+from nemo_plugins.pruning import calibrate, depth, layer_removal, score_file, scores
+from nemo_plugins.pruning.layer_removal import Removals
 from nemo_plugins.pruning.score_file import Measured
 from nemo_plugins.pruning.scores import Scores
 from nemo_plugins.runs import locks
@@ -30,13 +30,13 @@ from nemo_plugins.training import trainer as training
 from nemo_plugins.training.heldout import HeldoutLoss
 
 
-class Bench:
+class LoadedTeacher:
     """What pruning knows of the teacher before and after it is loaded.
 
     Attributes:
         teacher: its sizes.
         data: calibration text as NeMo's data module; `counts` its tokens.
-        model, trainer: NeMo's, once `loaded`.
+        model, trainer: NeMo's, once `attach` was called.
         scores, removals: once obtained; None where nothing asked for them.
         progress: counts the batches that are measured.
     """
@@ -95,7 +95,7 @@ class Bench:
         boundaries = ["document boundaries"] if data.document_boundaries else []
         return [f"tokenizer {tokenizer}", *blend.settings(data), *boundaries]
 
-    def loaded(self, model, trainer) -> None:
+    def attach(self, model, trainer) -> None:
         """Take over what NeMo loaded."""
         from nemo.lightning.callback_group import CallbackGroup
 
@@ -146,9 +146,9 @@ class Bench:
         criterion, big = self.cfg.prune.criterion, self.teacher
         gone = big.num_layers - student.num_layers
         if gone and criterion is Criterion.loss:
-            self.need_removals(removal.runs_of(1, big.num_layers))
+            self.need_removals(layer_removal.runs_of(1, big.num_layers))
         if gone and criterion is Criterion.loss_run:
-            self.need_removals(removal.runs_of(gone, big.num_layers))
+            self.need_removals(layer_removal.runs_of(gone, big.num_layers))
         influence = self.need_scores().layers.tolist() if gone and criterion is Criterion.importance else None
         return depth.kept_layers(criterion, big.num_layers, student.num_layers, influence, self.removals, self.cfg.run.seed)
 
@@ -185,18 +185,20 @@ class Bench:
                 score_file.save(path, made.tensors, asked)
             return made
 
-    def need_removals(self, which: list[removal.Run]) -> Removals:
+    def need_removals(self, which: list[layer_removal.Run]) -> Removals:
         """Losses without these runs of layers, on `prune.calibration.loss_samples` of the calibration text."""
         calibration = self.cfg.prune.calibration
         samples = min(calibration.loss_samples or calibration.samples, calibration.samples)
         batches = max(1, samples // calibration.micro_batch_size)
         path = self.store(self.measured()).with_suffix(f".removals-{batches * calibration.micro_batch_size}.json")
-        known = removal.Removals.load(path) if self.is_writer else None
+        known = layer_removal.Removals.load(path) if self.is_writer else None
         todo = [run for run in which if run not in known.losses] if known else [*which, None]
         self.progress.now("loss without layers", len(todo) * batches)
         was_training = self.model.training
         self.model.eval()
-        self.removals = removal.measure(self.dynamic, lambda: self._validate(self.data, batches), which, path, self.is_writer)
+        self.removals = layer_removal.measure(
+            self.dynamic, lambda: self._validate(self.data, batches), which, path, self.is_writer
+        )
         self.model.train(was_training)
         return self.removals
 
@@ -236,29 +238,29 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def load(bench: Bench) -> None:
+def load(loaded: LoadedTeacher) -> None:
     """Load the teacher as `llm.prune` does (nemo/collections/llm/api.py:358), without pruning it, and make it searchable."""
     import modelopt.torch.nas as mtn
     from modelopt.torch.prune.pruning import PruneModeRegistry
     from nemo.collections.llm import api
 
-    platform = bench.cfg.platform
-    with in_precision(bench.precision):
+    platform = loaded.cfg.platform
+    with in_precision(loaded.precision):
         model, trainer = api.setup_trainer_and_restore_model_with_modelopt_spec(
-            model_path=str(bench.checkpoint),
+            model_path=str(loaded.checkpoint),
             pipeline_model_parallel_size=platform.pipeline_parallel,
             devices=platform.devices,
             num_nodes=platform.nodes,
             inference_only=True,
             strategy_kwargs={"sequence_parallel": False, "replace_progress_bar": False},
             trainer_kwargs={
-                "max_steps": bench.batches,
-                "limit_val_batches": bench.batches,
-                "val_check_interval": bench.batches,
+                "max_steps": loaded.batches,
+                "limit_val_batches": loaded.batches,
+                "val_check_interval": loaded.batches,
             },
             model_config_overrides={"sequence_parallel": False},
         )
-    bench.loaded(model, trainer)
+    loaded.attach(model, trainer)
     mtn.convert(model, "mcore_minitron", registry=PruneModeRegistry)
 
 

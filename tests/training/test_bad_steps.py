@@ -6,7 +6,7 @@ from nemo_plugins import runs
 from nemo_plugins.configs.schema import BadStep
 from nemo_plugins.planning import grpo_plan
 from nemo_plugins.runs.prepare import compose
-from nemo_plugins.training.guard import LEAST, MOST, WINDOW, Guard
+from nemo_plugins.training.bad_steps import LEAST, MOST, WINDOW, Guard
 
 
 def guard(action=BadStep.skip, spike=3.0, losses=(2.0,) * LEAST):

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from nemo_plugins.evaluation import subjects
+from nemo_plugins.evaluation import run_outputs
 from nemo_plugins.runs.fingerprint import fingerprint
 from nemo_plugins.runs.prepare import compose
 
@@ -27,7 +27,7 @@ def stage(run: Path, name: str, recipe: str, started: int, outputs: dict[str, st
 def test_models_are_what_the_stages_left_in_the_order_of_a_chain(tmp_path):
     run = tmp_path / "tiny_pl-laptop"
     cfg = compose(["+model=tiny_pl", "experiment=laptop", f"run.root={tmp_path}"])
-    assert list(subjects.derived(cfg)) == ["teacher"]
+    assert list(run_outputs.derived(cfg)) == ["teacher"]
     for number, (name, recipe) in enumerate((("grpo", "grpo"), ("distill", "distill"), ("dpo", "dpo"), ("prune", "prune"),
                                              ("sft", "sft"), ("dpo-plain", "dpo"))):  # fmt: skip
         stage(run, name, recipe, number, {"checkpoint": "checkpoint"})
@@ -42,15 +42,17 @@ def test_models_are_what_the_stages_left_in_the_order_of_a_chain(tmp_path):
     stage(run / "random", "distill", "distill", 10, {"checkpoint": "checkpoint"})
     stage(run, "sft.old-1", "sft", 11, {"checkpoint": "checkpoint"})
     (run / "sft-unfinished").mkdir()
-    found = subjects.derived(cfg)
+    found = run_outputs.derived(cfg)
     assert list(found) == ["teacher", "pruned", "distilled", "sft", "dpo", "dpo-plain", "grpo", "fp8", "q8_0",
                            "teacher-fp8"]  # fmt: skip
     assert found["teacher"] == "assets/tiny_pl" and found["grpo"] == str(run / "grpo" / "checkpoint")
-    assert found["q8_0"].endswith("quantize/gguf/m.gguf") and subjects.described_by(Path(found["q8_0"])) == Path("/the/source")
-    assert subjects.export_of(run, run / "grpo" / "checkpoint") == run / "convert-export" / "hf"
-    assert subjects.export_of(run, run / "sft" / "checkpoint") is None
+    assert found["q8_0"].endswith("quantize/gguf/m.gguf") and run_outputs.described_by(Path(found["q8_0"])) == Path(
+        "/the/source"
+    )
+    assert run_outputs.export_of(run, run / "grpo" / "checkpoint") == run / "convert-export" / "hf"
+    assert run_outputs.export_of(run, run / "sft" / "checkpoint") is None
     (run / "grpo" / "checkpoint" / "config.json").write_text('{"trained": "again"}')
-    assert subjects.export_of(run, run / "grpo" / "checkpoint") is None
+    assert run_outputs.export_of(run, run / "grpo" / "checkpoint") is None
 
 
 def test_two_models_that_agree_in_the_ends_of_their_files_are_not_one(tmp_path):

@@ -16,7 +16,7 @@ END = "SLURM_JOB_END_TIME"  # seconds since 1970; Slurm counts from the job's ow
 
 
 @contextmanager
-def held_back() -> Iterator[None]:
+def signals_blocked() -> Iterator[None]:
     """The signals wait until this block is over, for this process and for those that it starts in it for good.
 
     Slurm sends them to every process of a job: one that helps to write a checkpoint would die, and the checkpoint with it.
@@ -29,7 +29,7 @@ def held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-class Stops:
+class StopRequests:
     """A context in which the first signal asks for a stop after the current step, and a second one stops at once.
 
     Args:
@@ -55,7 +55,7 @@ class Stops:
         if runs.rank() == 0:
             runs.console(2).print(f"{name}: a checkpoint after this step, then it stops; again: at once")
 
-    def __enter__(self) -> Stops:
+    def __enter__(self) -> StopRequests:
         self._before = self.take()
         return self
 

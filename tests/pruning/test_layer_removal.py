@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import distributed, multiprocessing
 
-from nemo_plugins.pruning import removal
-from nemo_plugins.pruning.removal import Removals
+from nemo_plugins.pruning import layer_removal
+from nemo_plugins.pruning.layer_removal import Removals
 
 pytestmark = pytest.mark.long  # its tests start processes or draw pictures
 
@@ -37,10 +37,10 @@ def product(model) -> float:
 
 def test_a_layer_that_is_out_hands_on_its_input(model):
     assert product(model) == 24
-    with removal.without(model, [0, 2]):
+    with layer_removal.without(model, [0, 2]):
         assert product(model) == 3
     assert product(model) == 24
-    with pytest.raises(RuntimeError), removal.without(model, [1]):
+    with pytest.raises(RuntimeError), layer_removal.without(model, [1]):
         raise RuntimeError
     assert product(model) == 24
 
@@ -54,11 +54,11 @@ def test_what_is_measured_is_not_measured_again_and_survives_a_stop(model, tmp_p
             raise KeyboardInterrupt
         return calls[-1]
 
-    runs, path = removal.runs_of(1, 3), tmp_path / "removals.json"
+    runs, path = layer_removal.runs_of(1, 3), tmp_path / "removals.json"
     with pytest.raises(KeyboardInterrupt):
-        removal.measure(model, loss, runs, path, is_writer=True)
+        layer_removal.measure(model, loss, runs, path, is_writer=True)
     assert Removals.load(path).losses == {(0, 0): 12}
-    made = removal.measure(model, loss, runs, path, is_writer=True)
+    made = layer_removal.measure(model, loss, runs, path, is_writer=True)
     assert calls == [24, 12, 8, 8, 6]  # the whole model and the first layer once
     assert made.of_layers() == [12 - 24, 8 - 24, 6 - 24] and made.baseline == 24
     assert Removals.load(path) == made
@@ -76,7 +76,7 @@ def one_rank(rank, ranks, folder):
         distributed.all_reduce(found)
         return found.item() / ranks
 
-    made = removal.measure(layers, loss, removal.runs_of(1, 3), folder / f"{rank}.json", is_writer=rank == 0)
+    made = layer_removal.measure(layers, loss, layer_removal.runs_of(1, 3), folder / f"{rank}.json", is_writer=rank == 0)
     assert made.losses == {(0, 0): 12, (1, 1): 8, (2, 2): 6}
     distributed.destroy_process_group()
 

@@ -22,7 +22,7 @@ def outcome(work: Callable[[], Made]) -> Made | Exception:
         return error
 
 
-def once(group, work: Callable[[], Made]) -> Made:
+def on_first_rank(group, work: Callable[[], Made]) -> Made:
     """What `work` gives on the first process of a group, on all of them.
 
     Raises on all what it raised there; an error that is not ours as runs.Failed with its traceback.
