@@ -27,14 +27,14 @@ def on_first_rank(group, work: Callable[[], Made]) -> Made:
 
     Raises on all what it raised there; an error that is not ours as runs.Failed with its traceback.
     """
-    told: list = [None]
+    results: list = [None]
     if distributed.get_rank(group) == 0:
         try:
-            told = [outcome(work)]
+            results = [outcome(work)]
         except Exception:
-            told = [runs.Failed(traceback.format_exc())]
+            results = [runs.Failed(traceback.format_exc())]
     if distributed.get_world_size(group) > 1:
-        distributed.broadcast_object_list(told, group=group, group_src=0)
-    if isinstance(told[0], Exception):
-        raise told[0]
-    return told[0]
+        distributed.broadcast_object_list(results, group=group, group_src=0)
+    if isinstance(results[0], Exception):
+        raise results[0]
+    return results[0]

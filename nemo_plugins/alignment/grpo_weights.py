@@ -104,7 +104,7 @@ def logprobs(parallel, rollout: Rollout, rows: Rows, micro_batch: int) -> Tensor
     copies, copy = parallel_state.get_data_parallel_world_size(), parallel_state.get_data_parallel_rank()
     order = torch.argsort(rollout.lengths, stable=True)
     parts = list(order.split(micro_batch))[copy::copies]
-    found = torch.zeros(rollout.old.shape, device=torch.cuda.current_device())
+    logprobs = torch.zeros(rollout.old.shape, device=torch.cuda.current_device())
     training = [model.training for model in models]
     for model in models:
         model.eval()
@@ -121,14 +121,14 @@ def logprobs(parallel, rollout: Rollout, rows: Rows, micro_batch: int) -> Tensor
             collect_non_loss_data=True,
         )
         if outputs:
-            size = min(outputs[0].shape[-1], found.shape[-1])
-            found[part] = torch.nn.functional.pad(outputs[0][:, :size], (0, found.shape[-1] - size))
+            size = min(outputs[0].shape[-1], logprobs.shape[-1])
+            logprobs[part] = torch.nn.functional.pad(outputs[0][:, :size], (0, logprobs.shape[-1] - size))
     for model, was in zip(models, training, strict=True):
         model.train(was)
-    distributed.all_reduce(found, group=parallel_state.get_data_parallel_group())
-    _sync_from_last_pipeline_stage(found, broadcast=True)
-    found = found.cpu()
-    return found.masked_fill(torch.arange(1, found.shape[1] + 1) >= rollout.lengths[:, None], 0)
+    distributed.all_reduce(logprobs, group=parallel_state.get_data_parallel_group())
+    _sync_from_last_pipeline_stage(logprobs, broadcast=True)
+    logprobs = logprobs.cpu()
+    return logprobs.masked_fill(torch.arange(1, logprobs.shape[1] + 1) >= rollout.lengths[:, None], 0)
 
 
 def _step(batches, model):

@@ -69,7 +69,7 @@ def policy_metrics(
     ratio = bounded_log_ratio((logp - old_logp).masked_fill(~counted, 0)).exp()
     sign = advantages.unsqueeze(-1).sign()
     low, high = (ratio < 1 - clip_low) & (sign < 0), (ratio > 1 + clip_high) & (sign > 0)
-    found = {
+    means = {
         "clip_fraction": mean(low | high),
         "clipped_low": mean(low),
         "clipped_high": mean(high),
@@ -80,7 +80,7 @@ def policy_metrics(
         "empty_rows": (~counted.any(-1)).sum(),
     }
     if ref_logp is not None:
-        found["kl"] = kl_to_reference(logp, ref_logp, mask)
+        means["kl"] = kl_to_reference(logp, ref_logp, mask)
     if entropies is not None:
-        found["entropy"] = mean(entropies)
-    return found
+        means["entropy"] = mean(entropies)
+    return means

@@ -65,9 +65,9 @@ class ReferenceLogprobs(Callback):
             """fp32 `[2, length]`."""
             if name not in self.files:
                 file = safe_open(self.folder / f"{name}.safetensors", "pt")
-                if (found := (file.metadata() or {}).get("made_of")) != self.made_of:
+                if (source := (file.metadata() or {}).get("made_of")) != self.made_of:
                     raise runs.Failed(
-                        f"{self.folder / name}.safetensors was measured on other weights, pairs or precision: {found}",
+                        f"{self.folder / name}.safetensors was measured on other weights, pairs or precision: {source}",
                         f"expected {self.made_of}",
                         "force=true does the stage again from its start",
                     )
@@ -84,19 +84,19 @@ class ReferenceLogprobs(Callback):
         batches = [order[at : at + self.rows] for at in range(0, len(order), self.rows)]
         mine = batches[copy::copies]
         reader, pairs.reference = pairs.reference, None
-        found: dict[int, Tensor] = {}
+        logprobs: dict[int, Tensor] = {}
         began = spoke = time.monotonic()
         models = [unwrap_model(model) for model in parallel]
         with settled(parallel):  # the copies' shares are not equal: the last round may have a micro-batch for some of them
             for place, indices in enumerate(mine, 1):
                 for index, logp in zip(indices.tolist(), self._logprobs(models, pairs, indices), strict=True):
-                    found[index] = logp
+                    logprobs[index] = logp
                 now = time.monotonic()
                 if runs.rank() == 0 and (now - spoke > INTERVAL or place == len(mine)):
                     spoke, left = now, (len(mine) - place) * (now - began) / place / 60
                     runs.console(2).print(f"reference: {name}, {place:,}/{len(mine):,} micro-batches  {left:.1f} min left")
         pairs.reference = reader
-        self._write(found, pairs, path, copy, copies)
+        self._write(logprobs, pairs, path, copy, copies)
 
     @torch.no_grad()
     def _logprobs(self, models: list, pairs: Pairs, indices: Sequence[int]) -> list[Tensor]:
@@ -127,13 +127,13 @@ class ReferenceLogprobs(Callback):
         logp = outputs[0].view(size).cpu() if outputs else torch.zeros(size)
         return [one[:, :length].contiguous() for one, length in zip(logp, lengths, strict=True)]
 
-    def _write(self, found: dict[int, Tensor], pairs: Pairs, path: Path, copy: int, copies: int) -> None:
+    def _write(self, logprobs: dict[int, Tensor], pairs: Pairs, path: Path, copy: int, copies: int) -> None:
         last = parallel_state.is_pipeline_last_stage() and parallel_state.get_tensor_model_parallel_rank() == 0
         self.folder.mkdir(parents=True, exist_ok=True)
         parts = [path.with_name(f".{path.stem}-{number}.safetensors") for number in range(copies)]
         if last:
-            indices = sorted(found)
-            flat = torch.cat([found[index].reshape(-1) for index in indices]) if indices else torch.zeros(0)
+            indices = sorted(logprobs)
+            flat = torch.cat([logprobs[index].reshape(-1) for index in indices]) if indices else torch.zeros(0)
             save_file({"indices": torch.tensor(indices, dtype=torch.int64), "logp": flat}, parts[copy])
         distributed.barrier()
         if runs.rank() == 0:

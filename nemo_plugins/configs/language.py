@@ -26,11 +26,11 @@ def load(language: str | Path) -> LanguageConfig:
         there = ", ".join(options("language"))
         raise UserError(f"language={language}: {file} is not there", f"expected {there}, or the path of a .yaml file")
     try:
-        found = OmegaConf.merge(OmegaConf.structured(LanguageConfig), OmegaConf.load(file))
-        missing = sorted(OmegaConf.missing_keys(found))
+        config = OmegaConf.merge(OmegaConf.structured(LanguageConfig), OmegaConf.load(file))
+        missing = sorted(OmegaConf.missing_keys(config))
         if missing:
             raise UserError(f"{file}: {', '.join(missing)} missing")
-        return OmegaConf.to_object(found)
+        return OmegaConf.to_object(config)
     except (OmegaConfBaseException, yaml.YAMLError) as error:
         raise UserError(f"{file}: {error}") from None
 

@@ -49,10 +49,10 @@ def shards(path: str | Path) -> list[Path]:
             raise UserError(
                 f"{link} is a link to a folder and would not be read", f"name {link.resolve()} as a source of its own"
             )
-    found = sorted(file for file in path.rglob("*") if file.name.endswith(SUFFIXES) and file.is_file())
-    if not found:
+    files = sorted(file for file in path.rglob("*") if file.name.endswith(SUFFIXES) and file.is_file())
+    if not files:
         raise UserError(f"{path} holds no text", f"expected files that end in {', '.join(SUFFIXES)}")
-    return found
+    return files
 
 
 def documents(path: str | Path) -> Iterator[str]:
@@ -112,9 +112,9 @@ def _whole(path: Path, stream: BinaryIO) -> Iterator[Line]:
         ) from error
 
 
-def _texts(path: Path, found: Iterable[Line]) -> Iterator[str]:
+def _texts(path: Path, lines_read: Iterable[Line]) -> Iterator[str]:
     is_json = ".jsonl" in path.suffixes
-    for line in found:
+    for line in lines_read:
         try:
             text = line.content.decode()
             if is_json:

@@ -75,7 +75,7 @@ def exercises(split: str, count: int, seed: int) -> list[Exercise]:
     if split not in SPLITS:
         raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
     rng = random.Random(f"{split} {seed}")
-    found: list[Exercise] = []
+    drawn: list[Exercise] = []
     asked: set[str] = set()
     for _ in range(count):
         make = rng.choice(MAKERS)
@@ -85,8 +85,8 @@ def exercises(split: str, count: int, seed: int) -> list[Exercise]:
                 break
             exercise = make(rng, split)
         asked.add(exercise.question)
-        found.append(exercise)
-    return found
+        drawn.append(exercise)
+    return drawn
 
 
 def chatml(exercise: Exercise) -> str:

@@ -68,23 +68,23 @@ def write(
     encoder = tokens.Encoder.of(tokenizer)
     folder.mkdir(parents=True, exist_ok=True)
     part = part or min(max(text_bytes(path) // PARTS, SMALLEST), LARGEST)
-    made: dict[int, tokens.Tokens] = {}
+    written: dict[int, tokens.Tokens] = {}
     with _Progress(Path(path).name) as progress:
         pool = ProcessPoolExecutor(
             processes or workers(), mp_context=multiprocessing.get_context("spawn"), initializer=_start, initargs=(encoder,)
         )  # spawned, not forked: this process may have threads of torch and of the tokenizer that a fork would leave locked
         try:
             for number, one, is_new in _run(pool, documents.parts(path, part), folder, part, processes or workers()):
-                made[number] = one
+                written[number] = one
                 progress.add(one.tokens, is_new)
         except BrokenProcessPool as error:
             raise runs.Failed(
                 f"tokenising {path}: a process was killed, perhaps for want of memory",
-                f"{len(made)} finished parts are kept in {folder}: the same command goes on from them",
+                f"{len(written)} finished parts are kept in {folder}: the same command goes on from them",
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-    return _join(prefix, [made[number] for number in sorted(made)], encoder)
+    return _join(prefix, [written[number] for number in sorted(written)], encoder)
 
 
 def _join(prefix: Path, parts: list[tokens.Tokens], encoder: tokens.Encoder) -> tokens.Tokens:

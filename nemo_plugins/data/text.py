@@ -32,15 +32,15 @@ def prepare(paths: list[str], tokenizer, cache: Path, key: str) -> list[tokens.T
     """
     if not paths:
         raise runs.UserError(f"{key} names no text", f"set {key}=[<file>]: {', '.join(SUFFIXES)} or a .bin/.idx prefix")
-    made = []
+    prepared = []
     for path in map(runs.resolve, paths):
         if tokens.is_prefix(path):
-            made.append(tokens.existing(path))
+            prepared.append(tokens.existing(path))
         else:
-            made.append(_tokenised(path, tokenizer, cache))
-        if not made[-1].tokens:
+            prepared.append(_tokenised(path, tokenizer, cache))
+        if not prepared[-1].tokens:
             raise runs.UserError(f"{key}: {path} holds no text", "expected at least one document")
-    return made
+    return prepared
 
 
 def _tokenised(path: Path, tokenizer, cache: Path) -> tokens.Tokens:
@@ -165,8 +165,8 @@ def _index_folder(cache: Path, sources: list[tokens.Tokens]) -> Path:
 
 def _say_blend(called: list[str], train: list[tokens.Tokens], shares: list[float] | None, trained: int) -> None:
     counts = [source.tokens for source in train]
-    told = blends.sources(called, counts, shares or blends.shares(counts, None), trained)
-    for name, tokens_there, share, drawn, epochs in blends.rows(told):
+    sources = blends.sources(called, counts, shares or blends.shares(counts, None), trained)
+    for name, tokens_there, share, drawn, epochs in blends.rows(sources):
         runs.say(f"text {name}: {share} of the training, {drawn} tokens drawn of {tokens_there}, {epochs} epochs")
-    for warning in blends.warnings(told):
+    for warning in blends.warnings(sources):
         runs.say(f"warning: {warning}")

@@ -39,7 +39,7 @@ def folders(cfg: Recipe, run: runs.Run) -> dict[str, Path]:
     if missing:
         runs.say(f"exporting {', '.join(missing)} to Hugging Face folders in {run.folder / 'models'}")
         words = [cfg.convert.dtype or OF_THE_TEACHER, *(str(path) for pair in missing.values() for path in pair)]
-        code = runs.process([sys.executable, "-m", "nemo_plugins.evaluation.exports", *words], aside=True)
+        code = runs.process([sys.executable, "-m", "nemo_plugins.evaluation.exports", *words], own_work=True)
         if code:
             raise runs.Failed(f"the export of {', '.join(missing)} ended with exit code {code}; see {run.folder / 'log.txt'}")
     return found

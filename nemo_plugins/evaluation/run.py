@@ -166,17 +166,17 @@ def complaint(error: Exception) -> str:
 def _load(cfg: Recipe) -> tuple[list[harness.Loaded], dict[str, str]]:
     """The tasks that are there and have their data; of the others, why not."""
     absent = eval_tasks.lacking(cfg.eval)
-    found, lacking = [], dict(absent)
+    loaded, lacking = [], dict(absent)
     for name, task in eval_tasks.chosen(cfg.eval).items():
         if name in absent:
             continue
         try:
-            found.append(harness.load(cfg, name, task))
+            loaded.append(harness.load(cfg, name, task))
         except Exception as error:  # of whatever a task's own code or its data set may raise
             lacking[name] = complaint(error)
             if isinstance(error, ConnectionError):
                 harness.give_up_the_hub()
-    return found, lacking
+    return loaded, lacking
 
 
 def _usable(cfg: Recipe, path: Path) -> bool:

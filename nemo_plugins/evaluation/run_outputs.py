@@ -37,8 +37,8 @@ class FinishedStage:
     @property
     def recipe(self) -> str:
         """The recipe that ran it, from its command; the folder's name where that does not tell."""
-        found = RECIPE.search(self.summary.get("command", ""))
-        return found[1] if found else self.name.partition("-")[0]
+        match = RECIPE.search(self.summary.get("command", ""))
+        return match[1] if match else self.name.partition("-")[0]
 
     def output(self, name: str) -> Path | None:
         """What it left, where that is still there."""
@@ -49,8 +49,8 @@ class FinishedStage:
 def stages(run: Path) -> list[FinishedStage]:
     """The finished stages directly below a run's folder, in the order in which they began."""
     files = [file for file in sorted(run.glob("*/summary.json")) if not ASIDE.search(file.parent.name)]
-    found = [FinishedStage(file.parent, json.loads(file.read_text())) for file in files]
-    return sorted(found, key=lambda stage: stage.summary.get("started", ""))
+    finished = [FinishedStage(file.parent, json.loads(file.read_text())) for file in files]
+    return sorted(finished, key=lambda stage: stage.summary.get("started", ""))
 
 
 def trained(done: list[FinishedStage]) -> list[FinishedStage]:
@@ -65,15 +65,15 @@ def derived(cfg: Recipe) -> dict[str, str]:
 
     A quantisation is any stage that leaves Hugging Face folders or `.gguf` files and is no conversion.
     """
-    found = {cfg.eval.teacher: cfg.model.path or ""}
+    models = {cfg.eval.teacher: cfg.model.path or ""}
     done = stages(paths.run_root(cfg))
     for stage in trained(done):
         name = stage.declared.student.name if stage.name == stage.recipe else stage.name
-        found[name] = str(stage.output("checkpoint"))
+        models[name] = str(stage.output("checkpoint"))
     for stage in done:
         if stage.declared is None or stage.declared.formats:
-            found |= {name: str(path) for name, path in _formats(stage).items()}
-    return found
+            models |= {name: str(path) for name, path in _formats(stage).items()}
+    return models
 
 
 def _formats(stage: FinishedStage) -> dict[str, Path]:

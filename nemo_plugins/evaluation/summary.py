@@ -77,7 +77,7 @@ def models_block(cfg: EvalConfig, results: Mapping[str, Results], described: Map
     """
     common = averaged(cfg, results)
     averages = {name: average(cfg, mine, common) for name, mine in results.items()}
-    found: dict[str, Any] = {}
+    block_of_model: dict[str, Any] = {}
     before = None
     for name, mine in results.items():
         block: dict[str, Any] = {**described.get(name, {})}
@@ -90,21 +90,21 @@ def models_block(cfg: EvalConfig, results: Mapping[str, Results], described: Map
                 block["against_teacher"]["tasks"] = per_task(cfg, mine, results[cfg.teacher])
             if before and cfg.teacher not in (before, name) and not name.startswith(f"{cfg.teacher}-"):
                 block["against_before"] = {"model": before, **against(averages[name], averages[before], cfg.confidence)}
-        found[name] = block
+        block_of_model[name] = block
         before = before if block.get("quantised") else name
-    return found
+    return block_of_model
 
 
 def per_task(cfg: EvalConfig, mine: Results, other: Results) -> dict[str, Any]:
     """Difference of each task that both models have."""
-    found = {}
+    tasks_of = {}
     for name in mine:
         if name in other:
             pair = [(result.score, np.array(result.resampled)) for result in (mine[name], other[name])]
             difference = pair[0][1] - pair[1][1]
-            found[name] = {
+            tasks_of[name] = {
                 "difference": pair[0][0] - pair[1][0],
                 "interval": statistics.interval(difference, cfg.confidence),
                 "p": statistics.p_value(difference),
             }
-    return found
+    return tasks_of

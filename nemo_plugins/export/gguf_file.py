@@ -104,9 +104,9 @@ def tensor_bytes(file: Path) -> dict[str, int]:
     return {tensor.name: int(tensor.n_bytes) for tensor in gguf.GGUFReader(file).tensors}
 
 
-def mix(found: Mapping[str, str]) -> str:
+def mix(types: Mapping[str, str]) -> str:
     """`q4_k x 37, q6_k x 12, f32 x 17`."""
-    return ", ".join(f"{kind} x {count}" for kind, count in Counter(found.values()).most_common())
+    return ", ".join(f"{kind} x {count}" for kind, count in Counter(types.values()).most_common())
 
 
 def _with_prefix(converter: type, adds_space: bool) -> type:

@@ -49,23 +49,25 @@ def convert(folder: HfFolder, to: Path, target: Target, windows: list[list[int]]
 
     recipe = mtq.FP8_DEFAULT_CFG if target is Target.fp8_static else mtq.NVFP4_DEFAULT_CFG
     model = mtq.quantize(model, recipe, calibrate)
-    found: dict[str, object] = {}
+    checked: dict[str, object] = {}
     if known:
         if known.windows:
-            found |= vars(known.quality(lambda window: reference.logits(model, window)))
-        found["greedy_equal"] = known.equal_answers(lambda prompt, new: reference.answer(model, prompt, new))
-        found["greedy_of"] = len(known.prompts)
+            checked |= vars(known.quality(lambda window: reference.logits(model, window)))
+        checked["greedy_equal"] = known.equal_answers(lambda prompt, new: reference.answer(model, prompt, new))
+        checked["greedy_of"] = len(known.prompts)
     partial = to.with_name(f"{to.name}.partial")
     with torch.inference_mode():
         export_hf_checkpoint(model, dtype=torch.bfloat16, export_dir=partial)
     written = (partial / "config.json").read_bytes()
     nemo.copy_description(folder.path, partial)
     (partial / "config.json").write_bytes(written)  # ModelOpt's, which says how the weights are stored
-    found["weight_error"] = weight_error(folder, partial)
-    if found["weight_error"] > LARGEST_ERROR[target]:
-        raise Failed(f"{target}: a weight of {partial} is {found['weight_error']:.1%} off the source's, which is not rounding")
+    checked["weight_error"] = weight_error(folder, partial)
+    if checked["weight_error"] > LARGEST_ERROR[target]:
+        raise Failed(
+            f"{target}: a weight of {partial} is {checked['weight_error']:.1%} off the source's, which is not rounding"
+        )
     put_in_place(partial, to)
-    return found
+    return checked
 
 
 def weight_error(source: HfFolder, written: Path) -> float:

@@ -28,21 +28,21 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     source = quantize_plan.read(cfg)
     run.input(source.path)
     name = cfg.publish.repository.split("/")[1]
-    made = {cfg.publish.repository: _weights(cfg, source, run.folder / "hub" / name)}
+    folders = {cfg.publish.repository: _weights(cfg, source, run.folder / "hub" / name)}
     ggufs = [target for target in cfg.publish.formats if target in GGUF]
     if ggufs:
-        made[f"{cfg.publish.repository}-GGUF"] = _ggufs(cfg, source, run.folder / "hub" / f"{name}-GGUF", ggufs)
+        folders[f"{cfg.publish.repository}-GGUF"] = _ggufs(cfg, source, run.folder / "hub" / f"{name}-GGUF", ggufs)
     if Target.fp8 in cfg.publish.formats:
-        made[f"{cfg.publish.repository}-FP8"] = _fp8(cfg, source, run.folder / "hub" / f"{name}-FP8")
+        folders[f"{cfg.publish.repository}-FP8"] = _fp8(cfg, source, run.folder / "hub" / f"{name}-FP8")
     sent = (
-        {repository: send(folder, repository, cfg.publish.private) for repository, folder in made.items()}
+        {repository: send(folder, repository, cfg.publish.private) for repository, folder in folders.items()}
         if cfg.publish.push
         else {}
     )
-    for repository in made:
+    for repository in folders:
         runs.say(f"{repository}: {sent.get(repository, 'not sent (publish.push=true sends it)')}")
     run.finish(
-        outputs={folder.name: folder for folder in made.values()},
+        outputs={folder.name: folder for folder in folders.values()},
         next=runs.command(cfg, "chat") if sent else runs.command(cfg, "publish", "publish.push=true", "force=true"),
         sent=sent,
     )

@@ -36,7 +36,7 @@ def windows(texts: Iterator[str], tokenizer, count: int, seq_length: int, key: s
         tokens += ids
         if len(tokens) >= count * seq_length:
             break
-    found = [tokens[at : at + seq_length] for at in range(0, len(tokens) - seq_length + 1, seq_length)][:count]
-    if not found:
+    whole = [tokens[at : at + seq_length] for at in range(0, len(tokens) - seq_length + 1, seq_length)][:count]
+    if not whole:
         raise UserError(f"{key} holds {len(tokens)} tokens", f"expected at least one window of {seq_length}")
-    return found
+    return whole

@@ -54,15 +54,15 @@ def gguf(
     model = LlamaCpp(file, context=max(window, longest + 1, 64), threads=threads, exact=True)
     try:
         _header(model, file, folder, tokenizer)
-        found = _same_tokens(file, tokenizer, strings, _llama_plain(model, tokenizer), model.tokenize)
+        result = _same_tokens(file, tokenizer, strings, _llama_plain(model, tokenizer), model.tokenize)
         if known:
             if known.windows:
-                found |= vars(known.quality(model.logits))
-            found["greedy_equal"] = known.equal_answers(lambda prompt, new: list(model.stream(prompt, new_tokens=new)))
-            found["greedy_of"] = len(known.prompts)
+                result |= vars(known.quality(model.logits))
+            result["greedy_equal"] = known.equal_answers(lambda prompt, new: list(model.stream(prompt, new_tokens=new)))
+            result["greedy_of"] = len(known.prompts)
     finally:
         model.close()
-    return found | {"bytes": file.stat().st_size, "kinds": gguf_file.mix(gguf_file.kinds(file))}
+    return result | {"bytes": file.stat().st_size, "kinds": gguf_file.mix(gguf_file.kinds(file))}
 
 
 def hf(
@@ -71,16 +71,16 @@ def hf(
     """Load a Hugging Face folder in another format in transformers and compare. As `gguf`."""
     from transformers import AutoModelForCausalLM
 
-    found = described(folder, source, tokenizer, strings)
+    result = described(folder, source, tokenizer, strings)
     if known:
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.bfloat16, local_files_only=True, trust_remote_code=False, use_safetensors=True
         ).to(device).eval()  # fmt: skip
         if known.windows:
-            found |= vars(known.quality(lambda window: reference.logits(model, window)))
-        found["greedy_equal"] = known.equal_answers(lambda prompt, new: reference.answer(model, prompt, new))
-        found["greedy_of"] = len(known.prompts)
-    return found
+            result |= vars(known.quality(lambda window: reference.logits(model, window)))
+        result["greedy_equal"] = known.equal_answers(lambda prompt, new: reference.answer(model, prompt, new))
+        result["greedy_of"] = len(known.prompts)
+    return result
 
 
 def described(folder: Path, source: HfFolder, tokenizer, strings: Sequence[Cut]) -> dict[str, object]:
@@ -97,8 +97,8 @@ def described(folder: Path, source: HfFolder, tokenizer, strings: Sequence[Cut])
     def plain(text: str) -> list[int]:
         return own(text, add_special_tokens=False)["input_ids"]
 
-    found = _same_tokens(folder, tokenizer, strings, plain, plain)
-    return found | {"bytes": sum(file.stat().st_size for file in weights.shards(folder, "export"))}
+    result = _same_tokens(folder, tokenizer, strings, plain, plain)
+    return result | {"bytes": sum(file.stat().st_size for file in weights.shards(folder, "export"))}
 
 
 def _header(model: LlamaCpp, file: Path, folder: HfFolder, tokenizer) -> None:

@@ -115,10 +115,10 @@ def description_of(checkpoint: Path) -> Path:
     Raises:
         FileNotFoundError: the checkpoint was not made by this project or lost its tokenizer.
     """
-    found = paths.description(checkpoint)
-    if found is None:
+    folder = paths.description(checkpoint)
+    if folder is None:
         raise FileNotFoundError(f"no tokenizer in {checkpoint / 'context'}")
-    return found
+    return folder
 
 
 def checkpoint_tokenizer(checkpoint: Path):

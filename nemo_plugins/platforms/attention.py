@@ -62,19 +62,19 @@ def by_document(query: Tensor, key: Tensor, value: Tensor, documents: Tensor, sc
     rows = [tensor.permute(1, 2, 0, 3) for tensor in (query, key, value)]
     if all(len(lengths) == 1 for lengths in runs(documents)):
         return causal(*rows).permute(2, 0, 1, 3).flatten(2)
-    made = []
+    outputs = []
     for row, lengths in enumerate(runs(documents)):
         shares = [tensor[row : row + 1].split(lengths, 2) for tensor in rows]
-        made.append(torch.cat([causal(*share) for share in zip(*shares, strict=True)], 2))
-    return torch.cat(made).permute(2, 0, 1, 3).flatten(2)
+        outputs.append(torch.cat([causal(*share) for share in zip(*shares, strict=True)], 2))
+    return torch.cat(outputs).permute(2, 0, 1, 3).flatten(2)
 
 
 def runs(documents: Tensor) -> list[list[int]]:
     """Lengths of the documents of each row, in order. Found once for all layers: each time waits for the device."""
-    made = getattr(documents, "runs", None)
-    if made is None:
-        made = documents.runs = [torch.unique_consecutive(row, return_counts=True)[1].tolist() for row in documents]
-    return made
+    cached = getattr(documents, "runs", None)
+    if cached is None:
+        cached = documents.runs = [torch.unique_consecutive(row, return_counts=True)[1].tolist() for row in documents]
+    return cached
 
 
 def block_diagonal(documents: Tensor) -> Tensor:
@@ -84,8 +84,8 @@ def block_diagonal(documents: Tensor) -> Tensor:
 
 def additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
     """What to add to the scores where a mask is true. Made once for all layers: torch would keep one for each of them."""
-    made = getattr(mask, "additive", None)
-    if made is None or made.dtype != dtype:
-        made = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(mask, FORBIDDEN)
-        mask.additive = made
-    return made
+    cached = getattr(mask, "additive", None)
+    if cached is None or cached.dtype != dtype:
+        cached = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(mask, FORBIDDEN)
+        mask.additive = cached
+    return cached

@@ -45,18 +45,18 @@ def training(platform: PlatformConfig) -> dict[str, str]:
     Not its TORCH_NCCL_AVOID_RECORD_STREAMS (nemo/collections/llm/recipes/run/executor.py): torch does so by itself since 2.8,
     and warns of the variable.
     """
-    found = {}
+    variables = {}
     if "PYTORCH_ALLOC_CONF" not in os.environ:  # torch's newer name of the same
         # micro-batches differ in length, and fixed segments fragment; nothing here records CUDA graphs, which forbid it
-        found["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
+        variables["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
     if platform.devices * platform.nodes > 1:
-        found["TORCH_NCCL_HIGH_PRIORITY"] = "1"
+        variables["TORCH_NCCL_HIGH_PRIORITY"] = "1"
         # room for communication beside Transformer Engine's norms
-        found["NVTE_FWD_LAYERNORM_SM_MARGIN"] = found["NVTE_BWD_LAYERNORM_SM_MARGIN"] = MARGIN
+        variables["NVTE_FWD_LAYERNORM_SM_MARGIN"] = variables["NVTE_BWD_LAYERNORM_SM_MARGIN"] = MARGIN
     if platform.tensor_parallel > 1 or platform.context_parallel > 1:
         capability = gpus.compute_capability()
         if capability:
             # 1 keeps kernels in the order of their launch, so that a communication comes before the product that it overlaps;
             # Blackwell overlaps without, and wants streams that do not wait for each other
-            found["CUDA_DEVICE_MAX_CONNECTIONS"] = "32" if capability >= BLACKWELL else "1"
-    return found
+            variables["CUDA_DEVICE_MAX_CONNECTIONS"] = "32" if capability >= BLACKWELL else "1"
+    return variables

@@ -58,22 +58,22 @@ def read() -> dict[str, Any]:
         `gpu_error`, why they cannot be read though there are some, else None; `xids`, machine errors in the kernel's log by
         number, None where it cannot be read.
     """
-    found: dict[str, Any] = {"driver": None, "cuda": None, "gpus": [], "gpu_error": None, "xids": None}
+    facts: dict[str, Any] = {"driver": None, "cuda": None, "gpus": [], "gpu_error": None, "xids": None}
     devices = device_files()
     if not shutil.which("nvidia-smi"):
         if devices:
-            found["gpu_error"] = f"{devices[0]} is here and nvidia-smi is not"
-        return found
+            facts["gpu_error"] = f"{devices[0]} is here and nvidia-smi is not"
+        return facts
     try:
         done = subprocess.run(["nvidia-smi", "-q", "-x"], capture_output=True, text=True, errors="replace", timeout=TIMEOUT)
         said = (done.stdout if done.returncode == 0 else done.stdout + done.stderr).strip()
         if done.returncode == 0:
-            return found | parse(said) | {"xids": xids(_kernel_log())}
+            return facts | parse(said) | {"xids": xids(_kernel_log())}
     except subprocess.TimeoutExpired:
         said = f"nvidia-smi gave no answer in {TIMEOUT:.0f} s"
     except (OSError, ElementTree.ParseError) as error:
         said = f"nvidia-smi: {error}"
-    return found | {"gpu_error": said.splitlines()[-1] if said else "nvidia-smi failed without a word"}
+    return facts | {"gpu_error": said.splitlines()[-1] if said else "nvidia-smi failed without a word"}
 
 
 def parse(log: str) -> dict[str, Any]:
@@ -102,11 +102,11 @@ def xids(log: str | None) -> dict[str, int] | None:
     """How often each Xid error that tells of the machine stands in the kernel's log; None where there is no log to read."""
     if log is None:
         return None
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for _, number in XID.findall(log):
         if int(number) in OF_THE_MACHINE:
-            found[number] = found.get(number, 0) + 1
-    return found
+            counts[number] = counts.get(number, 0) + 1
+    return counts
 
 
 def _gpu(number: int, node: ElementTree.Element) -> dict[str, Any]:

@@ -52,10 +52,10 @@ def _compute(number: int) -> str:
 def _nemo() -> str:
     from nemo_plugins import platforms
 
-    made = platforms.prepare()
+    here = platforms.prepare()
     from nemo.collections import llm
 
-    return f"{llm.__name__}, {len(made.adjustments)} adjustments for this platform"
+    return f"{llm.__name__}, {len(here.adjustments)} adjustments for this platform"
 
 
 def _say(what: str, attempt: Callable[[], str], needed: bool = True) -> None:

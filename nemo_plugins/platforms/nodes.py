@@ -26,19 +26,19 @@ def sick(facts: list[dict[str, Any]], errors: list[str], nodes: int) -> list[str
         errors: what the others printed instead.
         nodes: how many there are.
     """
-    found = [f"{one['node']}: {lack}" for one in facts for lack in one["lacks"]]
+    faults = [f"{one['node']}: {lack}" for one in facts for lack in one["lacks"]]
     for key in ALIKE:
         values = Counter(str(one.get(key)) for one in facts)
         usual, _ = values.most_common(1)[0] if values else ("", 0)
-        found += [
+        faults += [
             f"{one['node']}: {key} is {one.get(key)}, on {values[usual]} other node(s) {usual}"
             for one in facts
             if str(one.get(key)) != usual
         ]
     if len(facts) < nodes:
         heard = ", ".join(sorted(one["node"] for one in facts)) or "none"
-        found += [f"{nodes - len(facts)} of {nodes} node(s) did not answer (those that did: {heard})", *errors]
-    return found
+        faults += [f"{nodes - len(facts)} of {nodes} node(s) did not answer (those that did: {heard})", *errors]
+    return faults
 
 
 def main(folder: Path, nodes: int, code: int) -> int:
@@ -50,11 +50,11 @@ def main(folder: Path, nodes: int, code: int) -> int:
             facts.append(json.loads(lines[-1]))
         elif (error := said.with_suffix(".txt")).is_file():
             errors += error.read_text().splitlines()[-5:]
-    found = sick(facts, errors, nodes)
-    if code and not found:
-        found.append(f"looking at the nodes ended with exit code {code}: {folder}/node-*.txt")
-    if found:
-        print("these nodes are unfit or unlike:", *found, sep="\n  ", file=sys.stderr)
+    faults = sick(facts, errors, nodes)
+    if code and not faults:
+        faults.append(f"looking at the nodes ended with exit code {code}: {folder}/node-*.txt")
+    if faults:
+        print("these nodes are unfit or unlike:", *faults, sep="\n  ", file=sys.stderr)
         return 1
     gpus = sum(len(one["gpus"]) for one in facts)
     names = ", ".join(sorted(one["node"] for one in facts))

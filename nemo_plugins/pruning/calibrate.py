@@ -115,29 +115,29 @@ class Collector(Callback):
 
     def _modelopts(self) -> dict[tuple[str, int], Tensor]:
         """ModelOpt's sums so far."""
-        found = {}
+        scores_of = {}
         for layer in self.layers:
             number = layer.layer_number - 1
-            found["ffn", number] = layer.mlp._activations.clone()
-            found["heads", number] = layer.self_attention._activations.clone()
-            found["input_norm", number] = self.dynamic._activations[id(layer.input_layernorm)].clone()
-            found["ffn_norm", number] = self.dynamic._activations[id(layer.pre_mlp_layernorm)].clone()
-            found["layers", number] = torch.tensor(layer._scores)
-        return found
+            scores_of["ffn", number] = layer.mlp._activations.clone()
+            scores_of["heads", number] = layer.self_attention._activations.clone()
+            scores_of["input_norm", number] = self.dynamic._activations[id(layer.input_layernorm)].clone()
+            scores_of["ffn_norm", number] = self.dynamic._activations[id(layer.pre_mlp_layernorm)].clone()
+            scores_of["layers", number] = torch.tensor(layer._scores)
+        return scores_of
 
     def tensors(self) -> dict[tuple[str, int], Tensor]:
         """Everything of this rank's layers, by name and layer."""
         ends = self.at_subset
-        made = {key: value.cpu() for key, value in self.sums.items()}
+        values = {key: value.cpu() for key, value in self.sums.items()}
         for where, layer in ends[-1]:
             sums = torch.stack([end[where, layer].cpu() for end in ends])
             parts = torch.cat([sums[:1], sums.diff(dim=0)])
             if where == "layers":
-                made[where, layer] = parts.double() / self.batches
+                values[where, layer] = parts.double() / self.batches
             else:
-                made[f"{where}.mean.squares", layer] = sums[-1]
-                made[f"{where}.subsets", layer] = parts.clamp_min(0)
-        return made
+                values[f"{where}.mean.squares", layer] = sums[-1]
+                values[f"{where}.subsets", layer] = parts.clamp_min(0)
+        return values
 
 
 def _gather(mine: dict[tuple[str, int], Tensor]) -> dict[str, Tensor]:
@@ -149,11 +149,11 @@ def _gather(mine: dict[tuple[str, int], Tensor]) -> dict[str, Tensor]:
     torch.distributed.all_gather_object(parts, mine, group=group)
     every = {key: value for part in parts for key, value in part.items()}
     count = 1 + max(layer for _, layer in every)
-    made = {}
+    whole = {}
     for name in sorted({name for name, _ in every}):
         of_subsets = name == "layers" or name.endswith(".subsets")
-        made[name] = torch.stack([every[name, layer] for layer in range(count)], dim=1 if of_subsets else 0)
-    assert set(made) == {"layers", *(f"{where}.subsets" for where in WIDTH)} | {
+        whole[name] = torch.stack([every[name, layer] for layer in range(count)], dim=1 if of_subsets else 0)
+    assert set(whole) == {"layers", *(f"{where}.subsets" for where in WIDTH)} | {
         f"{where}.{how.value}.{what}" for where in WIDTH for how in Aggregate for what in ("total", "squares")
     }
-    return made
+    return whole

@@ -70,15 +70,15 @@ def measure(dynamic, loss: Callable[[], float], runs: list[Run], path: Path, is_
     there = [Removals.load(path) if is_writer else None]
     if distributed.is_initialized():
         distributed.broadcast_object_list(there)  # rank 0 decides for all: another job may write the file meanwhile
-    made = there[0] or Removals(loss())
+    removals = there[0] or Removals(loss())
     for run in runs:
-        if run in made.losses:
+        if run in removals.losses:
             continue
         with without(dynamic, range(run[0], run[1] + 1)):
-            made.losses[run] = loss()
+            removals.losses[run] = loss()
         if is_writer:
-            made.save(path)
-    return made
+            removals.save(path)
+    return removals
 
 
 @contextmanager

@@ -179,11 +179,11 @@ class LoadedTeacher:
             if here[0]:
                 return Scores.load(path)
             self.progress.now("importance", self.batches)
-            made = calibrate.measure(self.model, self.trainer, lambda: self._validate(self.data, self.batches), asked)
+            measured = calibrate.measure(self.model, self.trainer, lambda: self._validate(self.data, self.batches), asked)
             self.measured_here = True
             if self.is_writer:
-                score_file.save(path, made.tensors, asked)
-            return made
+                score_file.save(path, measured.tensors, asked)
+            return measured
 
     def need_removals(self, which: list[layer_removal.Run]) -> Removals:
         """Losses without these runs of layers, on `prune.calibration.loss_samples` of the calibration text."""
@@ -292,9 +292,9 @@ def in_precision(name: Precision) -> Iterator[None]:
         training.mixed_precision(name),
     )
 
-    def restore_in_precision(path, made, model, tokenizer=None):
-        made.strategy.pipeline_dtype = training.dtype(name)
-        restore(path, made, model, tokenizer)
+    def restore_in_precision(path, trainer, model, tokenizer=None):
+        trainer.strategy.pipeline_dtype = training.dtype(name)
+        restore(path, trainer, model, tokenizer)
 
     nl.MegatronMixedPrecision = lambda **_: ours  # an instance: NeMo writes the classes of what it saves by their import path
     model_utils._setup_trainer_and_restore_model = restore_in_precision

@@ -96,10 +96,10 @@ def read_header(path: Path, key: str = "prune.scores") -> Measured:
 
 def check(path: Path, asked: Measured, key: str = "prune.scores") -> Measured:
     """The header of scores that may be used for `asked`. Raises UserError with what differs."""
-    found = read_header(path, key)
-    if reasons := found.refusals(asked):
+    header = read_header(path, key)
+    if reasons := header.refusals(asked):
         raise UserError(f"{key}: {path} holds scores of another teacher or version:", *(f"  {reason}" for reason in reasons))
-    return found
+    return header
 
 
 def save(path: Path, tensors: dict, measured: Measured) -> None:

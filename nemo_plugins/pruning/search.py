@@ -50,8 +50,8 @@ class Results:
         """What is measured already, by name."""
         searches = [folder for pattern in SEARCHES for folder in self.root.glob(pattern)]
         files = [file for folder in searches for file in folder.glob("candidates/*.json")]
-        found = [json.loads(file.read_text()) for file in sorted(files) if file.is_file()]
-        return {result["name"]: result for result in found if result["identity"] == self.identity}
+        lines = [json.loads(file.read_text()) for file in sorted(files) if file.is_file()]
+        return {result["name"]: result for result in lines if result["identity"] == self.identity}
 
     def write(self, name: str, **result: Any) -> None:
         text = json.dumps({"name": name, "identity": self.identity, **result}, indent=1) + "\n"
@@ -77,11 +77,13 @@ def run(cfg: Recipe, run: runs.Run) -> None:
         failed = losses(loaded, mine, results)
     if not run.is_writer:
         return
-    found = results.read()
+    results_by_name = results.read()
     rows = [
-        row(candidate, loaded.teacher, found, failed) for candidate in every if candidate.name in found or candidate in mine
+        row(candidate, loaded.teacher, results_by_name, failed)
+        for candidate in every
+        if candidate.name in results_by_name or candidate in mine
     ]
-    finish(cfg, run, loaded, rows, found[TEACHER]["loss"])
+    finish(cfg, run, loaded, rows, results_by_name[TEACHER]["loss"])
 
 
 def identity(loaded: LoadedTeacher) -> dict[str, Any]:
@@ -148,8 +150,8 @@ def one_by_one(todo: list[Candidate], measure: Callable[[Candidate], None]) -> d
     return failed
 
 
-def row(candidate: Candidate, teacher: Architecture, found: dict[str, dict], failed: dict[str, str]) -> Row:
-    result = found.get(candidate.name)
+def row(candidate: Candidate, teacher: Architecture, results_by_name: dict[str, dict], failed: dict[str, str]) -> Row:
+    result = results_by_name.get(candidate.name)
     return Row(
         name=candidate.name,
         sizes=candidate.sizes(teacher),

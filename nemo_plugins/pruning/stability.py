@@ -99,5 +99,5 @@ def _overlap(one: Tensor, other: Tensor, kept: int, groups: int) -> float:
 
 
 def _mean(values: Iterable[float]) -> float:
-    found = list(values)
-    return sum(found) / len(found)
+    numbers = list(values)
+    return sum(numbers) / len(numbers)

@@ -24,12 +24,12 @@ COLUMNS = [
 
 def write(cfg: Recipe, folder: Path, rows: Sequence[dict], names: Sequence[str]) -> dict[str, Path]:
     """Print the tables, write `table.md` and `plots/speed.png`. Returns the files by name."""
-    made = [Table(title(rows), cells(cfg, rows, names), COLUMNS), paper(cfg)]
+    shown = [Table(title(rows), cells(cfg, rows, names), COLUMNS), paper(cfg)]
     if quality := sizes(cfg):
-        made.append(quality)
-    output.tables(Plan("teacher against student" if len(names) == 2 else names[0], made))
+        shown.append(quality)
+    output.tables(Plan("teacher against student" if len(names) == 2 else names[0], shown))
     lines = [
-        line for one in made for line in (f"**{one.title}**", "", *page.markdown(page.PageTable(one.columns, one.rows)), "")
+        line for one in shown for line in (f"**{one.title}**", "", *page.markdown(page.PageTable(one.columns, one.rows)), "")
     ]
     write_file(folder / "table.md", "\n".join(lines))
     return {"table": folder / "table.md", "plot": plot(rows, names, folder / "plots" / "speed.png")}
@@ -61,13 +61,13 @@ def pair(rows: Sequence[dict], of: dict, names: Sequence[str]) -> tuple[dict, di
 
 def cells(cfg: Recipe, rows: Sequence[dict], names: Sequence[str]) -> list[tuple]:
     """The rows of the table as text."""
-    found = []
+    table_rows = []
     for row in rows:
         first, last = pair(rows, row, names)
         is_last = len(names) == 2 and row["model"] == names[-1]
         moved, each, rate = row["bytes_moved"], row["each"]["median"], row["tokens_per_second"]
         peak = row["peak_bytes"].get("gpu") or row["peak_bytes"].get("host")
-        found.append(
+        table_rows.append(
             (
                 row["backend"],
                 row["format"],
@@ -90,22 +90,22 @@ def cells(cfg: Recipe, rows: Sequence[dict], names: Sequence[str]) -> list[tuple
             device = devices.load(cfg.bench.device, "bench.device")
             bound = row["sequences"] * device.bytes_per_second / moved  # one reading of the weights serves all of them
             blank = ("",) * (len(COLUMNS) - 5)
-            found.append((f"bound, {device.name}", row["format"], row["model"], row["sequences"], f"{bound:,.4g}", *blank))
-    return found
+            table_rows.append((f"bound, {device.name}", row["format"], row["model"], row["sequences"], f"{bound:,.4g}", *blank))
+    return table_rows
 
 
 def paper(cfg: Recipe) -> Table:
     """The paper's own measurement, quoted."""
-    told = bench_plan.papers_row()
-    rate, each, first = (told[key] for key in ("tokens_per_second", "milliseconds", "first_token_milliseconds"))
+    figures = bench_plan.papers_row()
+    rate, each, first = (figures[key] for key in ("tokens_per_second", "milliseconds", "first_token_milliseconds"))
     rows = []
     for role in ("teacher", "student"):
-        faster = f"x{told['speed_up']:.3f}" if role == "student" else ""
+        faster = f"x{figures['speed_up']:.3f}" if role == "student" else ""
         sooner = f"x{each['teacher'] / each['student']:.3f}" if role == "student" else ""
-        bound = f"x{told['bound']:.3f}" if role == "student" else ""
+        bound = f"x{figures['bound']:.3f}" if role == "student" else ""
         rows.append((role, f"{rate[role]:.2f}", faster, f"{each[role]:.2f}", sooner, f"{first[role]:.2f}", bound))
     return Table(
-        f"Quoted, not measured here: arXiv 2603.11881, {told['device']}, bf16, one stream",
+        f"Quoted, not measured here: arXiv 2603.11881, {figures['device']}, bf16, one stream",
         rows,
         ["", "tokens/s", "x tokens/s", "ms a token", "x a token", "ms to the first", "x by bytes"],
     )

@@ -36,8 +36,8 @@ class Claim:
 
 def read(folder: Path) -> dict[str, dict[str, Any]]:
     """Summaries of the run's finished stages by their folder below it."""
-    found = sorted(folder.glob("*/summary.json")) + sorted(folder.glob("*/*/summary.json"))
-    return {str(path.parent.relative_to(folder)): json.loads(path.read_text()) for path in found}
+    files = sorted(folder.glob("*/summary.json")) + sorted(folder.glob("*/*/summary.json"))
+    return {str(path.parent.relative_to(folder)): json.loads(path.read_text()) for path in files}
 
 
 def losses(summaries: dict[str, dict[str, Any]]) -> dict[str, float]:

@@ -56,24 +56,24 @@ class Found:
                 kept = tallies["duplicates"].samples[sample["reason"]]
                 if len(kept) < corpus.samples:
                     kept.append({"id": sample["id"], "detail": sample["duplicate_of"], "text": sample["text"]})
-        found = json.loads(summary.read_text())
-        counts = {"in": found["documents"], "exact": found["exact"], "near": found["near"], "out": found["kept"]}
+        content = json.loads(summary.read_text())
+        counts = {"in": content["documents"], "exact": content["exact"], "near": content["near"], "out": content["kept"]}
         tallies["duplicates"].counts.update(counts)
-        return cls(tallies, found)
+        return cls(tallies, content)
 
     def count(self, stage: str, name: str) -> int:
         return self.tallies[stage].counts[name]
 
     def flow(self) -> dict[str, dict[str, int]]:
         """By stage: `in`, every reason that occurred, `out`; in is the sum of the others."""
-        made = {}
+        rows = {}
         for stage, reasons in STAGES.items():
             counts = self.tallies[stage].counts
             if stage == "duplicates" and not self.duplicates:
                 continue
             given = {"in": counts["in"]} | {reason: counts[reason] for reason in reasons if counts[reason]}
-            made[stage] = given | {"out": counts["out"]}
-        return made
+            rows[stage] = given | {"out": counts["out"]}
+        return rows
 
     def metrics(self) -> dict[str, float]:
         """What sums the stage up."""
@@ -87,19 +87,19 @@ class Found:
         return numbers | {name: tokens[name] for name in ("train_tokens", "heldout_tokens") if name in tokens}
 
 
-def write(folder: Path, cfg: Recipe, found: Found) -> dict[str, Path]:
+def write(folder: Path, cfg: Recipe, counted: Found) -> dict[str, Path]:
     """Write `report.html`, `dropped.jsonl` and the pictures. Returns what was written, by name."""
     from nemo_plugins.reporting import corpus_plots  # matplotlib is slow to import
 
     plots, corpus = folder / "plots", cfg.corpus
-    read, finish = found.tallies["read"], found.tallies["finish"]
+    read, finish = counted.tallies["read"], counted.tallies["finish"]
     histograms = {
         "read": read.histograms["characters_in"],
         "in the language and good": read.histograms["characters_out"],
-        "trained on": found.tallies["divide"].histograms["characters"],
+        "trained on": counted.tallies["divide"].histograms["characters"],
     }
     sections = [
-        Section("What became of the documents", [_flow(found)]),
+        Section("What became of the documents", [_flow(counted)]),
         Section("Length", [Picture(corpus_plots.lengths(plots / "lengths.png", histograms), "documents by their characters")]),
     ]
     if read.histograms["language"]:
@@ -118,21 +118,21 @@ def write(folder: Path, cfg: Recipe, found: Found) -> dict[str, Path]:
             plots / "quality.png", read.histograms["quality"], corpus.quality.minimum, "Quality", "P(HIGH)"
         )
         sections.append(Section("Quality", [Picture(picture, "documents by the probability that they are of high quality")]))
-    if found.duplicates:
-        sizes = {int(size): count for size, count in found.duplicates["cluster_sizes"].items()}
+    if counted.duplicates:
+        sizes = {int(size): count for size, count in counted.duplicates["cluster_sizes"].items()}
         picture = corpus_plots.clusters(plots / "duplicates.png", sizes)
         sections.append(Section("Duplicates", [Picture(picture, "clusters of duplicates by their size")]))
-    sections += _named(cfg, found)
+    sections += _named(cfg, counted)
     samples = [
         (reason, sample)
         for stage in STAGES
-        for reason, kept in found.tallies[stage].samples.items()
+        for reason, kept in counted.tallies[stage].samples.items()
         for sample in kept
     ]  # fmt: skip
     sections += _samples(samples)
     lines = (json.dumps({"reason": reason} | sample, ensure_ascii=False) + "\n" for reason, sample in samples)
     write_whole(folder / "dropped.jsonl", "".join(lines))
-    trained, came = found.count("divide", "out"), found.count("read", "in")
+    trained, came = counted.count("divide", "out"), counted.count("read", "in")
     lead = [
         f"{came:,} documents came in, {trained:,} are training text ({trained / max(1, came):.1%}), "
         f"{finish.counts['heldout']:,} are held out. Every other one is counted below under the first reason that met it."
@@ -141,33 +141,33 @@ def write(folder: Path, cfg: Recipe, found: Found) -> dict[str, Path]:
     return {"report": report, "dropped": folder / "dropped.jsonl"}
 
 
-def _flow(found: Found) -> PageTable:
+def _flow(counted: Found) -> PageTable:
     rows = []
-    for stage, counts in found.flow().items():
+    for stage, counts in counted.flow().items():
         for name, count in counts.items():
             what = {"in": "came in", "out": "went on"}.get(name) or REASONS[name]
             rows.append([stage, name, what, count, count / max(1, counts["in"])])
     return PageTable(["stage", "", "what", "documents", "share"], [[*row[:4], f"{row[4]:.1%}"] for row in rows])
 
 
-def _named(cfg: Recipe, found: Found) -> list[Section]:
-    finish, sections = found.tallies["finish"], []
+def _named(cfg: Recipe, counted: Found) -> list[Section]:
+    finish, sections = counted.tallies["finish"], []
     if cfg.corpus.mask:
         rows = sorted(finish.named["masked"].items(), key=lambda pair: -pair[1])
         what = f"{finish.counts['documents_masked']:,} documents held some of: {', '.join(cfg.language.identifiers)}."
         sections.append(Section("Personal data masked", [what, *([PageTable(["what", "masked"], rows)] if rows else [])]))
     if cfg.corpus.decontamination.items:
         unchecked = finish.counts["unchecked_items"]
-        held = finish.counts["evaluation"] + found.count("divide", "evaluation")
+        held = finish.counts["evaluation"] + counted.count("divide", "evaluation")
         what = f"{held:,} documents held an evaluation item. {unchecked:,} items are too short to look for."
-        rows = (finish.named["evaluation_items"] + found.tallies["divide"].named["evaluation_items"]).most_common(20)
+        rows = (finish.named["evaluation_items"] + counted.tallies["divide"].named["evaluation_items"]).most_common(20)
         sections.append(
             Section("Evaluation items", [what, *([PageTable(["item, its beginning", "documents"], rows)] if rows else [])])
         )
     broken = [
         [sample["id"], reason, sample["text"][:CHARACTERS]]
         for reason in reading.REASONS
-        for sample in found.tallies["read"].samples.get(reason, ())
+        for sample in counted.tallies["read"].samples.get(reason, ())
     ]
     if broken:
         sections.append(Section("Could not be read", [PageTable(["where", "reason", "what was there"], broken)]))
@@ -175,7 +175,7 @@ def _named(cfg: Recipe, found: Found) -> list[Section]:
 
 
 def _samples(samples: list[tuple[str, dict[str, str]]]) -> list[Section]:
-    made = []
+    sections = []
     for reason in dict.fromkeys(reason for reason, _ in samples):
         if reason in reading.REASONS:
             continue
@@ -184,5 +184,5 @@ def _samples(samples: list[tuple[str, dict[str, str]]]) -> list[Section]:
             for name, sample in samples
             if name == reason
         ]
-        made.append(Section(f"Dropped: {REASONS[reason]}", [PageTable(["document", "why", "its beginning"], rows[:SHOWN])]))
-    return made
+        sections.append(Section(f"Dropped: {REASONS[reason]}", [PageTable(["document", "why", "its beginning"], rows[:SHOWN])]))
+    return sections

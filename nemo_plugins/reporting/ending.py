@@ -29,16 +29,16 @@ def show(cfg: Recipe) -> None:
 
 def commands(cfg: Recipe, folder: Path) -> list[tuple[str, str]]:
     """What for and how, ready to be pasted in this directory."""
-    found = []
+    lines = []
     if any((folder / stage / "hf").is_dir() for stage in ("aligned-export", "convert-export")):
-        found.append(("Talk to the student here", typed(cfg, "chat")))
+        lines.append(("Talk to the student here", typed(cfg, "chat")))
     if (folder / "quantize" / "gguf").is_dir():
         address = f"http://{cfg.chat.host}:{cfg.chat.port}"
-        found.append((f"Talk to it in a browser, at {address} while this runs", typed(cfg, "serve")))
+        lines.append((f"Talk to it in a browser, at {address} while this runs", typed(cfg, "serve")))
     report = folder / "report" / "report.html"
     if report.is_file():
-        found.append(("Open the report", shlex.join([_python(), "-m", "webbrowser", report.absolute().as_uri()])))
-    return found
+        lines.append(("Open the report", shlex.join([_python(), "-m", "webbrowser", report.absolute().as_uri()])))
+    return lines
 
 
 def typed(cfg: Recipe, recipe: str) -> str:

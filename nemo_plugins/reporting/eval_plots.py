@@ -131,12 +131,12 @@ def spread(places: Sequence[float], gap: float) -> list[float]:
             wanted, count = blocks.pop()
             before = blocks[-1]
             blocks[-1] = [before[0] + wanted - count * before[1] * gap, before[1] + count]
-    found = [0.0] * len(places)
+    heights = [0.0] * len(places)
     at = iter(order)
     for block in blocks:
         for member in range(int(block[1])):
-            found[next(at)] = _start(block, gap) + member * gap
-    return found
+            heights[next(at)] = _start(block, gap) + member * gap
+    return heights
 
 
 def _start(block: list[float], gap: float) -> float:

@@ -93,7 +93,7 @@ class FirstResult:
         partial = self.file.with_name(".first_result.partial")
         pairs = [str(word) for pair in there.items() for word in pair]
         command = [sys.executable, "-m", __name__, str(partial.absolute()), str(TOKENS), self.sentence, *pairs]
-        if chain.process(command, aside=True, log=self.file.with_name("chain.log")):
+        if chain.process(command, own_work=True, log=self.file.with_name("chain.log")):
             return {}
         said = json.loads(partial.read_text())
         partial.unlink()
@@ -105,11 +105,11 @@ def _export(checkpoint: Path | None, overrides: list[str]) -> Path | None:
     if not checkpoint:
         return None
     run = checkpoint.parent.parent
-    if found := run_outputs.export_of(run, checkpoint):
-        return found
+    if exported := run_outputs.export_of(run, checkpoint):
+        return exported
     words = [*overrides, "run.stage=pruned-export", command_line.override("convert.source", checkpoint)]
     command = [sys.executable, str(REPOSITORY / "recipes" / "convert.py"), *words]
-    return None if chain.process(command, aside=True, log=run / "chain.log") else run_outputs.export_of(run, checkpoint)
+    return None if chain.process(command, own_work=True, log=run / "chain.log") else run_outputs.export_of(run, checkpoint)
 
 
 def beginning(cfg: Recipe) -> str:

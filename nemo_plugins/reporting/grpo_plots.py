@@ -22,18 +22,18 @@ PANELS = {
 def sections(folder: Path, lines: Lines, run: Path) -> list[Section]:
     """Reward and signal, KL and entropy, lengths; alarms; sampled completions with their rewards."""
     pictures = [Picture(drawn, name.partition(".")[0]) for name in PANELS if (drawn := pair(folder / name, lines))]
-    told = finite(series(lines, "val_accuracy"))
-    found: list[str | Picture] = list(pictures)
-    if told:
-        first, last = min(told), max(told)
-        found.append(
-            f"Held-out prompts solved greedily: {told[first]:.1%} at step {first:,}, {told[last]:.1%} at step {last:,}."
+    accuracy = finite(series(lines, "val_accuracy"))
+    parts: list[str | Picture] = list(pictures)
+    if accuracy:
+        first, last = min(accuracy), max(accuracy)
+        parts.append(
+            f"Held-out prompts solved greedily: {accuracy[first]:.1%} at step {first:,}, {accuracy[last]:.1%} at step {last:,}."
         )
-    made = [Section("Do the rewards rise", found)] if found else []
+    shown = [Section("Do the rewards rise", parts)] if parts else []
     if (alarms := run / "alarms.jsonl").is_file():
         rows = [(f"{line['step']:,}", line["alarm"]) for line in map(json.loads, alarms.read_text().splitlines())]
-        made.append(Section("Alarms", [PageTable(["step", "what"], rows)]))
-    return [*made, *samples(run)]
+        shown.append(Section("Alarms", [PageTable(["step", "what"], rows)]))
+    return [*shown, *samples(run)]
 
 
 def samples(run: Path) -> list[Section]:

@@ -41,43 +41,43 @@ class Lineage:
 
 def read(run: Path) -> Lineage:
     """The finished stages of a run and of the runs in it, in the order in which they began."""
-    found = {stage.name: stage for stage in stages(run)}
+    stages_by_name = {stage.name: stage for stage in stages(run)}
     for folder in sorted(path for path in run.iterdir() if path.is_dir()):
         if not (folder / "summary.json").is_file():
-            found |= {f"{folder.name}/{stage.name}": stage for stage in stages(folder)}
-    return Lineage(run, dict(sorted(found.items(), key=lambda pair: pair[1].summary.get("started", ""))))
+            stages_by_name |= {f"{folder.name}/{stage.name}": stage for stage in stages(folder)}
+    return Lineage(run, dict(sorted(stages_by_name.items(), key=lambda pair: pair[1].summary.get("started", ""))))
 
 
-def sections(made: Lineage) -> list[Section]:
+def sections(chain: Lineage) -> list[Section]:
     """Stages, their settings, held-out losses, curves and versions."""
-    found = [Section("Lineage", [stage_table(made), settings_table(made)])]
-    losses = loss_table(made)
+    parts = [Section("Lineage", [stage_table(chain), settings_table(chain)])]
+    losses = loss_table(chain)
     if losses.rows:
-        found.append(Section("Loss on held-out text", ["Nats a token, lower is better; as the stages measured it.", losses]))
-    found += curves(made)
-    return found
+        parts.append(Section("Loss on held-out text", ["Nats a token, lower is better; as the stages measured it.", losses]))
+    parts += curves(chain)
+    return parts
 
 
-def stage_table(made: Lineage) -> PageTable:
+def stage_table(chain: Lineage) -> PageTable:
     """A row for each stage: what it started from, what it cost."""
     rows: list[list[Cell]] = []
-    for name, stage in made.stages.items():
+    for name, stage in chain.stages.items():
         rows.append(
             [
                 name,
-                _read(made.run, stage),
+                _read(chain.run, stage),
                 stage.summary.get("started", "–").replace("T", " ").partition("+")[0],
-                made.figure(name, "seconds", show=output.duration),
-                made.figure(name, "peak_memory_bytes", show=lambda value: f"{value / 2**30:.1f}"),
+                chain.figure(name, "seconds", show=output.duration),
+                chain.figure(name, "peak_memory_bytes", show=lambda value: f"{value / 2**30:.1f}"),
             ]
         )
     return PageTable(["stage", "read", "began (UTC)", "took", "GiB at most"], rows)
 
 
-def settings_table(made: Lineage) -> PageTable:
+def settings_table(chain: Lineage) -> PageTable:
     """A row for each stage: configuration and data."""
     rows: list[list[Cell]] = []
-    for name, stage in made.stages.items():
+    for name, stage in chain.stages.items():
         file = stage.folder / "config.yaml"
         config = OmegaConf.load(file) if file.is_file() else OmegaConf.create()
         if (declared := stage.declared) is None:
@@ -91,39 +91,41 @@ def settings_table(made: Lineage) -> PageTable:
     return PageTable(["stage", "settings", "data"], rows)
 
 
-def loss_table(made: Lineage) -> PageTable:
+def loss_table(chain: Lineage) -> PageTable:
     """Held-out loss of each model of the run."""
     rows = [
         [model, stage, figure]
         for model, (stage, metric, _) in MODELS.items()
-        if stage in made.stages and (figure := made.figure(stage, "metrics", metric)) is not None
+        if stage in chain.stages and (figure := chain.figure(stage, "metrics", metric)) is not None
     ]
     return PageTable(["model", "measured by", "loss"], rows)
 
 
-def curves(made: Lineage) -> list[Section]:
+def curves(chain: Lineage) -> list[Section]:
     """The pictures of training that the stages of the main chain have drawn."""
-    found = []
-    for name, stage in made.stages.items():
+    parts = []
+    for name, stage in chain.stages.items():
         picture = stage.folder / "plots" / "curves.png"
         if stage.recipe in students() and "/" not in name and picture.is_file():
-            found.append(Picture(picture, f"curves of {name}"))
-    return [Section("Curves", found)] if found else []
+            parts.append(Picture(picture, f"curves of {name}"))
+    return [Section("Curves", parts)] if parts else []
 
 
-def versions(made: Lineage) -> Section:
+def versions(chain: Lineage) -> Section:
     """Versions of what the numbers depend on; a package of which stages used two has both."""
-    found: dict[str, list[str]] = {}
-    for stage in made.stages.values():
+    by_version: dict[str, list[str]] = {}
+    for stage in chain.stages.values():
         for package, version in stage.summary.get("versions", {}).items():
-            if version not in found.setdefault(package, []):
-                found[package].append(version)
-    return Section("Versions", [PageTable(["package", "version"], [[name, ", ".join(had)] for name, had in found.items()])])
+            if version not in by_version.setdefault(package, []):
+                by_version[package].append(version)
+    return Section(
+        "Versions", [PageTable(["package", "version"], [[name, ", ".join(had)] for name, had in by_version.items()])]
+    )
 
 
-def commands(made: Lineage) -> list[tuple[str, str]]:
+def commands(chain: Lineage) -> list[tuple[str, str]]:
     """Each stage with the command that ran it; the interpreter and the checkout's path are left out."""
-    return [(name, _command(stage.summary.get("command", ""))) for name, stage in made.stages.items()]
+    return [(name, _command(stage.summary.get("command", ""))) for name, stage in chain.stages.items()]
 
 
 def _command(command: str) -> str:
@@ -156,7 +158,7 @@ class Rate:
     how: str
 
 
-def speeds(made: Lineage, models: Mapping[str, Mapping[str, Any]], subject: str) -> dict[str, Rate]:
+def speeds(chain: Lineage, models: Mapping[str, Mapping[str, Any]], subject: str) -> dict[str, Rate]:
     """What one stream comes to, where a benchmark of the run measured it in the format that a model is compared in.
 
     Args:
@@ -165,7 +167,7 @@ def speeds(made: Lineage, models: Mapping[str, Mapping[str, Any]], subject: str)
     Returns: rates of one backend; of a format where both teacher and student were timed.
     """
     found: dict[str, Rate] = {}
-    for stage in made.stages.values():
+    for stage in chain.stages.values():
         rows = [row for row in stage.summary.get("rows", ()) if row.get("sequences") == 1 and not row.get("extrapolated")]
         rows = [row for row in rows if row.get("backend") == rows[0].get("backend")] if stage.recipe == "bench" else []
         rates = {(row["format"], row["model"]): row for row in reversed(rows)}

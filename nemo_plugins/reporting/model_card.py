@@ -74,18 +74,18 @@ def _declared(card: Path) -> list[str]:
         front = yaml.safe_load(text.split("---", 2)[1]) if text.startswith("---") and text.count("---") > 1 else {}
     except yaml.YAMLError:
         front = {}
-    found = front.get("language") or [] if isinstance(front, dict) else []
-    return [str(code) for code in ([found] if isinstance(found, str) else found) if isinstance(code, str)]
+    languages = front.get("language") or [] if isinstance(front, dict) else []
+    return [str(code) for code in ([languages] if isinstance(languages, str) else languages) if isinstance(code, str)]
 
 
 def ancestry(chain: Lineage, folder: Path) -> Lineage:
     """The stages of a run that a folder came from, its inputs followed back; none of a folder that no stage has made."""
-    wanted, found = {folder.resolve()}, {}
+    wanted, ancestors = {folder.resolve()}, {}
     for name, stage in reversed(chain.stages.items()):
         if wanted & {(stage.folder / path).resolve() for path in stage.summary.get("outputs", {}).values()}:
-            found[name] = stage
+            ancestors[name] = stage
             wanted |= {Path(path).resolve() for path in stage.summary.get("inputs", {})}
-    return Lineage(chain.run, dict(reversed(found.items())))
+    return Lineage(chain.run, dict(reversed(ancestors.items())))
 
 
 def text(
@@ -106,12 +106,12 @@ def text(
     done = [stage.student for stage in by_name().values() if stage.student and stage.name in recipes]
     front = replace(front, tags=(*front.tags, *(tag for student in done for tag in student.tags)))
     what = ", ".join(student.done for student in done)
-    made = f"A smaller model made of {cfg.model.name}: {what}. " if "prune" in recipes else ""
+    origin = f"A smaller model made of {cfg.model.name}: {what}. " if "prune" in recipes else ""
     lines = [
         *front.lines(languages(cfg)),
         f"# {front.title}",
         "",
-        f"{made}Made with NVIDIA NeMo by the Bielik-Minitron recipes (arXiv 2603.11881)."
+        f"{origin}Made with NVIDIA NeMo by the Bielik-Minitron recipes (arXiv 2603.11881)."
         if chain.stages
         else "No stage of a run is on record from which these weights came.",
         "",
@@ -156,26 +156,28 @@ def _shape(folder: Path | None) -> list[str]:
 def _scores(evaluations: list[scores.Evaluation], folder: Path | None) -> list[str]:
     """What was measured of this folder, beside its teacher."""
     lines = []
-    for made in (_of(one, folder) for one in evaluations):
-        if made:
-            lines += [f"**{made.suite['name']}**: {made.suite['title']}.", "", scores.verdict(made), ""]
-            lines += [*markdown(scores.stage_table(made)), "", *markdown(scores.task_table(made)), ""]
+    for evaluation in (_of(one, folder) for one in evaluations):
+        if evaluation:
+            lines += [f"**{evaluation.suite['name']}**: {evaluation.suite['title']}.", "", scores.verdict(evaluation), ""]
+            lines += [*markdown(scores.stage_table(evaluation)), "", *markdown(scores.task_table(evaluation)), ""]
     return ["## Evaluation", "", *(lines or ["Not evaluated.", ""])]
 
 
-def _of(made: scores.Evaluation, folder: Path | None) -> scores.Evaluation | None:
+def _of(evaluation: scores.Evaluation, folder: Path | None) -> scores.Evaluation | None:
     """An evaluation as if it were of the teacher and of the models in this folder alone; None where it has none of these."""
     if folder is None:
-        return made
-    teacher = made.summary["teacher"]
+        return evaluation
+    teacher = evaluation.summary["teacher"]
     mine = [
-        name for name, block in made.models.items() if name != teacher and Path(block["path"]).resolve() == folder.resolve()
+        name
+        for name, block in evaluation.models.items()
+        if name != teacher and Path(block["path"]).resolve() == folder.resolve()
     ]
     if not mine:
         return None
-    models = {name: block for name, block in made.models.items() if name in (teacher, mine[-1])}
+    models = {name: block for name, block in evaluation.models.items() if name in (teacher, mine[-1])}
     about = {"models": models, "subject": mine[-1], "tasks": models[mine[-1]]["tasks"]}
-    return replace(made, summary={**made.summary, **about})
+    return replace(evaluation, summary={**evaluation.summary, **about})
 
 
 def _lineage(chain: Lineage) -> list[str]:

@@ -20,21 +20,21 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     """Print and write the plan."""
     if not run.is_writer:
         return
-    made, made_of = cost_plan.plan(cfg), estimate.make(cfg)
-    output.tables(made)
-    report = write(run.folder / "report.html", made, made_of)
+    plan, made_of = cost_plan.plan(cfg), estimate.make(cfg)
+    output.tables(plan)
+    report = write(run.folder / "report.html", plan, made_of)
     metrics = {"gpu_hours": made_of.gpu_hours, "days": made_of.days}
     run.finish({"report": report}, metrics, next=_next(cfg, made_of), **made_of.summary())
 
 
-def write(path: Path, made: Plan, made_of: Estimate) -> Path:
+def write(path: Path, plan: Plan, made_of: Estimate) -> Path:
     """The page: charts first, then every table of the plan. Returns `path`."""
     sections = [Section("At a glance", [Drawing(chart) for chart in charts(made_of)])]
-    for part in made.tables:
+    for part in plan.tables:
         rows = [[str(cell) for cell in row] for row in part.rows]
         sections.append(Section(part.title, [PageTable(part.columns or [""] * max(map(len, rows)), rows)]))
-    lead = [f"warning: {text}" for text in made.warnings] or ["All of it fits."]
-    return page(path, made.title, lead, sections)
+    lead = [f"warning: {text}" for text in plan.warnings] or ["All of it fits."]
+    return page(path, plan.title, lead, sections)
 
 
 def charts(made_of: Estimate) -> list[str]:

@@ -14,7 +14,7 @@ from nemo_plugins.reporting.training_plots import Lines, finite, series, taken
 
 def sections(folder: Path, lines: Lines) -> list[Section]:
     """Reward margin and accuracy, and the shift of the chosen and rejected log-probabilities since the reference."""
-    found = []
+    parts = []
     margins = finite(series(lines, "val_margin"))
     if drawn := margin(folder / "margin.png", lines):
         said = "A pair's margin is β times how much more the chosen answer has gained on the reference than the rejected one."
@@ -22,7 +22,7 @@ def sections(folder: Path, lines: Lines) -> list[Section]:
             step = max(margins)
             right = finite(series(lines, "val_accuracy")).get(step)
             said += f" On held-out pairs it was {cell(margins[step])} at step {step:,}, and above 0 in {right:.1%} of them."
-        found.append(Section("Does the chosen answer win", [Picture(drawn, "margin and accuracy by step"), said]))
+        parts.append(Section("Does the chosen answer win", [Picture(drawn, "margin and accuracy by step"), said]))
     if drawn := shift(folder / "shift.png", lines):
         fell, shifts = finite(series(lines, "val_chosen_fell")), finite(series(lines, "val_chosen_shift"))
         said = "DPO may widen the margin by making both answers less likely; DPO-P punishes that for the chosen one."
@@ -30,8 +30,8 @@ def sections(folder: Path, lines: Lines) -> list[Section]:
             step = max(shifts)
             said += f" Held-out chosen answers: {cell(shifts[step])} nats against the reference at step {step:,}"
             said += f", less likely than there in {fell[step]:.1%} of the pairs."
-        found.append(Section("Does it become less likely", [Picture(drawn, "shift of log-probabilities by step"), said]))
-    return found
+        parts.append(Section("Does it become less likely", [Picture(drawn, "shift of log-probabilities by step"), said]))
+    return parts
 
 
 def margin(path: Path, lines: Lines) -> Path | None:

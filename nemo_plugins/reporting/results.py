@@ -52,12 +52,12 @@ def read(path: Path, key: str) -> list[ExternalBenchmark]:
         raise UserError(f"{key}: no such file", EXPECTED)
     try:
         text = path.read_text("utf-8-sig")
-        found = _csv(path, text) if path.suffix == ".csv" else _json(path, json.loads(text))
+        rows = _csv(path, text) if path.suffix == ".csv" else _json(path, json.loads(text))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{key}: {error}", EXPECTED) from None
-    if not any(values for one in found for values in one.scores.values()):
+    if not any(values for one in rows for values in one.scores.values()):
         raise UserError(f"{key}: no model with a number", EXPECTED)
-    return found
+    return rows
 
 
 def _csv(path: Path, text: str) -> list[ExternalBenchmark]:
@@ -75,14 +75,14 @@ def _csv(path: Path, text: str) -> list[ExternalBenchmark]:
 def _json(path: Path, body: Any) -> list[ExternalBenchmark]:
     if isinstance(body, dict) and isinstance(body.get("results"), dict):
         return [_lm_eval(path, body)]
-    found = []
+    rows = []
     for one in body if isinstance(body, list) else [body]:
         scores = {}
         for model, value in one["scores"].items():
             values = value if isinstance(value, dict) else {"score": value}
             scores[str(model)] = {str(what): number for what, given in values.items() if (number := _number(given)) is not None}
-        found.append(ExternalBenchmark(path.name, str(one["benchmark"]), str(one.get("source", "")), scores))
-    return found
+        rows.append(ExternalBenchmark(path.name, str(one["benchmark"]), str(one.get("source", "")), scores))
+    return rows
 
 
 def _lm_eval(path: Path, body: dict) -> ExternalBenchmark:

@@ -24,12 +24,12 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     others = [one for path in cfg.report.results for one in results.read(runs.resolve(path), path)]
     plots, timed = run.folder / "plots", False
     sections: list[Section] = []
-    for made in evaluations:
-        speeds = lineage.speeds(chain, made.models, made.summary["subject"])
-        sections += scores.sections(made, plots, speeds)
+    for evaluation in evaluations:
+        speeds = lineage.speeds(chain, evaluation.models, evaluation.summary["subject"])
+        sections += scores.sections(evaluation, plots, speeds)
         timed = timed or bool(speeds)
-    for made in evaluations:
-        sections += scores.generations(made, cfg.report.generations)
+    for evaluation in evaluations:
+        sections += scores.generations(evaluation, cfg.report.generations)
     sections += result_sections(others)
     sections += lineage.sections(chain)
     sections += [
@@ -56,31 +56,33 @@ def run(cfg: Recipe, run: runs.Run) -> None:
         outputs,
         next=shlex.join(["python", "-m", "webbrowser", html.resolve().as_uri()]),
         stages=list(chain.stages),
-        evaluations=[made.folder.name for made in evaluations],
+        evaluations=[evaluation.folder.name for evaluation in evaluations],
     )
 
 
 def first_screen(root: Path, evaluations: list[scores.Evaluation], plots: Path) -> list[str | Picture | Large]:
     """What the page opens with: the figures of the run, what each stage keeps of the teacher, and that in words."""
     figures = headline.of(root)
-    pictures = [scores.recovery_picture(made, plots) for made in evaluations]
-    verdicts = [scores.verdict(made) for made in evaluations] or ["No evaluation of this run has been made yet."]
+    pictures = [scores.recovery_picture(evaluation, plots) for evaluation in evaluations]
+    verdicts = [scores.verdict(evaluation) for evaluation in evaluations] or ["No evaluation of this run has been made yet."]
     return [*([Large(figures)] if figures else []), *filter(None, pictures), *verdicts]
 
 
 def quoted_sections() -> list[Section]:
     """The paper's figures, marked as quoted."""
     paper = paper_figures.load()
-    made = paper_figures.recompute(paper)
+    recomputed = paper_figures.recompute(paper)
     stages = [(row["model"], f"{row['english']:.2f}", f"{row['polish']:.2f}") for row in paper["stages"]]
-    rows = [(name, f"{student:.2f}", f"{teacher:.2f}", f"{100 * ratio:.2f}") for name, student, teacher, ratio in made.rows]
+    rows = [
+        (name, f"{student:.2f}", f"{teacher:.2f}", f"{100 * ratio:.2f}") for name, student, teacher, ratio in recomputed.rows
+    ]
     formats = [(row["format"], f"{row['polish']:.2f}") for row in paper["quantised"]]
     parts = [
         f"Quoted from {paper['source']}, of Bielik-Minitron-7B and its teacher. Nothing on this page measured them, and they "
         "cannot be compared with other suites.",
         PageTable(["student (quoted)", "English", "Polish"], stages),
         PageTable(["benchmark (quoted)", "student", "teacher", "student / teacher %"], rows),
-        made.words(),
+        recomputed.words(),
         PageTable(["format (quoted)", "Open PL"], formats),
     ]
     return [Section("The paper's own figures, quoted", parts)]
@@ -88,30 +90,30 @@ def quoted_sections() -> list[Section]:
 
 def result_sections(others: list[results.ExternalBenchmark]) -> list[Section]:
     """Results of judges and of tool calling, as their files have them."""
-    found = []
+    parts = []
     for one in others:
         columns = list(dict.fromkeys(what for values in one.scores.values() for what in values))
         rows = [[model, *(_plain(values.get(what)) for what in columns)] for model, values in one.scores.items()]
         said = f"From {one.file}{f', {one.source}' if one.source else ''}; shown as given, not recomputed here."
-        found.append(Section(f"{one.benchmark} (measured elsewhere)", [said, PageTable(["model", *columns], rows)]))
-    return found
+        parts.append(Section(f"{one.benchmark} (measured elsewhere)", [said, PageTable(["model", *columns], rows)]))
+    return parts
 
 
-def not_run(cfg: Recipe, chain: Lineage, evaluations: list[scores.Evaluation], judged: bool, timed: bool) -> Section:
+def not_run(cfg: Recipe, chain: Lineage, evaluations: list[scores.Evaluation], has_evaluation: bool, timed: bool) -> Section:
     """What a reader might look for and this run has not."""
     done = {stage.recipe for stage in chain.stages.values()}
-    suites = {made.suite["name"] for made in evaluations}
+    suites = {evaluation.suite["name"] for evaluation in evaluations}
     rows = [(f"stage {recipe}", "not in this run") for recipe in reversed(students()) if recipe not in done]
     rows += [(f"suite {suite}", "not run") for suite in cfg.language.evaluation if suite not in suites]
-    for made in evaluations:
-        rows += [(f"{made.suite['name']}: {what}", why) for what, why in made.summary.get("not_run", {}).items()]
-        if made.suite["limit"]:
-            rows.append((f"{made.suite['name']}: items", f"all but the first {made.suite['limit']} of each task"))
+    for evaluation in evaluations:
+        rows += [(f"{evaluation.suite['name']}: {what}", why) for what, why in evaluation.summary.get("not_run", {}).items()]
+        if evaluation.suite["limit"]:
+            rows.append((f"{evaluation.suite['name']}: items", f"all but the first {evaluation.suite['limit']} of each task"))
     if "quantize" not in done:
         rows.append(("quantisation", "no quantised model in this run"))
     if not timed:
         rows.append(("speed", "not measured in this run"))
-    if not judged:
+    if not has_evaluation:
         rows.append(("judges and tool calling (EQ-Bench, CPTUB, BFCL …)", "no result files given: report.results=[…]"))
     return Section("What was not run", [PageTable(["", ""], rows)])
 

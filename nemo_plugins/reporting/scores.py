@@ -97,33 +97,33 @@ def megabytes(value: float) -> str:
     return f"{value / 1e6:,.1f}"
 
 
-def verdict(made: Evaluation) -> str:
+def verdict(evaluation: Evaluation) -> str:
     """What the student keeps of its teacher, in words."""
-    student = made.summary["subject"]
-    block = made.models[student]
+    student = evaluation.summary["subject"]
+    block = evaluation.models[student]
     teacher = block.get("against_teacher")
     if not teacher or "average" not in block:
-        return f"{name(student)} on {made.suite['name']}: no average to hold against a teacher."
-    average = made.models[made.summary["teacher"]]["average"]
+        return f"{name(student)} on {evaluation.suite['name']}: no average to hold against a teacher."
+    average = evaluation.models[evaluation.summary["teacher"]]["average"]
     mine = percent(block["average"])
-    said = f"On {made.suite['name']}, {name(student)} has an average of {mine}, its teacher {percent(average)}"
+    said = f"On {evaluation.suite['name']}, {name(student)} has an average of {mine}, its teacher {percent(average)}"
     if teacher["recovery_interval"] is None:
         return f"{said}; the teacher is not clearly better than guessing, so no share of it can be given."
-    sure = f"{made.suite['confidence']:.0%}"
+    sure = f"{evaluation.suite['confidence']:.0%}"
     said += f": a recovery of {percent(teacher['recovery'])} % ({sure} interval {interval(teacher['recovery_interval'])})."
     if teacher["p"] < SIGNIFICANT:
         return f"{said} The difference is significant (p = {p(teacher['p'])})."
     return f"{said} On these items the difference is not significant (p = {p(teacher['p'])})."
 
 
-def sections(made: Evaluation, plots: Path, speeds: dict[str, Rate]) -> list[Section]:
+def sections(evaluation: Evaluation, plots: Path, speeds: dict[str, Rate]) -> list[Section]:
     """The parts of the report on one suite.
 
     Args:
         plots: folder of the pictures.
         speeds: tokens a second by model, where they were measured in the model's format.
     """
-    suite = made.suite
+    suite = evaluation.suite
     asked = [
         f"{suite['title'][0].upper()}{suite['title'][1:]}." if suite["title"] else "",
         f"Scores are normalised: 0 is guessing, 100 perfect. The average is over {len(suite['averaged'])} tasks. Intervals "
@@ -132,74 +132,77 @@ def sections(made: Evaluation, plots: Path, speeds: dict[str, Rate]) -> list[Sec
         f"Only the first {suite['limit']} items of each task were asked." if suite["limit"] else "",
     ]
     heading = f"Scores: {suite['name']}"
-    steps = step_table(made)
-    parts = [*filter(None, asked), stage_table(made), _format_note(made), *([steps] if steps.rows else [])]
-    parts += [Picture(path, alt) for path, alt in pictures(made, plots, speeds)]
-    found = [Section(heading, parts), Section(f"Tasks: {suite['name']}", [task_table(made), "± is the standard error."])]
-    return found
+    steps = step_table(evaluation)
+    parts = [*filter(None, asked), stage_table(evaluation), _format_note(evaluation), *([steps] if steps.rows else [])]
+    parts += [Picture(path, alt) for path, alt in pictures(evaluation, plots, speeds)]
+    shown = [Section(heading, parts), Section(f"Tasks: {suite['name']}", [task_table(evaluation), "± is the standard error."])]
+    return shown
 
 
-def _format_note(made: Evaluation) -> str:
+def _format_note(evaluation: Evaluation) -> str:
     """In what sizes are compared, and which models lie on the disk in another type."""
     said = "MB are those of the format beside them: weights that are not quantised are compared in bf16."
     others = [
         f"{name(model)} is written in {block['stored_as']} ({megabytes(block['bytes'])} MB)"
-        for model, block in made.models.items()
+        for model, block in evaluation.models.items()
         if not block.get("quantised") and block.get("stored_as") not in (None, block["served"]["format"])
     ]
     return f"{said} {'; '.join(others)}." if others else said
 
 
-def stage_table(made: Evaluation) -> PageTable:
+def stage_table(evaluation: Evaluation) -> PageTable:
     """A row for each model: size in its format, average, recovery, bits a byte."""
-    text = _text_task(made)
+    text = _text_task(evaluation)
     rows = []
-    for model in made.models:
+    for model in evaluation.models:
         at = ("models", model)
         teacher = (*at, "against_teacher")
         row: list[Cell] = [
             name(model),
-            made.figure(*at, "parameters", show=lambda value: f"{value:,}"),
-            made.models[model]["served"]["format"],
-            made.figure(*at, "served", "bytes", show=megabytes),
-            made.figure(*at, "average", show=percent),
-            made.figure(*at, "average_interval", show=interval),
-            made.figure(*teacher, "recovery", show=percent),
-            made.figure(*teacher, "recovery_interval", show=interval),
-            made.figure(*teacher, "p", show=p),
+            evaluation.figure(*at, "parameters", show=lambda value: f"{value:,}"),
+            evaluation.models[model]["served"]["format"],
+            evaluation.figure(*at, "served", "bytes", show=megabytes),
+            evaluation.figure(*at, "average", show=percent),
+            evaluation.figure(*at, "average_interval", show=interval),
+            evaluation.figure(*teacher, "recovery", show=percent),
+            evaluation.figure(*teacher, "recovery_interval", show=interval),
+            evaluation.figure(*teacher, "p", show=p),
         ]
-        rows.append([*row, made.figure(*at, "tasks", text, "score", show=lambda value: f"{value:.4f}")] if text else row)
+        rows.append([*row, evaluation.figure(*at, "tasks", text, "score", show=lambda value: f"{value:.4f}")] if text else row)
     header = ["model", "parameters", "format", "MB", "average", "interval", "recovery %", "interval", "p"]
     return PageTable([*header, *(["bits a byte"] if text else [])], rows)
 
 
-def step_table(made: Evaluation) -> PageTable:
+def step_table(evaluation: Evaluation) -> PageTable:
     """A row for each stage that has one before it: what it changed, in points of the average."""
     rows: list[list[Cell]] = []
-    for model, block in made.models.items():
+    for model, block in evaluation.models.items():
         if "against_before" in block:
             at = ("models", model, "against_before")
             rows.append(
                 [
                     f"{name(block['against_before']['model'])} → {name(model)}",
-                    made.figure(*at, "difference", show=points),
-                    made.figure(*at, "difference_interval", show=interval),
-                    made.figure(*at, "p", show=p),
+                    evaluation.figure(*at, "difference", show=points),
+                    evaluation.figure(*at, "difference_interval", show=interval),
+                    evaluation.figure(*at, "p", show=p),
                 ]
             )
     return PageTable(["step", "points", "interval", "p"], rows)
 
 
-def task_table(made: Evaluation) -> PageTable:
+def task_table(evaluation: Evaluation) -> PageTable:
     """A row for each task: its baseline, and every model's score and error."""
     rows = []
-    for task, block in made.summary["tasks"].items():
+    for task, block in evaluation.summary["tasks"].items():
         shown = with_error if block["baseline"] is not None else raw
-        row: list[Cell] = [task, *(made.figure("models", model, "tasks", task, show=shown) for model in made.models)]
-        row.append(made.figure("tasks", task, "baseline", show=percent))
-        row.append(made.figure("tasks", task, "items", show=lambda value: f"{value:,}"))
-        rows.append([*row, made.suite["forms"].get(task, "")])
-    return PageTable(["task", *map(name, made.models), "guessing", "items", "form"], rows)
+        row: list[Cell] = [
+            task,
+            *(evaluation.figure("models", model, "tasks", task, show=shown) for model in evaluation.models),
+        ]
+        row.append(evaluation.figure("tasks", task, "baseline", show=percent))
+        row.append(evaluation.figure("tasks", task, "items", show=lambda value: f"{value:,}"))
+        rows.append([*row, evaluation.suite["forms"].get(task, "")])
+    return PageTable(["task", *map(name, evaluation.models), "guessing", "items", "form"], rows)
 
 
 def with_error(task: dict[str, Any]) -> str:
@@ -213,9 +216,9 @@ def raw(task: dict[str, Any]) -> str:
     return f"{task['score']:.4f}"
 
 
-def recovery_picture(made: Evaluation, plots: Path) -> Picture | None:
+def recovery_picture(evaluation: Evaluation, plots: Path) -> Picture | None:
     """What each student keeps of its teacher, with intervals; None where that is not known of any."""
-    kept = {model: block["against_teacher"] for model, block in made.models.items() if block.get("against_teacher")}
+    kept = {model: block["against_teacher"] for model, block in evaluation.models.items() if block.get("against_teacher")}
     recovered = [
         Point(name(model), 100 * block["recovery"], _percents(block["recovery_interval"]))
         for model, block in kept.items()
@@ -223,24 +226,24 @@ def recovery_picture(made: Evaluation, plots: Path) -> Picture | None:
     ]
     if not recovered:
         return None
-    title = f"{made.suite['name']}: what each stage keeps of the teacher"
-    path = plots / f"{made.folder.name}-recovery.png"
+    title = f"{evaluation.suite['name']}: what each stage keeps of the teacher"
+    path = plots / f"{evaluation.folder.name}-recovery.png"
     return Picture(eval_plots.intervals(path, recovered, title, "student / teacher (%)", (100, "teacher")), title)
 
 
-def pictures(made: Evaluation, plots: Path, speeds: dict[str, Rate]) -> list[tuple[Path, str]]:
+def pictures(evaluation: Evaluation, plots: Path, speeds: dict[str, Rate]) -> list[tuple[Path, str]]:
     """Further pictures of a suite, with what each shows: averages, size against quality."""
-    stem = made.folder.name
-    have = {model: block for model, block in made.models.items() if "average" in block}
+    stem = evaluation.folder.name
+    have = {model: block for model, block in evaluation.models.items() if "average" in block}
     if not have:
         return []
-    teacher = made.summary["teacher"]
-    title = f"{made.suite['name']}: average of {len(made.suite['averaged'])} tasks"
+    teacher = evaluation.summary["teacher"]
+    title = f"{evaluation.suite['name']}: average of {len(evaluation.suite['averaged'])} tasks"
     shown = [
         Point(name(model), 100 * block["average"], _percents(block["average_interval"]), model == teacher)
         for model, block in have.items()
     ]
-    found = [
+    drawn = [
         (eval_plots.intervals(plots / f"{stem}-average.png", shown, title, "normalised score (%)", (0, "guessing")), title)
     ]
     sizes = {key: block["served"]["bytes"] for key, block in have.items()}
@@ -256,17 +259,17 @@ def pictures(made: Evaluation, plots: Path, speeds: dict[str, Rate]) -> list[tup
         )
         for key, block in have.items()
     ]
-    title = f"{made.suite['name']}: quality against size" + (" and speed" if speeds else "; speed was not measured")
-    found.append((eval_plots.scatter(plots / f"{stem}-size.png", models, title, unit), title))
-    return found
+    title = f"{evaluation.suite['name']}: quality against size" + (" and speed" if speeds else "; speed was not measured")
+    drawn.append((eval_plots.scatter(plots / f"{stem}-size.png", models, title, unit), title))
+    return drawn
 
 
-def generations(made: Evaluation, count: int) -> list[Section]:
+def generations(evaluation: Evaluation, count: int) -> list[Section]:
     """The same questions answered by every model, side by side: the first of each task that is answered in writing."""
-    free = [task for task in made.summary["tasks"] if made.suite["forms"].get(task) == "free"]
+    free = [task for task in evaluation.summary["tasks"] if evaluation.suite["forms"].get(task) == "free"]
     if not free or not count:
         return []
-    said = {model: {task: _samples(made, model, task) for task in free} for model in made.models}
+    said = {model: {task: _samples(evaluation, model, task) for task in free} for model in evaluation.models}
     rows = []
     for number in range(count):
         task, index = free[number % len(free)], number // len(free)
@@ -274,16 +277,16 @@ def generations(made: Evaluation, count: int) -> list[Section]:
         if index >= len(first):
             continue
         question = _question(first[index])
-        answers = [_answer(said[model][task], index) for model in made.models]
+        answers = [_answer(said[model][task], index) for model in evaluation.models]
         rows.append([question, str(first[index]["target"]), *answers])
     if not rows:
         return []
-    header = ["question", "expected", *map(name, made.models)]
-    return [Section(f"Answers side by side: {made.suite['name']}", [PageTable(header, rows)])]
+    header = ["question", "expected", *map(name, evaluation.models)]
+    return [Section(f"Answers side by side: {evaluation.suite['name']}", [PageTable(header, rows)])]
 
 
-def _samples(made: Evaluation, model: str, task: str) -> list[dict[str, Any]]:
-    path = made.folder / "samples" / model / f"{task}.jsonl.gz"
+def _samples(evaluation: Evaluation, model: str, task: str) -> list[dict[str, Any]]:
+    path = evaluation.folder / "samples" / model / f"{task}.jsonl.gz"
     return cache.read_samples(path) if path.is_file() else []
 
 
@@ -308,9 +311,9 @@ def _short(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
-def _text_task(made: Evaluation) -> str | None:
+def _text_task(evaluation: Evaluation) -> str | None:
     """The task that measures bits a byte."""
-    return next((key for key, task in made.summary["tasks"].items() if task["metric"].startswith("bits_per_byte")), None)
+    return next((key for key, task in evaluation.summary["tasks"].items() if task["metric"].startswith("bits_per_byte")), None)
 
 
 def _percents(value: list[float] | None) -> tuple[float, float] | None:

@@ -97,8 +97,8 @@ def ranks(path: Path, before: Mapping[str, float], after: Mapping[str, float], c
     axes.scatter(*zip(*points.values(), strict=True), color=KEPT, s=36, zorder=2)
     axes.set(xlabel="held-out loss after pruning (nats a token)", ylabel="after the short distillation")
     axes.margins(0.14)
-    found = "undefined" if correlation is None else f"{correlation:.2f}"
-    axes.set_title(f"does the cheap ranking hold? Spearman {found}, {len(points)} candidates", loc="left")
+    agreement = "undefined" if correlation is None else f"{correlation:.2f}"
+    axes.set_title(f"does the cheap ranking hold? Spearman {agreement}, {len(points)} candidates", loc="left")
     _label(axes, points, list(points.values()))
     return write_png(figure, path)
 

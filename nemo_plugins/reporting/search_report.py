@@ -196,8 +196,8 @@ def _note(row: Row, best: set[str]) -> str:
 
 def _size_names(rows: Sequence[Row]) -> list[str]:
     """Sizes that some candidate changes, in the order of an architecture, others after them."""
-    found = dict.fromkeys(name for row in rows for name in row.sizes)
-    return [name for name in SHORT if name in found] + [name for name in found if name not in SHORT]
+    names = dict.fromkeys(name for row in rows for name in row.sizes)
+    return [name for name in SHORT if name in names] + [name for name in names if name not in SHORT]
 
 
 def _table(order: Sequence[Row], best: set[str], teacher: tuple[int, float]) -> PageTable:

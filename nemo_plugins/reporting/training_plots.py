@@ -30,12 +30,12 @@ def series(lines: Lines, key: str) -> dict[int, float]:
 
     The later line of a step stands: it is from after a resume.
     """
-    found = {}
+    by_step = {}
     for line in lines:
         if line.get("step") is not None and key in line:
             value = line[key]
-            found[int(line["step"])] = float(value) if value is not None and math.isfinite(value) else math.nan
-    return dict(sorted(found.items()))
+            by_step[int(line["step"])] = float(value) if value is not None and math.isfinite(value) else math.nan
+    return dict(sorted(by_step.items()))
 
 
 def finite(values: Mapping[int, float]) -> dict[int, float]:
@@ -61,8 +61,8 @@ def sets(lines: Lines, key: str) -> dict[str, dict[int, float]]:
 
 def losses(lines: Lines) -> dict[str, dict[int, float]]:
     """`loss`, and `kd_loss` and `ce` where they are known and not the loss itself."""
-    found = {key: values for key in LABELS if finite(values := taken(lines, key))}
-    return {key: values for key, values in found.items() if key == "loss" or not same(values, found.get("loss", {}))}
+    curves = {key: values for key in LABELS if finite(values := taken(lines, key))}
+    return {key: values for key, values in curves.items() if key == "loss" or not same(values, curves.get("loss", {}))}
 
 
 def same(values: Mapping[int, float], others: Mapping[int, float]) -> bool:
@@ -164,16 +164,16 @@ def _gap(axes, lines: Lines, styles: Mapping[str, tuple[str, str]]) -> None:
 
 def agreement(path: Path, lines: Lines) -> Path | None:
     """Share of tokens whose most likely next one is the teacher's, in training and on each held-out set."""
-    train, found = taken(lines, "agreement"), _known_sets(lines, "val_agreement")
-    if not finite(train) and not found:
+    train, heldout = taken(lines, "agreement"), _known_sets(lines, "val_agreement")
+    if not finite(train) and not heldout:
         return None
     figure, (axes,) = _panels(1)
     if finite(train):
         _trace(axes, train, BASELINE, "training, each logged step")
     styles = _styles(lines)
-    for name, values in found.items():
+    for name, values in heldout.items():
         colour, marker = styles[name]
-        label = f"held-out, {name or MAIN}" if len(found) > 1 else f"held-out {name}".strip()
+        label = f"held-out, {name or MAIN}" if len(heldout) > 1 else f"held-out {name}".strip()
         axes.plot(*_points(values), color=colour, marker=marker, markersize=4, label=plain(label), zorder=3)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     _finish(axes, "tokens whose most likely next one is the teacher's")

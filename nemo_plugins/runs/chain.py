@@ -95,18 +95,18 @@ def import_teacher(cfg: Recipe) -> None:
         raise SystemExit(code)
 
 
-def process(command: list[str], aside: bool = False, progress: ProgressLine | None = None, log: Path | None = None) -> int:
+def process(command: list[str], own_work: bool = False, progress: ProgressLine | None = None, log: Path | None = None) -> int:
     """Run a stage with this process's terminal; a signal to this process goes to the stage. Returns its exit code.
 
     Args:
-        aside: a part of this process's own work: it ends with it, and what it prints goes to the log.
+        own_work: a part of this process's own work: it ends with it, and what it prints goes to the log.
         progress: shows how far it is, and says where it prints.
         log: where it prints instead.
     """
     streams: Mapping[str, IO] = {}
-    if not aside:
+    if not own_work:
         streams = progress.streams if progress else {"stdout": output.stream(1), "stderr": output.stream(2)}
-    env = {**os.environ, children.WORKER: "1"} if aside else dict(os.environ)
+    env = {**os.environ, children.WORKER: "1"} if own_work else dict(os.environ)
     with log.open("a") if log else contextlib.nullcontext() as file:
         if file:
             streams = {"stdout": file, "stderr": file}

@@ -135,8 +135,8 @@ def _notes() -> Path:
 
 def _noted(note: Path, state: list[int]) -> bytes | None:
     try:
-        found = json.loads(note.read_text())
-        return bytes.fromhex(found["content"]) if found["state"] == state else None
+        content = json.loads(note.read_text())
+        return bytes.fromhex(content["content"]) if content["state"] == state else None
     except (OSError, ValueError, LookupError, TypeError):
         return None
 

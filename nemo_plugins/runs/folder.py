@@ -332,11 +332,11 @@ def put_in_place(partial: Path, to: Path) -> None:
 
 def versions() -> dict[str, str]:
     """Versions of what the numbers depend on, read from the installed packages without importing them."""
-    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    installed_versions = {"python": ".".join(map(str, sys.version_info[:3]))}
     for package in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
+            installed_versions[package] = metadata.version(package)
+    return installed_versions
 
 
 def installed(package: str) -> str | None:

@@ -92,29 +92,29 @@ def flush() -> None:
             unread(number)
 
 
-def plan(made: Plan) -> None:
+def plan(planned: Plan) -> None:
     """The plan's tables, then its warnings and what is not on this machine; of a chain its one screen."""
     from rich.text import Text
 
-    tables(made)
+    tables(planned)
     screen = console()
-    if made.screen:
+    if planned.screen:
         screen.print(Text("dry run: nothing was written"))
         return
-    for text in [*made.warnings, *(missing.text for missing in made.missing)]:
+    for text in [*planned.warnings, *(missing.text for missing in planned.missing)]:
         screen.print(Text.assemble(("warning: ", "yellow"), text.replace("\n", "\n         ")), soft_wrap=True)
     screen.print(Text("dry run: nothing was written"))
 
 
-def tables(made: Plan) -> None:
+def tables(planned: Plan) -> None:
     """A plan's title and tables."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     screen = console()
-    screen.print(Text(made.title, style="bold"))
-    for part in made.screen or made.tables:
+    screen.print(Text(planned.title, style="bold"))
+    for part in planned.screen or planned.tables:
         if part.title:
             screen.print(Text(part.title, style="bold"))
         if part.lines:

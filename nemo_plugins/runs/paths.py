@@ -207,8 +207,8 @@ def is_checkpoint(folder: Path) -> bool:
 
 def description(checkpoint: Path) -> Path | None:
     """The folder in a NeMo checkpoint with the Hugging Face files that describe the model; None where it has none."""
-    found = sorted((checkpoint / "context").rglob("tokenizer_config.json"))
-    return found[0].parent if found else None
+    files = sorted((checkpoint / "context").rglob("tokenizer_config.json"))
+    return files[0].parent if files else None
 
 
 def checkpoint(key: str, path: str) -> Path:
@@ -221,9 +221,9 @@ def checkpoint(key: str, path: str) -> Path:
     folder = resolve(path)
     if not folder.is_dir():
         raise UserError(f"{key}: no folder {path}", "expected a NeMo checkpoint, or the folder of a stage that left one")
-    for found in (folder, folder / "checkpoint"):
-        if is_checkpoint(found):
-            return found
+    for candidate in (folder, folder / "checkpoint"):
+        if is_checkpoint(candidate):
+            return candidate
     is_hf = (local_weights(path) or folder) / "config.json"
     raise Unusable(
         f"{key}: {path} is {'a Hugging Face folder' if is_hf.is_file() else 'neither a NeMo checkpoint nor a stage with one'}",

@@ -101,7 +101,7 @@ def _rows(
     sizes: dict[str, tuple[int, int, Architecture | None]],
 ) -> list[dict]:
     """A row of each model at each number of sequences."""
-    bench, found = cfg.bench, []
+    bench, rows = cfg.bench, []
     for sequences in bench.concurrency:
         timed = timing.in_turns(
             models,
@@ -116,7 +116,7 @@ def _rows(
             tokens = sequences * (bench.prompt_tokens + bench.new_tokens // 2)
             cache = architecture.kv_cache_bytes(tokens, width) if architecture else 0
             joules = [once.joules for once in onces if once.joules is not None]
-            found.append(
+            rows.append(
                 {
                     **case,
                     "model": role,
@@ -131,7 +131,7 @@ def _rows(
                     "extrapolated": False,
                 }
             )
-    return found
+    return rows
 
 
 def compute_dtype(path: str) -> str:

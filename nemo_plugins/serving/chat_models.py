@@ -62,10 +62,10 @@ class LlamaCppChatModel:
 
     def ids(self, messages: Messages) -> list[int]:
         """Tokens of the dialogue and the assistant's turn begun; no text of a message becomes a control token."""
-        found: list[int] = []
+        tokens: list[int] = []
         for text, control in self.template.asked(messages).parts:
-            found += [self.control[text]] if control else self.model.tokenize(text, special=False)
-        return found
+            tokens += [self.control[text]] if control else self.model.tokenize(text, special=False)
+        return tokens
 
     def room(self, messages: Messages) -> int:
         return self.model.context - len(self.ids(messages))

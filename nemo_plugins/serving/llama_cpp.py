@@ -113,8 +113,8 @@ class LlamaCpp:
 
     def control_tokens(self) -> dict[str, int]:
         """Ids of the special tokens by name."""
-        found = (token for token in range(self.vocab_size) if self._vocab.is_control(token))
-        return {self._vocab.get_text(token): token for token in found}
+        tokens = (token for token in range(self.vocab_size) if self._vocab.is_control(token))
+        return {self._vocab.get_text(token): token for token in tokens}
 
     def special_tokens(self) -> dict[str, str]:
         """Names of the special tokens that a chat template may call by role, as `special_tokens_map` of transformers."""
@@ -128,14 +128,14 @@ class LlamaCpp:
     def logits(self, tokens: Sequence[int]) -> np.ndarray:
         """Logits behind each token of one sequence, float32 [tokens, vocab]."""
         self.forget()
-        found = np.empty((len(tokens), self.vocab_size), np.float32)
+        values = np.empty((len(tokens), self.vocab_size), np.float32)
         for start in range(0, len(tokens), self._batch_size):
             part = tokens[start : start + self._batch_size]
             self._decode([(token, start + place, 0, True) for place, token in enumerate(part)])
             for place in range(len(part)):
-                found[start + place] = self._context.get_logits_ith(place)
+                values[start + place] = self._context.get_logits_ith(place)
         self.forget()
-        return found
+        return values
 
     def forget(self) -> None:
         """Empty the cache of every sequence."""

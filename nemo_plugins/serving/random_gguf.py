@@ -23,17 +23,17 @@ TILE = 1 << 16  # blocks that are drawn; longer tensors repeat them
 
 def kinds(model: Architecture, target: Target) -> list[tuple[str, GgufTensor, str]]:
     """Name in the file, tensor and block type of everything that a GGUF file of this format holds."""
-    found = []
+    types = []
     for tensor in formats.outer_tensors(model):
         is_output = tensor.name == ("token_embd" if model.tied_embeddings else "output")
-        found.append((tensor.file_name, tensor, _kind(tensor, target, False, is_output)))
+        types.append((tensor.file_name, tensor, _kind(tensor, target, False, is_output)))
     for layer in range(model.num_layers):
         more = formats.use_more_bits(layer, model.num_layers)
-        found += [
+        types += [
             (f"blk.{layer}.{tensor.file_name}", tensor, _kind(tensor, target, more, False))
             for tensor in formats.layer_tensors(model)
         ]
-    return found
+    return types
 
 
 def tensor_bytes(tensor: GgufTensor, kind: str) -> int:

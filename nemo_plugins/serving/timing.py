@@ -107,28 +107,28 @@ def in_turns(
     models: Mapping[str, Process], *, sequences: int, prompt_tokens: int, new_tokens: int, warmup: int, repetitions: int
 ) -> dict[str, list[Once]]:
     """Time models one after the other, again and again, so that whatever else the machine does meets all alike."""
-    found: dict[str, list[Once]] = {name: [] for name in models}
+    timings: dict[str, list[Once]] = {name: [] for name in models}
     for number in range(warmup + repetitions):
         for name, model in models.items():
             once = model.time(sequences, prompt_tokens, new_tokens)
             if number >= warmup:
-                found[name].append(once)
-    return found
+                timings[name].append(once)
+    return timings
 
 
 def energy() -> float | None:
     """Joules that the processors and NVIDIA GPUs have taken since some time ago; None where no counter can be read."""
-    found = []
+    readings = []
     for counter in sorted(RAPL.glob("intel-rapl:[0-9]*/energy_uj")):
         if counter.parent.name.count(":") == 1 and os.access(counter, os.R_OK):  # whole packages, not their parts
-            found.append(int(counter.read_text()) / 1e6)
+            readings.append(int(counter.read_text()) / 1e6)
     if device_files():
         import pynvml
 
         try:
             pynvml.nvmlInit()
             for number in range(pynvml.nvmlDeviceGetCount()):
-                found.append(pynvml.nvmlDeviceGetTotalEnergyConsumption(pynvml.nvmlDeviceGetHandleByIndex(number)) / 1e3)
+                readings.append(pynvml.nvmlDeviceGetTotalEnergyConsumption(pynvml.nvmlDeviceGetHandleByIndex(number)) / 1e3)
         except pynvml.NVMLError:  # older than Volta, or hidden from this container
             pass
-    return sum(found) if found else None
+    return sum(readings) if readings else None

@@ -114,10 +114,10 @@ BACKENDS = {"llama_cpp": LlamaCppTimed, "transformers": TransformersTimed, "endp
 def peak_bytes() -> dict[str, int]:
     """Largest resident size of this process, and on a GPU what torch held there."""
     lines = Path("/proc/self/status").read_text().splitlines() if Path("/proc/self/status").is_file() else []
-    found = {"host": 1024 * int(next((line.split()[1] for line in lines if line.startswith("VmHWM:")), 0))}
+    peaks = {"host": 1024 * int(next((line.split()[1] for line in lines if line.startswith("VmHWM:")), 0))}
     if (torch := sys.modules.get("torch")) and torch.cuda.is_available():
-        found["gpu"] = torch.cuda.max_memory_allocated()
-    return found
+        peaks["gpu"] = torch.cuda.max_memory_allocated()
+    return peaks
 
 
 def main() -> None:

@@ -81,9 +81,9 @@ class Guard(Callback):
 
     def agreed(self, reason: int) -> int:
         """The gravest reason of any process: of a pipeline not all know the loss."""
-        found = torch.tensor(reason, device=torch.cuda.current_device())
-        torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
-        return int(found)
+        gravest = torch.tensor(reason, device=torch.cuda.current_device())
+        torch.distributed.all_reduce(gravest, torch.distributed.ReduceOp.MAX)
+        return int(gravest)
 
     def refuse(self, step: int, reason: int, loss: float, norm: float) -> None:
         """Say which step and samples; raise where the stage is to stop. `step` counts from 0."""

@@ -26,8 +26,8 @@ STEP = re.compile(r"step=(\d+)")
 
 def complete(folder: Path) -> list[tuple[int, Path]]:
     """Whole checkpoints under `folder` as (step, path), oldest first."""
-    found = ((STEP.fullmatch(path.name), path) for path in folder.glob("step=*"))
-    return sorted((int(match[1]), path) for match, path in found if match)
+    folders = ((STEP.fullmatch(path.name), path) for path in folder.glob("step=*"))
+    return sorted((int(match[1]), path) for match, path in folders if match)
 
 
 def newest(folder: Path) -> tuple[int, Path] | None:

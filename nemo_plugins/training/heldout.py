@@ -51,12 +51,12 @@ class HeldoutLoss(Callback):
 
         The first text's names stand alone, another's end in its own: `val_loss_en`. Every rank calls it.
         """
-        found, start = {}, 0
+        means, start = {}, 0
         for place, (name, batches) in enumerate((self.sets or {"": len(self.losses)}).items()):
             part, start = slice(start, start + batches), start + batches
             of = {"val_loss": self.mean(part)}
             if self.watch:
                 names = self.watch.heldout
                 of |= {names[key]: value for key, value in self.watch.means(sum(self.seen[part])).items() if key in names}
-            found |= {f"{key}_{name}" if place else key: value for key, value in of.items()}
-        return found
+            means |= {f"{key}_{name}" if place else key: value for key, value in of.items()}
+        return means

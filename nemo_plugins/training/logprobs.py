@@ -88,14 +88,14 @@ class _TokenLogProbs(torch.autograd.Function):
 def _log_totals(logits: Tensor, temperature: float, group: Group) -> Tensor:
     """log Σ exp(logits / T) over the whole vocabulary, `[s, b]`."""
     dtype = torch.float64 if logits.dtype is torch.float64 else torch.float32
-    found = torch.empty(logits.shape[:2], dtype=dtype, device=logits.device)
+    totals = torch.empty(logits.shape[:2], dtype=dtype, device=logits.device)
     for at in _chunks(logits):
-        found[at] = (logits[at].to(dtype) / temperature).logsumexp(-1)
+        totals[at] = (logits[at].to(dtype) / temperature).logsumexp(-1)
     if group is None:
-        return found
-    top = all_reduce(found.clone(), distributed.ReduceOp.MAX, group)
+        return totals
+    top = all_reduce(totals.clone(), distributed.ReduceOp.MAX, group)
     top = top.masked_fill(top == LOWEST, 0)
-    return top + all_reduce((found - top).exp_(), distributed.ReduceOp.SUM, group).log()
+    return top + all_reduce((totals - top).exp_(), distributed.ReduceOp.SUM, group).log()
 
 
 def _chunks(logits: Tensor) -> Iterator[tuple[slice, slice]]:

@@ -105,7 +105,7 @@ def build(
             grad_reduce_in_fp32=True,
         ),
     )
-    made = nl.Trainer(
+    trainer = nl.Trainer(
         devices=platform.devices,
         num_nodes=platform.nodes,
         accelerator=here.accelerator,
@@ -123,7 +123,7 @@ def build(
         logger=loggers or False,
     )
     process_groups.extend(strategy, platform.process_group_minutes)  # now: NeMo has copied what it writes into checkpoints
-    return made
+    return trainer
 
 
 def recompute(config, which: Recompute) -> None:

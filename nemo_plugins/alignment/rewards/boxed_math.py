@@ -113,8 +113,8 @@ def _read(text: str, style: Style) -> Value | None:
 
 @cache
 def number_style(language: str) -> Style:
-    found = languages.load(language)
-    return Style(found.decimal_separator, tuple(found.thousands_separators))
+    language_words = languages.load(language)
+    return Style(language_words.decimal_separator, tuple(language_words.thousands_separators))
 
 
 def last_box(text: str) -> str | None:
@@ -122,16 +122,16 @@ def last_box(text: str) -> str | None:
     after it and never ends. One pass over the text, however its braces are nested."""
     opened: list[int] = []  # where the inside of each open box begins; −1 for any other brace
     boxes: list[tuple[int, int]] = []  # whole ones, none inside another
-    for found in _BRACES.finditer(text):
-        token = found[0]
+    for match in _BRACES.finditer(text):
+        token = match[0]
         if token[-1] == "{" and token != r"\{":
-            opened.append(-1 if token == "{" else found.end())
+            opened.append(-1 if token == "{" else match.end())
         elif token == "}" and opened:
             start = opened.pop()
             if start >= 0:
                 while boxes and boxes[-1][0] > start:
                     boxes.pop()
-                boxes.append((start, found.start()))
+                boxes.append((start, match.start()))
     if not boxes or any(start > boxes[-1][1] for start in opened):
         return None
     return text[slice(*boxes[-1])]

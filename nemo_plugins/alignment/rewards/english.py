@@ -27,5 +27,5 @@ LONGEST = 2000
 def reads(text: str) -> bool:
     """Whether the text is English: at least two of its commonest words."""
     text = text[-LONGEST:]
-    found = {word.lower() for word in _WORDS.findall(text)}
-    return len(found) >= 2
+    words = {word.lower() for word in _WORDS.findall(text)}
+    return len(words) >= 2

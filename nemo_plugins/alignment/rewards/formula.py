@@ -78,8 +78,8 @@ def read(text: str, style: Style) -> Value | None:
         return None
     text = _plain(text)
     name = ""
-    if found := _ASSIGNED.match(text):
-        name, text = found[1], text[found.end() :]
+    if match := _ASSIGNED.match(text):
+        name, text = match[1], text[match.end() :]
     return _value(name, text.strip(), style)
 
 
@@ -151,16 +151,16 @@ def _value(name: str, text: str, style: Style) -> Value | None:
 def _units(text: str):
     """Where a unit may begin in the text, from its longest on."""
     if quotient := _QUOTIENT.search(text):
-        found = quantities.unit(f"{quotient[1]}/{re.sub('[{}]', '', quotient[2])}")
-        if found:
-            yield quotient.start(), *found
+        unit = quantities.unit(f"{quotient[1]}/{re.sub('[{}]', '', quotient[2])}")
+        if unit:
+            yield quotient.start(), *unit
     for place in re.finditer(r"(?<=[\d)}%])\s*(?=[^\W\d_]|[°€$])|(?<=\s)(?=[^\W\d_])", text):
         if not _UNIT.match(text, place.end()) or text[place.end() - 1 : place.end()] == "\\":
             continue
         spelled = re.sub(r"[{}]", "", text[place.end() :]).replace(" ^", "^").replace("^ ", "^").strip()
-        found = quantities.unit(spelled)
-        if found and (len(spelled) > 1 or not spelled.isalpha() or text[place.end() - 1] == " "):
-            yield place.end(), *found
+        unit = quantities.unit(spelled)
+        if unit and (len(spelled) > 1 or not spelled.isalpha() or text[place.end() - 1] == " "):
+            yield place.end(), *unit
 
 
 def _together(text: str, style: Style) -> tuple[Fraction, quantities.Unit] | None:
@@ -178,10 +178,10 @@ def _together(text: str, style: Style) -> tuple[Fraction, quantities.Unit] | Non
 
 
 def _step(text: str) -> Fraction | None:
-    found = _PERIOD.search(text.replace(" ", "").rstrip("%"))
-    if not found or len((found[1] + found[2]).lstrip("0")) < 6:
+    match = _PERIOD.search(text.replace(" ", "").rstrip("%"))
+    if not match or len((match[1] + match[2]).lstrip("0")) < 6:
         return None
-    return Fraction(1, 10 ** len(found[2]) * (100 if text.endswith("%") else 1))
+    return Fraction(1, 10 ** len(match[2]) * (100 if text.endswith("%") else 1))
 
 
 def _exact(number: Fraction) -> str:
@@ -278,8 +278,8 @@ def _decimals(text: str, style: Style) -> str | None:
 
 def _towers(text: str) -> bool:
     """Whether a power has a power, or an exponent of four digits or more: no answer, and no time is spent on it."""
-    for found in _POWER.finditer(text):
-        exponent = found[1] if found[1] is not None else found[2]
-        if re.search(r"\d{4}", exponent) or text[found.end() :].lstrip(" }").startswith("^"):
+    for match in _POWER.finditer(text):
+        exponent = match[1] if match[1] is not None else match[2]
+        if re.search(r"\d{4}", exponent) or text[match.end() :].lstrip(" }").startswith("^"):
             return True
     return bool(re.search(r"\^\s*\{[^{}]*\^", text))

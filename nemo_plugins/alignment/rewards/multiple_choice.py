@@ -71,23 +71,23 @@ def chosen(completion: str, language: str = "pl", in_english: bool = False) -> s
     words = words_of(language) + _english() if in_english else words_of(language)
     text = unicodedata.normalize("NFC", thinking.answer(completion[-LONGEST:])).translate(_MARKDOWN)
     text = "\n".join(" ".join(parts) for line in text.splitlines() if (parts := line.split()))
-    text = _MATHS.sub(lambda found: found[1] or found[2], text)
-    text = _QUOTED.sub(lambda found: f"({found[1].upper()})" if found[1] else f"{found[2].upper()})", text)
+    text = _MATHS.sub(lambda choices: choices[1] or choices[2], text)
+    text = _QUOTED.sub(lambda choices: f"({choices[1].upper()})" if choices[1] else f"{choices[2].upper()})", text)
     bare = _BARE.fullmatch(text)
     if bare:
         return bare[1].upper()
     denied: set[str] = set()
-    found = [*_choices(text, (_BOX, *words.phrases), words, denied), *_last_line(text)]
-    found = found or list(_choices(text, words.mentions, words, denied))
-    if not found and len(_MARKER.findall(text)) == 1:
+    choices = [*_choices(text, (_BOX, *words.phrases), words, denied), *_last_line(text)]
+    choices = choices or list(_choices(text, words.mentions, words, denied))
+    if not choices and len(_MARKER.findall(text)) == 1:
         places = [place for place in (_OPENING.match(text), _CLOSING.search(text, max(0, len(text) - NEAR))) if place]
-        found = [place for place in places[:1] if place[1] not in denied and not _denied(place, words)]
-    letters = {choice[1].upper() for choice in found}
+        choices = [place for place in places[:1] if place[1] not in denied and not _denied(place, words)]
+    letters = {choice[1].upper() for choice in choices}
     if len(letters) != 1:
         return None
     cuts = [0, *(end.end() for end in _SENTENCE.finditer(text)), len(text), len(text)]
     hedges = [hedge for hedge in words.hedges if hedge.search(text)]
-    return None if any(_hedged(cuts, choice, words, hedges) for choice in found) else letters.pop()
+    return None if any(_hedged(cuts, choice, words, hedges) for choice in choices) else letters.pop()
 
 
 def _choices(text: str, patterns: tuple[re.Pattern, ...], words: Words, denied: set[str]) -> Iterator[re.Match]:
@@ -112,8 +112,8 @@ def _last_line(text: str) -> list[re.Match]:
     lines = text.rsplit("\n", 2)[-2:]
     if len(lines) < 2 or _BARE.fullmatch(lines[0]):
         return []
-    found = _BARE.fullmatch(text, len(text) - len(lines[1]))
-    return [found] if found else []
+    match = _BARE.fullmatch(text, len(text) - len(lines[1]))
+    return [match] if match else []
 
 
 def _hedged(cuts: list[int], choice: re.Match, words: Words, hedges: list[re.Pattern]) -> bool:

@@ -144,12 +144,12 @@ class _Reader:
     def decimal(self) -> tuple[bool, Fraction]:
         """Whether it is written without decimals, and its value."""
         self.peek()
-        found = next(filter(None, (x.match(self.text, self.at) for x in self.grouped)), None)
-        found = found or _DIGITS.match(self.text, self.at)
-        if found is None:
+        match = next(filter(None, (x.match(self.text, self.at) for x in self.grouped)), None)
+        match = match or _DIGITS.match(self.text, self.at)
+        if match is None:
             raise _NoNumber
-        self.at = found.end()
-        value = Fraction(int(re.sub("[^0-9]", "", found[0])))
+        self.at = match.end()
+        value = Fraction(int(re.sub("[^0-9]", "", match[0])))
         if self.text[self.at : self.at + 1] not in self.points or not self.text[self.at : self.at + 1]:
             return True, value
         decimals = re.compile(r"([0-9]*)(?:\(([0-9]+)\))?").match(self.text, self.at + 1)
@@ -165,11 +165,11 @@ class _Reader:
     def exponent(self) -> int:
         sign = _SIGNS.get(self.peek(), 0)
         self.at += bool(sign)
-        found = _DIGITS.match(self.text, self.at)
-        if found is None:
+        match = _DIGITS.match(self.text, self.at)
+        if match is None:
             raise _NoNumber
-        self.at = found.end()
-        return int(found[0]) * (sign or 1)
+        self.at = match.end()
+        return int(match[0]) * (sign or 1)
 
     @staticmethod
     def power(exponent: int) -> Fraction:
@@ -186,11 +186,11 @@ class _Reader:
     def command(self) -> str:
         r"""The name of the \command here, taken; nothing where there is none."""
         self.peek()
-        found = _COMMAND.match(self.text, self.at)
-        if found is None:
+        match = _COMMAND.match(self.text, self.at)
+        if match is None:
             return ""
-        self.at = found.end()
-        return found[1]
+        self.at = match.end()
+        return match[1]
 
     def peek(self) -> str:
         """The next character that is no space, or nothing."""

@@ -54,9 +54,9 @@ def _parted(text: str) -> tuple[str, str]:
     """What is outside of code, formulas and calls, and what is marked as code or formula; what is not closed hides nothing."""
     prose, marked, at = [], [], 0
     last = {begin: text.rfind(end) for begin, end in _ENDS.items()}  # one look from the end: no second pass for each beginning
-    while found := _MARKED.search(text, at):
-        prose.append(text[at : found.start()])
-        begin, at = found[0], found.end()
+    while match := _MARKED.search(text, at):
+        prose.append(text[at : match.start()])
+        begin, at = match[0], match.end()
         if begin not in _ENDS:
             marked.append(begin)
         elif at <= last[begin]:

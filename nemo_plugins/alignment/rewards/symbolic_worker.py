@@ -68,8 +68,8 @@ def _expression(latex: str):
         basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False
     )
     config = math_verify.LatexExtractionConfig(boxed_match_priority=-1, normalization_config=clean)
-    found = math_verify.parse(f"${latex}$", [config], fallback_mode="no_fallback", parsing_timeout=None)
-    return found[0] if found else None
+    expressions = math_verify.parse(f"${latex}$", [config], fallback_mode="no_fallback", parsing_timeout=None)
+    return expressions[0] if expressions else None
 
 
 if __name__ == "__main__":

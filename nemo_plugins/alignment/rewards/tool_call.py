@@ -61,14 +61,14 @@ def call(text: str) -> dict:
     if len(text) > LONGEST or _depth(text) > DEEPEST:
         raise NoCall(f"longer than {LONGEST} characters or deeper than {DEEPEST} brackets")
     try:
-        found = json.loads(text, object_pairs_hook=_unique, parse_float=_finite, parse_constant=_finite)
+        parsed = json.loads(text, object_pairs_hook=_unique, parse_float=_finite, parse_constant=_finite)
     except ValueError as error:  # json's own is one; so is int()'s for thousands of digits
         raise NoCall(str(error)) from None
-    if not isinstance(found, dict) or found.keys() != {"name", "arguments"}:
+    if not isinstance(parsed, dict) or parsed.keys() != {"name", "arguments"}:
         raise NoCall("expected an object of name and arguments")
-    if not isinstance(found["name"], str) or not isinstance(found["arguments"], dict):
+    if not isinstance(parsed["name"], str) or not isinstance(parsed["arguments"], dict):
         raise NoCall("expected a string as name and an object as arguments")
-    return found
+    return parsed
 
 
 def same(left: object, right: object) -> bool:
@@ -94,10 +94,10 @@ def _depth(text: str) -> int:
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    arguments = dict(pairs)
+    if len(arguments) != len(pairs):
         raise NoCall("a key comes twice")
-    return found
+    return arguments
 
 
 def _finite(text: str) -> float:

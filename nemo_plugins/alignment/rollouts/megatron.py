@@ -44,13 +44,13 @@ class MegatronEngine:
     @torch.no_grad()
     def complete(self, requests: Sequence[Request], greedy: bool = False) -> list[Completion]:
         """One completion each, in order. Prompts of like length go together, equal ones are encoded once."""
-        found: dict[int, Completion] = {}
+        completions: dict[int, Completion] = {}
         order = sorted(range(len(requests)), key=lambda i: (len(requests[i].ids), requests[i].ids))
         with generating(self.model):
             for at in range(0, len(order), self.batch):
                 part = order[at : at + self.batch]
-                found |= zip(part, self._batch([requests[i] for i in part], greedy), strict=True)
-        return [found[i] for i in range(len(requests))]
+                completions |= zip(part, self._batch([requests[i] for i in part], greedy), strict=True)
+        return [completions[i] for i in range(len(requests))]
 
     def _batch(self, requests: list[Request], greedy: bool) -> list[Completion]:
         device = torch.cuda.current_device()

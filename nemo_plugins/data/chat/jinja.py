@@ -54,13 +54,13 @@ class _Generation(Extension):
 
 def _environment() -> ImmutableSandboxedEnvironment:
     """As `utils/chat_template_utils.py` of transformers 4.57 has it."""
-    made = ImmutableSandboxedEnvironment(
+    environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
     )
-    made.filters["tojson"] = lambda value, **options: json.dumps(value, **{"ensure_ascii": False, **options})
-    made.globals["raise_exception"] = _raise
-    made.globals["strftime_now"] = lambda written: datetime.now().strftime(written)
-    return made
+    environment.filters["tojson"] = lambda value, **options: json.dumps(value, **{"ensure_ascii": False, **options})
+    environment.globals["raise_exception"] = _raise
+    environment.globals["strftime_now"] = lambda written: datetime.now().strftime(written)
+    return environment
 
 
 def _raise(message: str) -> None:

@@ -170,8 +170,8 @@ def weight(row: dict) -> float:
 def note_special(messages: Sequence[dict], where: str, report: Report) -> None:
     """Count a row whose texts hold some model's control tokens: often a dialogue that was rendered before."""
     for message in messages:
-        if found := SPECIAL.search(message.get("content") or ""):
-            report.notice(where, "special_token_text", f"{found[0]} in a {message['role']}'s text stays text")
+        if match := SPECIAL.search(message.get("content") or ""):
+            report.notice(where, "special_token_text", f"{match[0]} in a {message['role']}'s text stays text")
             return
 
 

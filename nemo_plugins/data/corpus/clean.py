@@ -27,24 +27,24 @@ def run(cfg: Recipe, run: runs.Run) -> None:
             raise runs.Stopped(f"{waiting}; once they have ended")
     else:
         execute.local(made, logs, cfg.corpus.workers)
-    found = corpus_report.Found.collect(folders, cfg.corpus)
-    if not found.count("divide", "out"):
+    counted = corpus_report.Found.collect(folders, cfg.corpus)
+    if not counted.count("divide", "out"):
         raise runs.Failed("no document is left to train on", f"read {run.folder / 'report.html'}: it says what was dropped",
-                          f"{corpus_report.write(run.folder, cfg, found)['report']}")  # fmt: skip
+                          f"{corpus_report.write(run.folder, cfg, counted)['report']}")  # fmt: skip
     outputs = {"train": folders.out("train"), "heldout": folders.out("heldout")}
     if cfg.corpus.tokens:
         outputs |= {f"{side}_tokens": run.folder / "tokens" / side for side in ("train", "heldout")}
-    outputs |= corpus_report.write(run.folder, cfg, found)
+    outputs |= corpus_report.write(run.folder, cfg, counted)
     if not cfg.corpus.keep_work:
         work = ("signatures", "pairs", "documents", "removed")  # the summary and the samples stay: a kill here costs nothing
         parts = (run.folder / "work" / side for side in ("train", "heldout"))  # of tokens, which are joined now
         for folder in (folders.read, folders.unique, *parts, *(folders.duplicates / name for name in work)):
             shutil.rmtree(folder, ignore_errors=True)
-    heldout = found.count("finish", "heldout")
+    heldout = counted.count("finish", "heldout")
     if not heldout:
         share = cfg.corpus.heldout_share
         runs.say(f"no document is held out: give data.heldout another text, or a corpus.heldout_share above {share:g}")
-    run.finish(outputs, found.metrics(), next=_next(cfg, run.folder, bool(heldout)), counts=found.flow())
+    run.finish(outputs, counted.metrics(), next=_next(cfg, run.folder, bool(heldout)), counts=counted.flow())
 
 
 def prepare(cfg: Recipe, run: runs.Run, folders: Folders) -> int:
@@ -73,18 +73,18 @@ def stages(cfg: Recipe, folders: Folders, tasks: int) -> list[CorpusJob]:
     """All stages; each `pipeline` can be pickled."""
     corpus, language, seed = cfg.corpus, cfg.language, cfg.run.seed
     model = str(runs.resolve(corpus.quality.model)) if corpus.quality.model else None
-    made = [CorpusJob("read", tasks, partial(_clean, folders, corpus, language, model, seed))]
+    jobs = [CorpusJob("read", tasks, partial(_clean, folders, corpus, language, model, seed))]
     stored, finish = partial(_stored, folders.read), partial(_finish, folders, corpus, language, seed)
     if corpus.duplicates.remove:
-        made += duplicates.stages(stored, finish, str(folders.duplicates), tasks, corpus.duplicates)
+        jobs += duplicates.stages(stored, finish, str(folders.duplicates), tasks, corpus.duplicates)
     else:
-        made.append(CorpusJob("finish", tasks, partial(_joined, stored, finish)))
-    made.append(CorpusJob("divide", tasks, partial(_divide, folders, corpus)))
+        jobs.append(CorpusJob("finish", tasks, partial(_joined, stored, finish)))
+    jobs.append(CorpusJob("divide", tasks, partial(_divide, folders, corpus)))
     if corpus.tokens:
         processes = corpus.slurm.cores if corpus.engine is CorpusEngine.slurm else corpus.workers
         folder = str(runs.local_weights(cfg.model.path))
-        made.append(CorpusJob("tokens", 1, partial(_tokenise, folders, folder, processes)))
-    return made
+        jobs.append(CorpusJob("tokens", 1, partial(_tokenise, folders, folder, processes)))
+    return jobs
 
 
 def _clean(*of) -> list:
@@ -112,6 +112,6 @@ def _tokenise(*of) -> list:
 
 
 def _next(cfg: Recipe, folder: Path, heldout: bool) -> str:
-    made = folder / "tokens" if cfg.corpus.tokens else folder
+    text = folder / "tokens" if cfg.corpus.tokens else folder
     sides = ("train", "heldout") if heldout else ("train",)
-    return runs.command(cfg, "distill", *(runs.override(f"data.{side}", [made / side]) for side in sides))
+    return runs.command(cfg, "distill", *(runs.override(f"data.{side}", [text / side]) for side in sides))

@@ -120,7 +120,7 @@ def slurm(stages: Sequence[CorpusJob], logs: Path, config: SlurmConfig, name: st
             for stage in missing
         )
         return f"{len(running)} jobs are queued or run: {' '.join(running)}; still to do: {left}"
-    before, made = None, []
+    before, executors = None, []
     for stage in missing:
         sbatch = {"kill-on-invalid-dep": "yes", **({"account": config.account} if config.account else {})}
         waiting = len(Local(stage, logs / stage.name).get_incomplete_ranks())
@@ -142,9 +142,9 @@ def slurm(stages: Sequence[CorpusJob], logs: Path, config: SlurmConfig, name: st
             requeue_signals=None,
         )
         before.run()
-        made.append(str(before.job_id))
-        jobs.write_text("\n".join(made))  # after each: a second call finds what a first one that was stopped has submitted
-    return f"{len(made)} jobs were submitted: {' '.join(made)}"
+        executors.append(str(before.job_id))
+        jobs.write_text("\n".join(executors))  # after each: a second call finds what a first one that was stopped has submitted
+    return f"{len(executors)} jobs were submitted: {' '.join(executors)}"
 
 
 def _environment(config: SlurmConfig) -> str:

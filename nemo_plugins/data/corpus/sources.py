@@ -68,7 +68,7 @@ def parts(sources: Sequence[str | Path], size: int, whole: bool) -> list[TaskInp
     Raises:
         UserError: a source that is not there, or Parquet without a column `text`: none of its documents could be read.
     """
-    found: list[TaskInput] = []
+    parts_read: list[TaskInput] = []
     taken: dict[str, int] = {}
     for source in sources:
         path = paths.resolve(source)
@@ -77,8 +77,8 @@ def parts(sources: Sequence[str | Path], size: int, whole: bool) -> list[TaskInp
         for file in documents.shards(path):
             name = file.relative_to(path).as_posix() if path.is_dir() else file.name
             taken[name] = taken.get(name, 0) + 1  # of two sources with a file of one name the second is told apart
-            found += _parts(file, name if taken[name] == 1 else f"{name}#{taken[name]}", size, whole)
-    return found
+            parts_read += _parts(file, name if taken[name] == 1 else f"{name}#{taken[name]}", size, whole)
+    return parts_read
 
 
 def _parts(file: Path, name: str, size: int, whole: bool) -> Iterable[TaskInput]:
@@ -132,16 +132,16 @@ def _bytes(part: TaskInput) -> int:
     return Path(part.path).stat().st_size * (UNPACKED if packed else 1)
 
 
-def save(path: Path, made: Sequence[Sequence[TaskInput]]) -> None:
+def save(path: Path, tasks: Sequence[Sequence[TaskInput]]) -> None:
     """Write what each task reads, with fingerprints of the files.
 
     Raises:
         UserError: the file is there from an attempt that was stopped, and says something else.
     """
-    files = sorted({part.path for task in made for part in task})
+    files = sorted({part.path for task in tasks for part in task})
     content = {
         "files": {file: fingerprint(file) for file in files},
-        "tasks": [[asdict(part) for part in task] for task in made],
+        "tasks": [[asdict(part) for part in task] for task in tasks],
     }
     if path.is_file():
         if (before := json.loads(path.read_text())) != content:

@@ -253,10 +253,10 @@ class Tokenise(PipelineStep):
         for side in ("train", "heldout"):
             folder, prefix = self.folders.out(side), self.folders.root / "tokens" / side
             if parallel_tokens.is_worth(folder):
-                made = parallel_tokens.write(prefix, folder, tokenizer, self.folders.root / "work" / side, self.processes)
+                written = parallel_tokens.write(prefix, folder, tokenizer, self.folders.root / "work" / side, self.processes)
             else:
-                made = tokens.write(prefix, tokens.documents(folder), tokenizer)
-            tally.counts[f"{side}_documents"], tally.counts[f"{side}_tokens"] = made.documents, made.tokens
+                written = tokens.write(prefix, tokens.documents(folder), tokenizer)
+            tally.counts[f"{side}_documents"], tally.counts[f"{side}_tokens"] = written.documents, written.tokens
         tally.save(self.folders.counts("tokens", rank))
 
 

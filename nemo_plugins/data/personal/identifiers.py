@@ -115,9 +115,9 @@ def get(name: str) -> Identifier:
     if not attribute:
         raise UserError(f"language.identifiers: there is no {name!r}", f"expected {', '.join(IDENTIFIERS)}, or module:name")
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        identifier = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise UserError(f"language.identifiers: {name}: {error}") from None
-    if not isinstance(found, Identifier):
-        raise UserError(f"language.identifiers: {name} is a {type(found).__name__}, expected an Identifier")
-    return found
+    if not isinstance(identifier, Identifier):
+        raise UserError(f"language.identifiers: {name} is a {type(identifier).__name__}, expected an Identifier")
+    return identifier

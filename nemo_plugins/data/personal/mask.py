@@ -22,21 +22,21 @@ def mask(text: str, names: Sequence[str]) -> tuple[str, Counter[str]]:
     Raises:
         UserError: an identifier that there is none of.
     """
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for _ in range(ROUNDS):
-        before = found.total()
+        before = counts.total()
         for name in names:
-            text = _masked(text, name, found)
-        if found.total() == before:
+            text = _masked(text, name, counts)
+        if counts.total() == before:
             break
-    return text, found
+    return text, counts
 
 
-def _masked(text: str, name: str, found: Counter[str]) -> str:
+def _masked(text: str, name: str, counts: Counter[str]) -> str:
     identifier = identifiers.get(name)
     parts, end = [], 0
     for start, stop in identifier.spans(text):
         parts += text[end:start], identifier.placeholder
         end = stop
-        found[name] += 1
+        counts[name] += 1
     return "".join((*parts, text[end:]))

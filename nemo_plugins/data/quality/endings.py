@@ -73,8 +73,8 @@ def measure(pages: Pages) -> dict[str, np.ndarray]:
     both = pages.letter[1:] & pages.letter[:-1]
     digraph = tables.digraph[number[:-1] * LETTERS + number[1:]] & both
     final = np.bincount(words.owner[long] * LETTERS**2 + ending[long] % LETTERS**2, minlength=texts * LETTERS**2)
-    made = {name: share(counts[:, place], words.count) for place, name in enumerate(CLASSES, 1)}
-    made |= {
+    shares = {name: share(counts[:, place], words.count) for place, name in enumerate(CLASSES, 1)}
+    shares |= {
         "endings_known": share(words.count - counts[:, 0], words.count),
         "ending_entropy": entropy(final.reshape(texts, LETTERS**2)),
         "same_ending_pairs": share(words.sum(same_ending), words.sum(pairs)),
@@ -82,7 +82,7 @@ def measure(pages: Pages) -> dict[str, np.ndarray]:
         "ends_in_vowel": share(words.sum(vowel & at_least_3), words.sum(at_least_3)),
         "digraphs": share(pages.pairs(digraph), pages.pairs(both)),
     }
-    return made
+    return shares
 
 
 def _last_two(pages: Pages) -> np.ndarray:

@@ -49,17 +49,17 @@ def make(material: Material, numbers: Sequence[int], seed: int) -> list[Example]
         numbers: of `material.good`; LOW and MEDIUM are made of these documents too.
     """
     rng = random.Random(f"examples {seed}")
-    made = []
+    examples = []
     for number in numbers:
         text = material.good[number]
-        made.append(Example(text, 2, "whole", number))
-        made += [Example(passage(text, rng), 2, "passage", number) for _ in range(PASSAGES - 1)]
+        examples.append(Example(text, 2, "whole", number))
+        examples += [Example(passage(text, rng), 2, "passage", number) for _ in range(PASSAGES - 1)]
     for kinds, label, share in ((LOW, 0, LOW_SHARE), (MEDIUM, 1, MEDIUM_SHARE)):
         names = list(kinds)
         for place in range(round(len(numbers) * PASSAGES * share)):
             name, number = names[place % len(names)], numbers[place % len(numbers)]
-            made.append(Example(kinds[name](material, material.good[number], rng), label, name, number))
-    return [one for one in made if one.text.strip()]
+            examples.append(Example(kinds[name](material, material.good[number], rng), label, name, number))
+    return [one for one in examples if one.text.strip()]
 
 
 def passage(text: str, rng: random.Random) -> str:
@@ -119,9 +119,9 @@ def shuffled(material: Material, text: str, rng: random.Random) -> str:
     lines = passage(text, rng).split("\n")
     how = rng.randrange(4)
     if how == 0:  # words of the whole text
-        found = " ".join(lines).split()
-        rng.shuffle(found)
-        return " ".join(found)
+        words = " ".join(lines).split()
+        rng.shuffle(words)
+        return " ".join(words)
     if how == 1:  # words of each line, which stays as long as it was
         return "\n".join(" ".join(rng.sample(line.split(), len(line.split()))) for line in lines)
     if how == 2:  # letters of each word

@@ -46,7 +46,7 @@ def measure(pages: Pages) -> dict[str, np.ndarray]:
     average, bullets = lines.mean(lengths), among(first, BULLETS)
     bars = np.flatnonzero((kind == KIND["|"]) | (kind == KIND["tab"]))
     in_line = np.searchsorted(bars, lines.end) - np.searchsorted(bars, lines.start)
-    made = {
+    features = {
         "line_length_mean": np.log1p(average),
         "line_length_median": np.log1p(lines.median(lengths)),
         "line_length_variation": share(lines.spread(lengths), average),
@@ -57,8 +57,8 @@ def measure(pages: Pages) -> dict[str, np.ndarray]:
         "lines_empty": share(pages.empty_lines, pages.empty_lines + every),
         "lines_indented": share(pages.indented, every),
     }
-    made |= {name: share(among(last, marks), every) for name, marks in ENDS.items()}
-    made |= {
+    features |= {name: share(among(last, marks), every) for name, marks in ENDS.items()}
+    features |= {
         "lines_end_letter": share(lines.sum(pages.letter[lines.end - 1]), every),
         "lines_bullet": share(bullets, every),
         "lines_mark_start": share(lines.sum(pages.punctuation[lines.start]) - bullets, every),
@@ -66,4 +66,4 @@ def measure(pages: Pages) -> dict[str, np.ndarray]:
         "lines_few_letters": share(lines.sum(2 * letters < lengths), every),
         "lines_with_bars": share(lines.sum(in_line >= 2), every),
     }
-    return made
+    return features

@@ -98,11 +98,11 @@ class Group:
 
     def most(self, values: np.ndarray) -> np.ndarray:
         """Largest value, 0 of none, int64 `[texts]`."""
-        found = np.zeros(self.texts, np.int64)
+        largest = np.zeros(self.texts, np.int64)
         filled = self.count > 0
         if filled.any():
-            found[filled] = np.maximum.reduceat(values, self.first[filled])
-        return found
+            largest[filled] = np.maximum.reduceat(values, self.first[filled])
+        return largest
 
     def follows(self) -> np.ndarray:
         """Whether each has one of the same text before it, bool `[n]`."""
@@ -317,19 +317,19 @@ def runs_of(words: Spans, n: int) -> tuple[np.ndarray, np.ndarray]:
     """(text, hash) of each run of n neighbours within a text: int64, uint64."""
     if len(words) < n:
         return words.owner[:0], words.hash[:0]
-    made = words.hash
+    hashes = words.hash
     for length in range(2, n + 1):
-        made = made[:-1] * MIX + words.hash[length - 1 :]
-    whole = words.owner[: len(made)] == words.owner[n - 1 :]
-    return words.owner[: len(made)][whole], made[whole]
+        hashes = hashes[:-1] * MIX + words.hash[length - 1 :]
+    whole = words.owner[: len(hashes)] == words.owner[n - 1 :]
+    return words.owner[: len(hashes)][whole], hashes[whole]
 
 
 def edges(inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Start and end of each run of True, int64."""
     padded = np.zeros(len(inside) + 2, bool)
     padded[1:-1] = inside
-    found = np.flatnonzero(padded[1:] != padded[:-1])
-    return found[::2], found[1::2]
+    places = np.flatnonzero(padded[1:] != padded[:-1])
+    return places[::2], places[1::2]
 
 
 def share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -36,14 +36,14 @@ _SPACED[[KIND[mark] for mark in ",;!?"]] = True
 def measure(pages: Pages) -> dict[str, np.ndarray]:
     """This family's features of each text, `[texts]`."""
     counts, characters, marked = pages.counts, pages.length, pages.punctuation
-    made = {name: share(counts[:, which].sum(axis=1), characters) for which, name in _EACH_KINDS}
+    features = {name: share(counts[:, which].sum(axis=1), characters) for which, name in _EACH_KINDS}
     total = pages.sum(marked)
     kind, letter = pages.kind, pages.letter
     small = letter & ~pages.upper
     ending, spaced = _ENDING[kind], _SPACED[kind]
     repeated = marked[1:] & marked[:-1]
     inside_word = (kind[1:-1] == KIND["."]) & small[:-2] & small[2:]
-    made |= {
+    features |= {
         "punctuation": share(total, characters),
         "punctuation_entropy": entropy(counts[:, KIND["."] :]),  # marks with a kind of their own
         "space_before": share(pages.pairs(ending[1:] & pages.space[:-1]), pages.sum(ending)),
@@ -55,7 +55,7 @@ def measure(pages: Pages) -> dict[str, np.ndarray]:
         "quote_balance": _balance(counts[:, KIND["„"]], counts[:, KIND["”"]]),
         "lone_marks": share(pages.tokens.sum(_without_word_or_digit(pages)), pages.tokens.count),
     }
-    return made
+    return features
 
 
 def _in_runs_of_three(marked: np.ndarray, pages: Pages) -> np.ndarray:

@@ -35,7 +35,7 @@ def measure(pages: Pages) -> dict[str, np.ndarray]:
     begin_lines = Occurrences(firsts.owner, hashes, len(pages))
     begin_sentences = Occurrences(words.owner[first], words.hash[first], len(pages))
     runs, lengths = _runs(pages)
-    made = {
+    features = {
         "lines_duplicate": share(lines.sum(repeats), lines.count),
         "characters_in_duplicate_lines": share(lines.sum(lines.length * repeats), lines.sum(lines.length)),
         "lines_same_first_word": share(firsts.sum(same), firsts.count),
@@ -44,14 +44,14 @@ def measure(pages: Pages) -> dict[str, np.ndarray]:
     }
     for n in NGRAMS:
         top = Occurrences(*runs_of(words, n), len(pages)).top(1)
-        made[f"top_{n}_words_in_a_row"] = np.where(top > 1, np.minimum(1.0, share(top * n, words.count)), 0.0)
+        features[f"top_{n}_words_in_a_row"] = np.where(top > 1, np.minimum(1.0, share(top * n, words.count)), 0.0)
     for n in REPEATED:
         owner, hashes = runs_of(words, n)
         distinct, every = Occurrences(owner, hashes, len(pages)).count, np.bincount(owner, minlength=len(pages))
-        made[f"repeated_{n}_words_in_a_row"] = share(every - distinct, every)
-    made["character_runs"] = share(runs.sum(np.where(lengths >= 4, lengths, 0)), pages.length)
-    made["log_longest_run"] = np.log(np.maximum(1, runs.most(lengths)))
-    return made
+        features[f"repeated_{n}_words_in_a_row"] = share(every - distinct, every)
+    features["character_runs"] = share(runs.sum(np.where(lengths >= 4, lengths, 0)), pages.length)
+    features["log_longest_run"] = np.log(np.maximum(1, runs.most(lengths)))
+    return features
 
 
 def _first_words(pages: Pages) -> tuple[Group, np.ndarray]:

@@ -34,8 +34,8 @@ def _train(cfg: Recipe, run: runs.Run) -> None:
         raise runs.UserError(f"corpus.quality.good: {len(good)} documents", f"expected {LEAST} or more, a thousand is better")
     material = _material(cfg, run, [one.text for one in good])
     sides = training.split(material.good, seed)
-    made = {side: examples.make(material, numbers, seed + place) for place, (side, numbers) in enumerate(sides.items())}
-    runs.say(f"{sum(map(len, made.values())):,} examples of {len(good):,} good documents")
+    sets = {side: examples.make(material, numbers, seed + place) for place, (side, numbers) in enumerate(sides.items())}
+    runs.say(f"{sum(map(len, sets.values())):,} examples of {len(good):,} good documents")
     about = {
         "language": cfg.language.code,
         "good": {"documents": len(good), "sources": quality.good, "left_out": quality.leave_out},
@@ -43,10 +43,10 @@ def _train(cfg: Recipe, run: runs.Run) -> None:
         "seed": seed,
     }
     rounds, depth = quality.rounds, quality.depth
-    classifier = training.train(made, Extractor(cfg.language), about, rounds=rounds, depth=depth, seed=seed)
+    classifier = training.train(sets, Extractor(cfg.language), about, rounds=rounds, depth=depth, seed=seed)
     classifier.save(run.folder / "model")
     # on the documents that it was calibrated on, which no tree has seen: a first look, not the measurement
-    measured = training.measure(classifier, made["calibrate"], quality.minimum)
+    measured = training.measure(classifier, sets["calibrate"], quality.minimum)
     metrics = {"precision": measured.precision, "recall": measured.recall, "trees": classifier.about["trees"]}
     model = run.folder / "model"
     follow = runs.command(cfg, "data", "corpus.task=evaluate_quality", runs.override("corpus.quality.model", model))
@@ -63,8 +63,8 @@ def _evaluate(cfg: Recipe, run: runs.Run) -> None:
     if len(good) < LEAST:
         raise runs.UserError(f"corpus.quality.heldout: {len(good)} documents", f"expected {LEAST} or more")
     material = _material(cfg, run, [one.text for one in good])
-    made = examples.make(material, range(len(good)), cfg.run.seed + len(training.SPLIT))
-    measured = training.measure(classifier, made, quality.minimum)
+    sets = examples.make(material, range(len(good)), cfg.run.seed + len(training.SPLIT))
+    measured = training.measure(classifier, sets, quality.minimum)
     by_source = _kept(classifier, good, quality.minimum)
     outputs = quality_report.write(run.folder, cfg.language.name, measured, by_source, classifier.about)
     names = ("precision", "recall", "calibration_error", "uncalibrated_error", "log_loss")

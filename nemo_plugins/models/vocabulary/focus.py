@@ -68,15 +68,15 @@ def rows(
     table = old.float()
     used = table[:old_size]
     mean = used.mean(0)
-    made = (mean if padding is None else table[padding]).repeat(size, 1)
-    made[list(shared)] = table[list(shared.values())]
+    matrix = (mean if padding is None else table[padding]).repeat(size, 1)
+    matrix[list(shared)] = table[list(shared.values())]
     if kind is Start.random:
         generator = torch.Generator().manual_seed(seed)
-        made[new] = mean + used.std(0) * torch.randn(len(new), table.shape[1], generator=generator)
+        matrix[new] = mean + used.std(0) * torch.randn(len(new), table.shape[1], generator=generator)
     elif kind is Start.mean:
-        made[new] = mean
+        matrix[new] = mean
     else:
         mixed = torch.from_numpy(np.asarray(weights @ table.numpy()))
         has_any = torch.from_numpy(np.diff(weights.indptr) > 0)
-        made[new] = torch.where(has_any[:, None], mixed, mean)
-    return made.to(old.dtype)
+        matrix[new] = torch.where(has_any[:, None], mixed, mean)
+    return matrix.to(old.dtype)

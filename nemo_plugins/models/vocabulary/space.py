@@ -69,10 +69,10 @@ def _runs(ids: Iterable[list[int]]) -> Iterable[np.ndarray]:
 def _spelling(texts: list[str | None]) -> sparse.csr_matrix:
     """Character n-grams of each token, its ends marked, by how rare they are; those of one token only left out, [v, n]."""
     of_token = [set() if text is None else _ngrams(text) for text in texts]
-    found = Counter(ngram for ngrams in of_token for ngram in ngrams)
-    column = {ngram: number for number, ngram in enumerate(sorted(ngram for ngram, times in found.items() if times > 1))}
+    counts = Counter(ngram for ngrams in of_token for ngram in ngrams)
+    column = {ngram: number for number, ngram in enumerate(sorted(ngram for ngram, times in counts.items() if times > 1))}
     rows = [(row, ngram) for row, ngrams in enumerate(of_token) for ngram in sorted(ngrams) if ngram in column]
-    weights = [np.log(len(texts) / found[ngram]) for _, ngram in rows]
+    weights = [np.log(len(texts) / counts[ngram]) for _, ngram in rows]
     places = ([row for row, _ in rows], [column[ngram] for _, ngram in rows])
     return sparse.csr_matrix((weights, places), shape=(len(texts), max(1, len(column))))
 

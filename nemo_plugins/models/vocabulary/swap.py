@@ -187,12 +187,12 @@ def replace_matrices(source: Path, to: Path, key: str, rows: int, replace: Calla
 
 def examples(mixed, wanted: list[int], new: Vocabulary, old: Vocabulary) -> dict[str, dict[str, float]]:
     """Some new tokens with the old ones that they are made of, for a person to read."""
-    found = {}
+    by_model = {}
     for rank in range(0, len(wanted), max(1, len(wanted) // SHOWN)):
         row = mixed[rank]
         largest = sorted(zip(row.data, row.indices, strict=True), reverse=True)[:3]
-        found[new.texts[wanted[rank]]] = {old.texts[number] or "": round(float(weight), 3) for weight, number in largest}
-    return found
+        by_model[new.texts[wanted[rank]]] = {old.texts[number] or "": round(float(weight), 3) for weight, number in largest}
+    return by_model
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:

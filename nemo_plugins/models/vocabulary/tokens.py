@@ -76,21 +76,21 @@ def shared(new: Vocabulary, old: Vocabulary) -> dict[int, int]:
     """
     of_special = set(old.special.values())
     by_text = {text: number for number, text in enumerate(old.texts) if text is not None and number not in of_special}
-    found, characters = {}, {text for text in new.texts if text and len(text) == 1}
+    pairs, characters = {}, {text for text in new.texts if text and len(text) == 1}
     for number, text in enumerate(new.texts):
         if text in by_text:
-            found[number] = by_text[text]
+            pairs[number] = by_text[text]
         elif text is not None and (other := other_spelling(text)) in by_text and other not in characters:
-            found[number] = by_text[other]
+            pairs[number] = by_text[other]
     for content, number in new.special.items():
-        found.pop(number, None)
+        pairs.pop(number, None)
         if content in old.special:
-            found[number] = old.special[content]
+            pairs[number] = old.special[content]
     for role in ROLES:
         number, other = new.id_of(role), old.id_of(role)
         if number is not None and other is not None:
-            found.setdefault(number, other)
-    return found
+            pairs.setdefault(number, other)
+    return pairs
 
 
 def other_spelling(text: str) -> str | None:
