@@ -34,7 +34,11 @@ class Generations(Callback):
     """
 
     def __init__(self, folder: Path, prompts: Sequence[str], template: ChatTemplate, tokenizer, longest: int):
-        self.folder, self.prompts, self.template, self.tokenizer, self.longest = folder, prompts, template, tokenizer, longest
+        self.folder = folder
+        self.prompts = prompts
+        self.template = template
+        self.tokenizer = tokenizer
+        self.longest = longest
 
     @torch.no_grad()
     def on_validation_end(self, trainer, pl_module) -> None:

@@ -88,7 +88,10 @@ class Rows(Dataset):
     """
 
     def __init__(self, samples: int, per_rollout: int, epochs: int, seed: int, pad: int, multiple: int):
-        self.samples, self.per_rollout, self.epochs, self.seed = samples, per_rollout, epochs, seed
+        self.samples = samples
+        self.per_rollout = per_rollout
+        self.epochs = epochs
+        self.seed = seed
         self.pad, self.multiple = pad, multiple
         self.rollout: Rollout | None = None
         self.number = -1  # which rollout it is
@@ -141,7 +144,9 @@ class HeldoutReward(Dataset):
     """A validation's result in the place of samples: one dummy batch whose loss is 1 − mean reward."""
 
     def __init__(self, rows: Rows, batch: int):
-        self.rows, self.batch, self.collate_fn = rows, batch, rows.collate_fn
+        self.rows = rows
+        self.batch = batch
+        self.collate_fn = rows.collate_fn
         self.reward = 0.0
 
     def __len__(self) -> int:

@@ -41,7 +41,10 @@ class ReferenceLogprobs(Callback):
     """
 
     def __init__(self, folder: Path, sets: dict[str, Pairs], rows: int, made_of: str):
-        self.folder, self.sets, self.rows, self.made_of = folder, sets, rows, made_of
+        self.folder = folder
+        self.sets = sets
+        self.rows = rows
+        self.made_of = made_of
         self.files: dict[str, object] = {}
         for name, pairs in sets.items():
             pairs.reference = self._reader(name, pairs)

@@ -28,7 +28,9 @@ class Epochs(Dataset):
 
     def __init__(self, samples: Dataset, steps: int, batch: int, seed: int, order: Order | None = None):
         # one batch more: NeMo refuses to resume after the last step, where a stage may have been killed
-        self.samples, self.total, self.seed = samples, (steps + 1) * batch, seed
+        self.samples = samples
+        self.total = (steps + 1) * batch
+        self.seed = seed
         self.order = order or (lambda random: random.permutation(len(samples)))
         self.epoch, self.indices = -1, np.zeros(0, np.int64)
         self.collate_fn = getattr(samples, "collate_fn", default_collate)
@@ -61,7 +63,9 @@ class SampleModule(pl.LightningDataModule):
         micro_batch_size: int, global_batch_size: int,
     ):  # fmt: skip
         super().__init__()
-        self.tokenizer, self.seq_length, self.init_global_step = tokenizer, seq_length, 0
+        self.tokenizer = tokenizer
+        self.seq_length = seq_length
+        self.init_global_step = 0
         self.data_sampler = MegatronDataSampler(
             seq_len=seq_length, micro_batch_size=micro_batch_size, global_batch_size=global_batch_size, output_log=False
         )

@@ -165,7 +165,11 @@ class _Progress:
         from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
         self.bar = Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=runs.console())
-        self.name, self.parts, self.tokens, self.new, self.started = name, 0, 0, 0, time.monotonic()
+        self.name = name
+        self.parts = 0
+        self.tokens = 0
+        self.new = 0
+        self.started = time.monotonic()
         self.task = self.bar.add_task(f"{name}: starting")
 
     def __enter__(self) -> _Progress:

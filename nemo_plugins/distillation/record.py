@@ -67,7 +67,11 @@ class Recording(Callback):
     """
 
     def __init__(self, data, writer: records.Writer, rows: int, temperature: float, stops: StopRequests):
-        self.data, self.writer, self.rows, self.temperature, self.stops = data, writer, rows, temperature, stops
+        self.data = data
+        self.writer = writer
+        self.rows = rows
+        self.temperature = temperature
+        self.stops = stops
 
     def on_validation_start(self, trainer, pl_module) -> None:
         with settled(trainer.strategy.megatron_parallel):  # a copy whose samples are all recorded runs no forward pass

@@ -27,20 +27,20 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     """
     folders = exports.folders(cfg, run)  # by a process whose environment is a chain's: it need not import NeMo anew
     harness.quiet()
-    mute = [name for name, path in folders.items() if not _usable(cfg, path)]
-    folders = {name: path for name, path in folders.items() if name not in mute}
+    without_chat_template = [name for name, path in folders.items() if not _usable(cfg, path)]
+    folders = {name: path for name, path in folders.items() if name not in without_chat_template}
     described = {name: _described(cfg, path, name) for name, path in folders.items()}
     for path in (*folders.values(), *map(runs.resolve, cfg.eval.heldout_text)):
         run.input(path)
     loaded, lacking = _load(cfg)
-    lacking |= dict.fromkeys(mute, "no chat template")
+    lacking |= dict.fromkeys(without_chat_template, "no chat template")
     results: dict[str, dict[str, cache.Result]] = {name: {} for name in folders}
     with Progress("eval", len(folders) * sum(task.items for task in loaded)) as progress:
         for name, path in folders.items():
             evaluate(cfg, run, (name, path, described[name]["identity"]), loaded, results[name], lacking, progress)
     if not any(results.values()) or (lacking and cfg.eval.missing is Lacking.stop):
         raise runs.Failed(*_failure(cfg, run, results, lacking))
-    # a model of which nothing could be had is told in `lacking`, and takes no other model's average
+    # models without results are listed in `lacking`; they lower no other model's average
     finish(cfg, run, {name: mine for name, mine in results.items() if mine}, described, lacking)
 
 

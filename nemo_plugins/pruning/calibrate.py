@@ -56,7 +56,9 @@ def forget(dynamic) -> None:
     """Empty ModelOpt's sums: its hooks add up whatever has run since the conversion, a held-out loss too."""
     dynamic._activations = {}
     for layer in dynamic.decoder.layers:
-        layer._scores, layer.mlp._activations, layer.self_attention._activations = 0.0, None, None
+        layer._scores = 0.0
+        layer.mlp._activations = None
+        layer.self_attention._activations = None
 
 
 class Collector(Callback):
@@ -67,7 +69,10 @@ class Collector(Callback):
     """
 
     def __init__(self, dynamic, batches: int):
-        self.layers, self.dynamic, self.batches, self.seen = list(dynamic.decoder.layers), dynamic, batches, 0
+        self.layers = list(dynamic.decoder.layers)
+        self.dynamic = dynamic
+        self.batches = batches
+        self.seen = 0
         self.sums: dict[tuple[str, int], Tensor] = {}
         self.at_subset: list[dict[tuple[str, int], Tensor]] = []
 

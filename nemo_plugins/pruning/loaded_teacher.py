@@ -42,7 +42,9 @@ class LoadedTeacher:
     """
 
     def __init__(self, cfg: Recipe, checkpoint: Path, is_writer: bool, title: str = "prune"):
-        self.cfg, self.checkpoint, self.is_writer = cfg, checkpoint, is_writer
+        self.cfg = cfg
+        self.checkpoint = checkpoint
+        self.is_writer = is_writer
         self.teacher = runs.architecture(cfg.model)
         self.precision = training.precision(cfg.platform, platforms.prepare())
         calibration = cfg.prune.calibration

@@ -67,7 +67,10 @@ class Run:
 
     def __init__(self, cfg: Recipe, recipe: str, stage: str | None, reads: tuple[str, ...] = ()):
         """`stage` None is the run's own folder, as a chain has it; `reads` names the sections that decide what comes out."""
-        self.cfg, self.recipe, self.stage, self.reads = cfg, recipe, stage, (*reads, "run.seed")
+        self.cfg = cfg
+        self.recipe = recipe
+        self.stage = stage
+        self.reads = (*reads, "run.seed")
         root = paths.run_root(cfg)
         self.folder = root / stage if stage else root
         self.is_writer = rank() == 0
@@ -77,7 +80,9 @@ class Run:
         self._begun: dict[str, str] = {}  # inputs of the attempt before
         self._lock: IO | None = None
         self._job = ""
-        self._seconds, self._since, self._noted = 0.0, time.monotonic(), 0.0
+        self._seconds = 0.0
+        self._since = time.monotonic()
+        self._noted = 0.0
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
 
     @property
@@ -109,8 +114,10 @@ class Run:
                     raise UserError(f"{self.folder} is finished, but its input {path} {changed(then, now)}", *self._ways_out())
 
     def begin(self) -> None:
-        """Take the folder: lock it, put an old one aside where `force` says so or where it holds an attempt of another
-        configuration that failed, write `config.yaml`. The other ranks wait.
+        """Acquire the run folder: lock it and write `config.yaml`. The other ranks wait.
+
+        An old folder is moved to another name first where `force` asks for it, or where it holds a failed attempt of another
+        configuration.
 
         Raises:
             UserError: another process writes it, or `check` refuses.

@@ -30,7 +30,9 @@ class Dialogue:
     """
 
     def __init__(self, cfg: Recipe):
-        self.cfg, self.system, self.seed = cfg, chat_plan.system(cfg), cfg.run.seed
+        self.cfg = cfg
+        self.system = chat_plan.system(cfg)
+        self.seed = cfg.run.seed
         self.chat_model = self._open(chat_plan.model(cfg))
         self._other: ChatModel | None = None
         self.turns: list[dict[str, str]] = []

@@ -11,7 +11,7 @@ from nemo_plugins.serving.chat_models import LONGEST
 
 
 def run(file: Path, *, host: str, port: int, context: int | None, parallel: int, threads: int, exact: bool = False) -> None:
-    """Serve until this process is told to stop.
+    """Serve until this process is asked to stop.
 
     Args:
         exact: attention and its cache in fp32, as `LlamaCpp` has it.

@@ -33,7 +33,10 @@ class Guard(Callback):
     """
 
     def __init__(self, action: BadStep, spike: float | None, samples: int, key: str):
-        self.action, self.spike, self.samples, self.key = action, spike, samples, key
+        self.action = action
+        self.spike = spike
+        self.samples = samples
+        self.key = key
         self.losses: deque[float] = deque(maxlen=WINDOW)
         self.skipped_in_a_row = 0
         self.skipped = False  # the step that has just been

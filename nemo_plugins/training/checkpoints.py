@@ -90,7 +90,11 @@ class StepCheckpoint(Checkpoint):
     last_model_path = ""  # NeMo asks for it
 
     def __init__(self, train: TrainConfig, folder: Path, final: Path, stops: StopRequests, validated: Mapping[int, float]):
-        self.train, self.folder, self.final, self.stops, self.validated = train, folder, final, stops, validated
+        self.train = train
+        self.folder = folder
+        self.final = final
+        self.stops = stops
+        self.validated = validated
         self.saved_at = time.monotonic()
 
     def on_train_start(self, trainer, pl_module) -> None:

@@ -129,7 +129,9 @@ def build(
 def recompute(config, which: Recompute) -> None:
     """Tell a model's configuration which activations to compute again: `full` keeps each layer's input and nothing else."""
     if which is Recompute.full:
-        config.recompute_granularity, config.recompute_method, config.recompute_num_layers = "full", "uniform", 1
+        config.recompute_granularity = "full"
+        config.recompute_method = "uniform"
+        config.recompute_num_layers = 1
     if which is Recompute.selective:
         config.recompute_granularity = "selective"
 

@@ -94,7 +94,7 @@ class Scorer:
             what = f"{name}: {type(error).__name__}"
             self.failures[what] += 1
             if self.failures[what] == 1:
-                log.warning("reward %s: %s; counted as 0, as will be the next of its kind in silence", what, error)
+                log.warning("reward %s: %s; counted as 0; further errors of this kind are not logged", what, error)
             return 0.0
 
 

@@ -25,7 +25,10 @@ class Pairs(Dataset):
     """
 
     def __init__(self, samples: Samples, pad: int, multiple: int = 8, reference: Callable[[int, int], Tensor] | None = None):
-        self.samples, self.pad, self.multiple, self.reference = samples, pad, multiple, reference
+        self.samples = samples
+        self.pad = pad
+        self.multiple = multiple
+        self.reference = reference
         self.lengths = samples.positions.reshape(-1, 2).max(1)
 
     def __len__(self) -> int:

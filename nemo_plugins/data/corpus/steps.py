@@ -80,7 +80,11 @@ class Clean(PipelineStep):
 
     def __init__(self, folders: Folders, corpus: CorpusConfig, language: LanguageConfig, model: str | None, seed: int):
         super().__init__()
-        self.folders, self.corpus, self.language, self.model, self.seed = folders, corpus, language, model, seed
+        self.folders = folders
+        self.corpus = corpus
+        self.language = language
+        self.model = model
+        self.seed = seed
 
     def run(self, data: DocumentsPipeline = None, rank: int = 0, world_size: int = 1) -> None:
         from nemo_plugins.data.corpus.languages import LanguageFilter
@@ -161,7 +165,10 @@ class Finish(PipelineStep):
 
     def __init__(self, folders: Folders, corpus: CorpusConfig, language: LanguageConfig, seed: int):
         super().__init__()
-        self.folders, self.corpus, self.language, self.seed = folders, corpus, language, seed
+        self.folders = folders
+        self.corpus = corpus
+        self.language = language
+        self.seed = seed
 
     def run(self, data: DocumentsPipeline = None, rank: int = 0, world_size: int = 1) -> None:
         corpus, tally = self.corpus, DocumentCounts(self.corpus.samples)
@@ -241,7 +248,9 @@ class Tokenise(PipelineStep):
 
     def __init__(self, folders: Folders, tokenizer: str, processes: int | None = None):
         super().__init__()
-        self.folders, self.tokenizer, self.processes = folders, tokenizer, processes
+        self.folders = folders
+        self.tokenizer = tokenizer
+        self.processes = processes
 
     def run(self, data: DocumentsPipeline = None, rank: int = 0, world_size: int = 1) -> None:
         from transformers import AutoTokenizer

@@ -133,7 +133,10 @@ class Spans(Group):
 
     def __init__(self, owner, texts, start, end, length, hash):
         super().__init__(owner, texts)
-        self.start, self.end, self.length, self.hash = start, end, length, hash
+        self.start = start
+        self.end = end
+        self.length = length
+        self.hash = hash
 
 
 class Pages:
@@ -164,7 +167,9 @@ class Pages:
         self.kind = lexicon.tables.kind[self.code]
         self.lower = lexicon.tables.lower[self.code]
         self.counts = self.histogram(self.kind, character_kinds.COUNT)
-        self.letter, self.upper, self.space = LETTER[self.kind], UPPER[self.kind], SPACES[self.kind]
+        self.letter = LETTER[self.kind]
+        self.upper = UPPER[self.kind]
+        self.space = SPACES[self.kind]
         self.punctuation = PUNCTUATION[self.kind]
         self._place = np.arange(len(codes)) - self.start[self.owner]  # in its own text
         self._prefix = _before(self.lower * POWERS[self._place])
