@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from nemo.utils.model_utils import unwrap_model
+from torch import Tensor, distributed
 
 from nemo_plugins import runs
 from nemo_plugins.alignment.grpo_batch import HeldoutReward, Rows
@@ -18,15 +19,16 @@ from nemo_plugins.alignment.grpo_rollout import RolloutCallback
 from nemo_plugins.alignment.grpo_weights import FrozenReference
 from nemo_plugins.alignment.losses import bounded_log_ratio, grpo_loss, kl_estimate
 from nemo_plugins.alignment.objective import Batch, Measure
+from nemo_plugins.alignment.once import once
 from nemo_plugins.alignment.policy import PolicyTraining
 from nemo_plugins.alignment.rewards.scoring import Scorer
 from nemo_plugins.alignment.rollouts.endpoint import EndpointEngine
 from nemo_plugins.alignment.rollouts.megatron import MegatronEngine
 from nemo_plugins.configs.schema import Engine, GrpoConfig, Recipe
 from nemo_plugins.data.chat import prompts as chat_prompts
+from nemo_plugins.models import conversion, whole
 from nemo_plugins.planning import grpo_plan
 from nemo_plugins.reporting import grpo_plots
-from nemo_plugins.training import checkpoints
 from nemo_plugins.training.metric_sums import MetricSums
 
 METRICS = ("loss", "learned_reward", "kl", "clip_fraction", "ratio", "ratio_max")
@@ -121,8 +123,15 @@ class RewardTraining(PolicyTraining):
         local = MegatronEngine(megatron_model, ends, grpo.rollout_batch)
         if grpo.engine is Engine.megatron:
             return local
-        save = functools.partial(checkpoints.save, lightning_trainer, weights_only=True)
-        return EndpointEngine(grpo.endpoint, self.run.folder / "endpoint", ends, grpo.temperature, local, save)
+        export = functools.partial(self.export, lightning_trainer.strategy.megatron_parallel)
+        return EndpointEngine(grpo.endpoint, self.run.folder / "endpoint" / "hf", ends, grpo.temperature, local, export)
+
+    def export(self, parallel, to: Path) -> None:
+        """Write the weights of this moment, in the type in which they are trained, whatever the teacher's is."""
+        weights, config = whole.gather(parallel), unwrap_model(parallel[0]).config
+        model = conversion.Weights(config, {name: weight.to(config.params_dtype) for name, weight in weights.items()})
+        description = self.run.folder / "tokenizer"
+        once(distributed.group.WORLD, lambda: conversion.write_hf(model, description, to, config.params_dtype))
 
     def callbacks(self, common: list) -> list:
         return [*common, self.rollouts]  # last: a checkpoint that is due is written before a rollout
