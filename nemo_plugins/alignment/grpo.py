@@ -124,7 +124,8 @@ class RewardTraining(PolicyTraining):
         if grpo.engine is Engine.megatron:
             return local
         export = functools.partial(self.export, lightning_trainer.strategy.megatron_parallel)
-        return EndpointEngine(grpo.endpoint, self.run.folder / "endpoint" / "hf", ends, grpo.temperature, local, export)
+        folder = (self.run.folder / "endpoint" / "hf").absolute()  # the server is started elsewhere
+        return EndpointEngine(grpo.endpoint, folder, ends, grpo.temperature, local, export)
 
     def export(self, parallel, to: Path) -> None:
         """Write the weights of this moment, in the type in which they are trained, whatever the teacher's is."""

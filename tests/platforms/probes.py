@@ -431,6 +431,7 @@ PROBES = {name: partial(convert, *name.split("-")[1:]) for name in CONVERSIONS} 
     "local_attention": local_attention,
     "data_parallel": partial(in_two_processes, "data_parallel"),
     "tensor_parallel": partial(in_two_processes, "tensor_parallel"),
+    "gathered": partial(in_two_processes, "gathered"),
     "adapted_layer": adapted_layer,
     "tensor_from_another_rank": tensor_from_another_rank,
     "seed_differs_by_rank": seed_differs_by_rank,

@@ -35,8 +35,8 @@ def on_gloo(ranks: int, job: Callable[[], dict]) -> list[dict]:
     return [torch.load(result) for result in results]
 
 
-def build(tensor_parallel: int, sharded: bool, bf16: bool):
-    """A model of two layers in Megatron's DDP, and its AdamW."""
+def build(tensor_parallel: int, sharded: bool, bf16: bool, pipeline_parallel: int = 1):
+    """A model of two layers in Megatron's DDP, or this process's part of it, and its AdamW."""
     from megatron.core import parallel_state
     from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig
     from megatron.core.models.gpt import GPTModel
@@ -45,7 +45,7 @@ def build(tensor_parallel: int, sharded: bool, bf16: bool):
     from megatron.core.transformer import TransformerConfig
     from megatron.core.transformer.module import Float16Module
 
-    parallel_state.initialize_model_parallel(tensor_parallel)
+    parallel_state.initialize_model_parallel(tensor_parallel, pipeline_parallel)
     kind = torch.bfloat16 if bf16 else torch.float32
     config = TransformerConfig(
         num_layers=2,
@@ -61,6 +61,8 @@ def build(tensor_parallel: int, sharded: bool, bf16: bool):
         hidden_dropout=0.0,
         use_cpu_initialization=True,
         tensor_model_parallel_size=tensor_parallel,
+        pipeline_model_parallel_size=pipeline_parallel,
+        pipeline_dtype=kind,
         sequence_parallel=tensor_parallel > 1,
         bf16=bf16,
         params_dtype=kind,
@@ -72,6 +74,8 @@ def build(tensor_parallel: int, sharded: bool, bf16: bool):
         get_gpt_layer_local_spec(normalization="RMSNorm"),
         VOCABULARY,
         LENGTH,
+        pre_process=parallel_state.is_pipeline_first_stage(),
+        post_process=parallel_state.is_pipeline_last_stage(),
         position_embedding_type="rope",
         share_embeddings_and_output_weights=False,
     )
@@ -202,3 +206,25 @@ def tensor_parallel() -> None:
     for rank in on_gloo(2, partial(train, tensor_parallel=2, begin="start")):
         assert any("layernorm" in name for name in rank["gradients"])
         close(one, rank, "losses", "grad_norms", "gradients", "weights", rtol=1e-4, atol=1e-4)
+
+
+def gather(begin: str, tensor_parallel: int = 1, pipeline_parallel: int = 1) -> dict[str, torch.Tensor]:
+    """What an export is made of, from the weights in `begin`."""
+    from megatron.core import dist_checkpointing
+
+    from nemo_plugins.models import whole
+
+    model, _ = build(tensor_parallel, sharded=False, bf16=False, pipeline_parallel=pipeline_parallel)
+    model.load_state_dict(dist_checkpointing.load(state(model), begin)["model"])
+    return whole.gather([model])
+
+
+def gathered() -> None:
+    """The first of two processes that share out a model has one process's weights, by its names; the second has none."""
+    on_gloo(1, partial(weights, "start"))
+    [one] = on_gloo(1, partial(gather, "start"))
+    assert {name for name in one if ".layers.1." in name} and "output_layer.weight" in one
+    for layout in ("tensor_parallel", "pipeline_parallel"):
+        first, second = on_gloo(2, partial(gather, "start", **{layout: 2}))
+        assert not second and first.keys() == one.keys(), layout
+        assert not [name for name in one if not torch.equal(one[name], first[name])], layout

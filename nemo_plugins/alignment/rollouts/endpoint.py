@@ -87,9 +87,8 @@ class EndpointEngine:
             return
         server = self.endpoint.url.rstrip("/").removesuffix("/v1")
         wanted = f"expected vLLM {VLLM} or later, started with VLLM_SERVER_DEV_MODE=1, or grpo.endpoint.refresh"
-        self._post(
-            f"{server}/collective_rpc", {"method": "reload_weights", "kwargs": {"weights_path": str(self.folder)}}, wanted
-        )
+        reload = {"method": "reload_weights", "kwargs": {"weights_path": str(self.folder)}}
+        self._post(f"{server}/collective_rpc", reload, wanted)
         self._post(f"{server}/reset_prefix_cache", {}, wanted)  # of prompts, by the weights before
 
     def complete(self, requests: Sequence[Request], greedy: bool = False) -> list[Completion]:
@@ -124,20 +123,20 @@ class EndpointEngine:
         }
         url = f"{self.endpoint.url.rstrip('/')}/completions"
         wanted = "expected a server of completions that takes token ids and tells logprobs"
-        return completion(self._post(url, body, wanted).json(), self.ends)
+        return completion(self._post(url, body, wanted), self.ends)
 
-    def _post(self, url: str, body: dict, wanted: str) -> httpx.Response:
-        """The server's answer. Raises Away where there is none, runs.Failed with what is `wanted` where it refuses."""
+    def _post(self, url: str, body: dict, wanted: str) -> dict:
+        """The server's answer, {} where it is empty. Raises Away where there is none, runs.Failed with what is `wanted` where it refuses."""
         began = time.monotonic()
         while True:
             try:
                 answer = self.client.post(url, json=body)
                 if answer.status_code == 200:
-                    return answer
+                    return answer.json() if answer.content else {}
                 why = f"{answer.status_code} {answer.text[:300]}"
                 if answer.status_code not in BUSY:
                     raise runs.Failed(f"{url}: {why}", wanted)
-            except httpx.TransportError as error:
+            except (httpx.TransportError, json.JSONDecodeError) as error:
                 why = f"{type(error).__name__}: {error}"
             if time.monotonic() - began > self.endpoint.patience:
                 raise Away(f"{url} has not answered for {self.endpoint.patience:g} s ({why})")
