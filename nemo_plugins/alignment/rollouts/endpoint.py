@@ -126,7 +126,12 @@ class EndpointEngine:
         return completion(self._post(url, body, wanted), self.ends)
 
     def _post(self, url: str, body: dict, wanted: str) -> dict:
-        """The server's answer, {} where it is empty. Raises Away where there is none, runs.Failed with what is `wanted` where it refuses."""
+        """The server's answer, {} where it is empty.
+
+        Raises:
+            Away: there is none within `patience` seconds.
+            runs.Failed: the server refuses; says what is `wanted`.
+        """
         began = time.monotonic()
         while True:
             try:
