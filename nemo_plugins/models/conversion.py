@@ -26,9 +26,10 @@ OUTPUT = ("lm_head.weight", "output_layer.weight")  # Hugging Face's name and Ne
 
 
 def connector(kind: str, folder: Path, config):
-    """NeMo's importer or exporter `module.Class` of a folder, with this configuration in place of what it would read there."""
+    """NeMo's importer or exporter `module.Class` of a folder, with this configuration in place of what it would read there:
+    also to see whether it is Llama 4's, which no family's is."""
     base = nemo.named(kind)
-    return type(base.__name__, (base,), {"config": config})(str(folder))
+    return type(base.__name__, (base,), {"config": config, "is_llama4": lambda self: False})(str(folder))
 
 
 @contextmanager
