@@ -44,7 +44,7 @@ def test_the_plan_says_how_old_a_servers_weights_get(refresh, by):
     end = ("grpo.engine=endpoint", "grpo.endpoint.url=http://node7:8000/v1", "grpo.endpoint.refresh_every=4")
     made = plan(*end, "grpo.global_batch_size=64", *filter(None, [refresh]))
     rollouts = next(dict(table.rows) for table in made.tables if table.title == "Rollouts")
-    assert rollouts["engine"] == f"endpoint http://node7:8000/v1, its weights at most 12 updates old, {by}"
+    assert rollouts["engine"] == f"endpoint http://node7:8000/v1, its weights at most 6 updates old, {by}"
 
 
 def test_processes_wait_longer_than_a_server_may_take():
