@@ -10,9 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from nemo.utils.model_utils import unwrap_model
+from torch import Tensor, distributed
 
 from nemo_plugins import runs
+from nemo_plugins.alignment.first_rank import on_first_rank
 from nemo_plugins.alignment.grpo_batch import HeldoutReward, Rows
 from nemo_plugins.alignment.grpo_rollout import RolloutCallback
 from nemo_plugins.alignment.grpo_weights import FrozenReference
@@ -24,9 +26,9 @@ from nemo_plugins.alignment.rollouts.endpoint import EndpointEngine
 from nemo_plugins.alignment.rollouts.megatron import MegatronEngine
 from nemo_plugins.configs.schema import Engine, GrpoConfig, Recipe
 from nemo_plugins.data.chat import prompts as chat_prompts
+from nemo_plugins.models import conversion, whole
 from nemo_plugins.planning import grpo_plan
 from nemo_plugins.reporting import grpo_plots
-from nemo_plugins.training import checkpoints
 from nemo_plugins.training.metric_sums import MetricSums
 
 METRICS = ("loss", "learned_reward", "kl", "clip_fraction", "ratio", "ratio_max")
@@ -121,8 +123,16 @@ class RewardTraining(PolicyTraining):
         local = MegatronEngine(megatron_model, ends, grpo.rollout_batch)
         if grpo.engine is Engine.megatron:
             return local
-        save = functools.partial(checkpoints.save, lightning_trainer, weights_only=True)
-        return EndpointEngine(grpo.endpoint, self.run.folder / "endpoint", ends, grpo.temperature, local, save)
+        export = functools.partial(self.export, lightning_trainer.strategy.megatron_parallel)
+        folder = (self.run.folder / "endpoint" / "hf").absolute()  # the server is started elsewhere
+        return EndpointEngine(grpo.endpoint, folder, ends, grpo.temperature, local, export)
+
+    def export(self, parallel, to: Path) -> None:
+        """Write the weights of this moment, in the type in which they are trained, whatever the teacher's is."""
+        weights, config = whole.gather(parallel), unwrap_model(parallel[0]).config
+        model = conversion.Weights(config, {name: weight.to(config.params_dtype) for name, weight in weights.items()})
+        description = self.run.folder / "tokenizer"
+        on_first_rank(distributed.group.WORLD, lambda: conversion.write_hf(model, description, to, config.params_dtype))
 
     def callbacks(self, common: list) -> list:
         return [*common, self.rollouts]  # last: a checkpoint that is due is written before a rollout

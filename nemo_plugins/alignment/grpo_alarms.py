@@ -12,6 +12,7 @@ from nemo_plugins.configs.schema import GrpoConfig
 FIRST = 3  # rollouts whose median later ones are held against
 # own choice, all of them
 ENTROPY, SHORT, LONG, IDENTICAL, TRUNCATED, SIGNAL = 0.1, 0.33, 3.0, 0.95, 0.5, 0.05
+MISMATCHED, FAR = 3, 10.0  # rollouts in a row above grpo.max_mismatch, and times it, that stop a run
 
 
 class Alarms:
@@ -54,6 +55,12 @@ class Alarms:
             wrong["length"] = (
                 f"completions have {values['length']:.1f} tokens, they had {length:.1f}: does a reward pay for length? "
                 "try grpo.kind=dr_grpo, the reward `length`, or a higher grpo.kl_coef"
+            )
+        if not values.get("staleness") and values.get("mismatch", 0) > self.grpo.max_mismatch:
+            wrong["mismatch"] = (
+                f"the engine's log-probabilities are {values['mismatch']:.4g} nats a token from the trainer's with the same "
+                f"weights, above grpo.max_mismatch={self.grpo.max_mismatch:g}: do its temperature, template, precision and "
+                f"weights fit? {MISMATCHED} such rollouts in a row, or one {FAR:g} times above it, stop the run"
             )
         if values["identical"] > IDENTICAL:
             wrong["identical"] = (

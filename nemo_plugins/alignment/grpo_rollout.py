@@ -23,7 +23,7 @@ from torch import distributed
 from nemo_plugins import runs
 from nemo_plugins.alignment import grpo_weights
 from nemo_plugins.alignment.first_rank import on_first_rank, outcome
-from nemo_plugins.alignment.grpo_alarms import Alarms
+from nemo_plugins.alignment.grpo_alarms import FAR, MISMATCHED, Alarms
 from nemo_plugins.alignment.grpo_batch import HeldoutReward, Rollout, pack
 from nemo_plugins.alignment.losses import group_advantages, groups_with_signal
 from nemo_plugins.alignment.rewards.scoring import Scorer
@@ -79,6 +79,7 @@ class RolloutCallback(Callback):
         self.make_engine = engine
         self.alarms = Alarms(run, cfg.grpo)
         self.order, self.epoch = np.zeros(0, np.int64), -1
+        self.mismatched = 0  # rollouts in a row
 
     def on_train_start(self, trainer, pl_module) -> None:
         parallel = trainer.strategy.megatron_parallel
@@ -239,11 +240,14 @@ class RolloutCallback(Callback):
         """How far the engine's log-probabilities are from the trainer's.
 
         Raises:
-            runs.Failed: too far, where both have the same weights.
+            runs.Failed: too far for several rollouts, or much too far, where both have the same weights.
         """
         apart = (rollout.old - rollout.engine)[rollout.answers()].abs()
         mean, most = (float(apart.mean()), float(apart.max())) if len(apart) else (0.0, 0.0)
-        if not math.isfinite(mean) or (self.engine.fresh and mean > self.grpo.max_mismatch):
+        if self.engine.fresh:
+            self.mismatched = self.mismatched + 1 if mean > self.grpo.max_mismatch else 0
+        far = self.engine.fresh and mean > FAR * self.grpo.max_mismatch
+        if not math.isfinite(mean) or far or self.mismatched == MISMATCHED:
             raise runs.Failed(
                 f"the engine's log-probabilities are {mean:.4g} nats a token from the trainer's, at most {most:.4g}",
                 f"expected at most grpo.max_mismatch={self.grpo.max_mismatch:g} from the same weights",

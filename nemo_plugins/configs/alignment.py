@@ -113,7 +113,7 @@ class EndpointConfig:
     url: str | None = None  # up to /v1
     model: str = "policy"  # its name there; the key, where it wants one, comes from OPENAI_API_KEY
     refresh_every: int = 1  # rollouts, after which the server gets the weights
-    refresh: str | None = None  # command that gives it them: {hf} is the folder of the export, {step} the update
+    refresh: str | None = None  # command that gives it them, {hf} the folder, {step} the update; null: vLLM's own requests
     requests: int = 64  # at a time
     timeout: float = 600.0  # seconds of a request
     patience: float = 600.0  # seconds that a server may be away
@@ -144,6 +144,8 @@ class GrpoConfig(AlignConfig):
     engine: Engine = Engine.megatron
     endpoint: EndpointConfig = field(default_factory=EndpointConfig)
     rollout_batch: int = 128  # completions of a process at a time
-    max_mismatch: float = 0.02  # mean |log p of the engine − log p of the trainer| above which it stops, nats a token
+    # mean |log p of the engine − log p of the trainer|, nats a token, with the same weights: above it warns, and where it
+    # stays there (grpo_alarms.py) it stops
+    max_mismatch: float = 0.02
     samples_every: int = 10  # rollouts, of which one is written down
     alarms: bool = True

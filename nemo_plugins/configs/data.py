@@ -16,7 +16,7 @@ class DataConfig:
     heldout_samples: int = MISSING  # windows of the held-out text that every loss is measured on, from its start
     heldout_more: dict[str, str] = field(default_factory=dict)  # further held-out texts by name, e.g. {en: …}: watched apart
     weights: list[float] | None = None  # of the train sources; default: by size
-    document_boundaries: bool = False  # training attention stays within a document; not with Transformer Engine
+    document_boundaries: bool = False  # training attention stays within a document
     exercises: int = 0  # simple Polish exercises (nemo_plugins.data.exercises) mixed into the training text, as documents
     exercises_share: float | None = None  # of what is drawn, above 0 and below 1; default: by their tokens
 

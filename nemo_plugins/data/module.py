@@ -13,6 +13,8 @@ from megatron.core.datasets.indexed_dataset import IndexedDataset
 from nemo.collections.llm import PreTrainingDataModule
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
+from nemo_plugins.data.chat.dataset import thd
+
 
 class WholeTextDataset(GPTDataset):
     """Megatron's dataset over text that is never padded: no token stands for padding."""
@@ -28,10 +30,11 @@ class Documents(Dataset):
     Args:
         samples: of tokens `[s]`.
         eod: the token that ends a document; without one all is one document, number 0.
+        thd: Transformer Engine keeps the documents apart: what it is told in the place of their numbers (`chat.dataset.thd`).
     """
 
-    def __init__(self, samples: Dataset, eod: int | None):
-        self.samples, self.eod = samples, eod
+    def __init__(self, samples: Dataset, eod: int | None, thd: bool = False):
+        self.samples, self.eod, self.thd = samples, eod, thd
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -41,7 +44,7 @@ class Documents(Dataset):
         number = torch.zeros(len(item["tokens"]), dtype=torch.int32)
         if self.eod is not None:
             number[1:] = (item["tokens"] == self.eod).cumsum(0)[:-1]
-        return {**item, "attention_mask": number}
+        return {**item, **(thd(number.numpy(), len(number) + 1) if self.thd else {"attention_mask": number})}
 
 
 class Windows(Dataset):
@@ -91,7 +94,8 @@ class TextDataModule(PreTrainingDataModule):
         train: prefixes, or weights and prefixes in turn, as NeMo's `paths`.
         heldout: prefixes of the held-out texts by name, the main one first, with the global batches of each to serve.
         **nemo: what `PreTrainingDataModule` takes; with `reset_attention_mask` a training window's tokens see nothing of the
-            documents before their own. Positions run on: RoPE knows distances alone. Held-out windows stay whole.
+            documents before their own. Positions run on: RoPE knows distances alone. Held-out windows stay whole. Under
+            Transformer Engine that wants micro-batches of one sample: its packed attention knows no batch.
     """
 
     def __init__(self, train: list[str], heldout: dict[str, tuple[str, int]], **nemo):
@@ -124,4 +128,6 @@ class TextDataModule(PreTrainingDataModule):
         if self.numbered:
             self._train_ds = Documents(self._train_ds, self.tokenizer.eod if self.apart else None)
             self._validation_ds = Documents(self._validation_ds, None)
+        elif self.apart:
+            self._train_ds = Documents(self._train_ds, self.tokenizer.eod, thd=True)
         self._test_ds = self._validation_ds

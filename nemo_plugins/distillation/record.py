@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from lightning.pytorch.callbacks import Callback
 from megatron.core import parallel_state
+from nemo.collections.llm.gpt.model.base import get_packed_seq_params
 from nemo.utils.model_utils import unwrap_model
 from torch import distributed
 from torch.utils.data import default_collate
@@ -111,8 +112,10 @@ class Recording(Callback):
         header, kept = self.writer.recorded, []
         for start in range(samples.start, samples.stop, self.rows):
             items = [self.data._train_ds[i] for i in range(start, min(start + self.rows, samples.stop))]
-            batch = {name: value.cuda() for name, value in default_collate(items).items()}
-            logits = model(batch["tokens"], batch["position_ids"], batch.get("attention_mask"))  # [b, s, v/tp]
+            given = default_collate(items).items()
+            batch = {name: value.cuda() if value.dim() > 1 else value for name, value in given}  # counts stay on the host
+            packed = {"packed_seq_params": get_packed_seq_params(batch)} if "cu_seqlens" in batch else {}
+            logits = model(batch["tokens"], batch["position_ids"], batch.get("attention_mask"), **packed)  # [b, s, v/tp]
             record = topk_record(logits.transpose(0, 1), header.top_k, temperature=self.temperature, group=vocabulary_group())
             kept.append((*(value.transpose(0, 1).cpu() for value in record), batch["tokens"].cpu()))
         return {

@@ -17,8 +17,8 @@ from typing import Any, BinaryIO
 import torch
 
 from nemo_plugins.models import nemo
+from nemo_plugins.planning import weights
 from nemo_plugins.planning.hf_folder import HfFolder, Tensor
-from nemo_plugins.planning.weights import INDEX
 from nemo_plugins.runs.errors import UserError
 from nemo_plugins.runs.folder import put_in_place, write
 
@@ -64,8 +64,8 @@ def convert(folder: HfFolder, to: Path, said: Callable[[int, int], None] = lambd
         if not (file.is_file() and file.stat().st_size == 8 + len(_packed(header)) + size):
             _write_shard(file, tensors, header)
         said(number + 1, len(folder.shards))
-    if len(folder.shards) > 1 or (folder.path / INDEX).is_file():
-        write(partial / INDEX, json.dumps({"metadata": {"total_size": total}, "weight_map": places}, indent=2) + "\n")
+    if len(folder.shards) > 1 or (folder.path / weights.INDEX).is_file():
+        write(partial / weights.INDEX, weights.index(places, total))
     write(partial / "config.json", json.dumps(config(folder), indent=2) + "\n")
     put_in_place(partial, to)
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -25,9 +26,10 @@ OUTPUT = ("lm_head.weight", "output_layer.weight")  # Hugging Face's name and Ne
 
 
 def connector(kind: str, folder: Path, config):
-    """NeMo's importer or exporter `module.Class` of a folder, with this configuration in place of what it would read there."""
+    """NeMo's importer or exporter `module.Class` of a folder, with this configuration in place of what it would read there:
+    also to see whether it is Llama 4's, which no family's is."""
     base = nemo.named(kind)
-    return type(base.__name__, (base,), {"config": config})(str(folder))
+    return type(base.__name__, (base,), {"config": config, "is_llama4": lambda self: False})(str(folder))
 
 
 @contextmanager
@@ -123,43 +125,66 @@ def load(checkpoint: Path, dtype: torch.dtype):
 
 
 def export_hf(checkpoint: Path, to: Path, dtype: torch.dtype | None = None) -> torch.dtype:
-    """Write a NeMo checkpoint as a Hugging Face folder (sharded safetensors, tokenizer, templates), whole or not at all.
+    """Write a NeMo checkpoint as a Hugging Face folder, whole or not at all.
 
     Args:
         dtype: of the written weights; default: the teacher's.
     Returns: the type written.
     Raises:
-        Failed: a weight is not finite, in this type or at all.
+        Failed: as `write_hf`.
     """
     from nemo.lightning import teardown
+
+    dtype = dtype or nemo.source_dtype(checkpoint)
+    module, trainer = load(checkpoint, dtype)
+    write_hf(module, nemo.description_of(checkpoint), to, dtype)
+    teardown(trainer, module)
+    return dtype
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What NeMo's exporters ask of a model: its configuration, and the weights of all of it by Megatron's names."""
+
+    config: object
+    tensors: Mapping[str, torch.Tensor]
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        return dict(self.tensors)
+
+
+def write_hf(model, description: Path, to: Path, dtype: torch.dtype) -> None:
+    """Write a model as a Hugging Face folder (sharded safetensors, tokenizer, templates), whole or not at all.
+
+    Args:
+        model: NeMo's module or `Weights`, in `dtype`, on the CPU.
+        description: folder with the files of `nemo.DESCRIPTION`.
+    Raises:
+        Failed: a weight is not finite, in this type or at all.
+    """
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.modeling_utils import no_init_weights
 
-    dtype = dtype or nemo.source_dtype(checkpoint)
     partial = to.with_name(f"{to.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    module, trainer = load(checkpoint, dtype)
-    description = nemo.description_of(checkpoint)
-    values = nemo.hf_config(description, module.config, dtype)
+    values = nemo.hf_config(description, model.config, dtype)
     config, family = AutoConfig.for_model(**values), hf_config.family_of(values)
-    exporter = connector(family.exporter, checkpoint, config)
+    exporter = connector(family.exporter, description, config)
     with no_init_weights():
         target = AutoModelForCausalLM.from_config(config, torch_dtype=dtype)
     with completed(family, config.tie_word_embeddings, imports=False):
-        target = exporter.convert_state(module, target)
+        target = exporter.convert_state(model, target)
     target.tie_weights()  # where the configuration says so: the converter has put a new matrix in one place only
     for name, weight in target.named_parameters():
         if not weight.isfinite().all():
             raise runs.Failed(
-                f"{name} of {checkpoint} is not finite in {str(dtype).removeprefix('torch.')}",
+                f"{name} of {to} is not finite in {str(dtype).removeprefix('torch.')}",
                 "the training that left it failed, or, in fp16, a weight is beyond 65,504: convert.dtype=bf16 holds it",
             )
     target.save_pretrained(partial, safe_serialization=True)
     nemo.copy_description(description, partial)
     (partial / "config.json").write_text(json.dumps(values, indent=2) + "\n")
-    teardown(trainer, module)
     runs.put_in_place(partial, to)
-    return dtype
 
 
 def run(cfg: Recipe, run: runs.Run) -> None:

@@ -55,7 +55,8 @@ def write(cfg: Recipe, to: Path) -> Path:
         runs.say(f"random weights: {name} written")
     if len(files) > 1:
         places = {key: name for name, shapes in zip(names, files, strict=True) for key in shapes}
-        (partial / weights.INDEX).write_text(json.dumps({"metadata": {}, "weight_map": places}, indent=2) + "\n")
+        total = dtype.itemsize * sum(prod(shape) for shapes in files for shape in shapes.values())
+        (partial / weights.INDEX).write_text(weights.index(places, total))
     runs.put_in_place(partial, to)
     return to
 

@@ -247,16 +247,26 @@ def single_process(cfg: PlatformConfig, what: str) -> None:
         raise UserError(f"{given}: {what} runs in one process", f"expected {' '.join(f'platform.{key}=1' for key in wrong)}")
 
 
+def document_boundaries(cfg: Recipe, key: str, micro_batch_size: int) -> None:
+    """Where Transformer Engine keeps documents apart, its packed attention knows neither a batch nor parts of a sequence."""
+    platform = cfg.platform
+    engine = find_spec("transformer_engine") and platform.kind is not Kind.cpu and platform.transformer_engine is not False
+    given = [
+        f"{name}={value}"
+        for name, value in ((key, micro_batch_size), ("platform.context_parallel", platform.context_parallel))
+        if value > 1
+    ]
+    if cfg.data.document_boundaries and engine and given:
+        raise UserError(
+            f"data.document_boundaries=true: {' '.join(given)}, and Transformer Engine packs one sequence at a time",
+            f"expected {key}=1 and platform.context_parallel=1, platform=cpu, or platform.transformer_engine=false",
+        )
+
+
 def training(plan: Plan, train: TrainConfig, key: str, cfg: Recipe) -> None:
     """The section of a stage that trains on text, against the platform and the model."""
     schedule(train, key, cfg)
-    platform = cfg.platform
-    engine = find_spec("transformer_engine") and platform.kind is not Kind.cpu and platform.transformer_engine is not False
-    if cfg.data.document_boundaries and engine:  # its causal attention ignores a mask
-        raise UserError(
-            "data.document_boundaries=true: Transformer Engine is here, and its causal attention would see all documents",
-            "expected data.document_boundaries=false, platform=cpu, or platform.transformer_engine=false",
-        )
+    document_boundaries(cfg, f"{key}.micro_batch_size", train.micro_batch_size)
     inputs.data(plan, train.data, f"{key}.data", "data.train")
     inputs.data(plan, cfg.data.heldout, "data.heldout", "data.heldout")
     inputs.heldout(plan, cfg, train.seq_length, train.global_batch_size)

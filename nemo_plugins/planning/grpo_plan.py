@@ -84,11 +84,6 @@ def _ranges(cfg: Recipe) -> None:
     if grpo.engine is Engine.endpoint:
         if not end.url:
             raise UserError("grpo.engine=endpoint: grpo.endpoint.url is not given", "expected e.g. http://node7:8000/v1")
-        if not end.refresh:
-            raise UserError(
-                "grpo.engine=endpoint: grpo.endpoint.refresh is not given, so the server would keep its first weights",
-                "expected the command that gives it new ones, e.g. grpo.endpoint.refresh='sbatch --wait serve.sbatch {hf}'",
-            )
         if end.refresh_every < 1 or end.requests < 1 or not end.cap >= 1:
             raise UserError("grpo.endpoint: expected refresh_every and requests of at least 1, and a cap of at least 1")
         longest, most = (end.timeout + end.patience) / 60, cfg.platform.process_group_minutes  # the last try may be a whole one
@@ -101,11 +96,16 @@ def _ranges(cfg: Recipe) -> None:
 
 
 def _rollouts(cfg: Recipe) -> Table:
-    grpo = cfg.grpo
+    grpo, engine = cfg.grpo, cfg.grpo.engine.value
+    if grpo.engine is Engine.endpoint:
+        by = "grpo.endpoint.refresh" if grpo.endpoint.refresh else "vLLM's own requests"
+        engine += (
+            f" {grpo.endpoint.url}, its weights at most {(grpo.endpoint.refresh_every - 1) * updates(cfg)} updates old, by {by}"
+        )
     return Table(
         "Rollouts",
         [
-            ("engine", grpo.engine.value),
+            ("engine", engine),
             ("prompts", f"{grpo.prompts:,} x {grpo.group_size} completions of at most {grpo.max_tokens:,} tokens"),
             ("updates", f"{updates(cfg):,} a rollout, {grpo.global_batch_size:,} completions each"),
             ("loss", f"{grpo.kind}, clip {grpo.clip_low:g} / {grpo.clip_high:g}, KL {grpo.kl_coef:g}"),

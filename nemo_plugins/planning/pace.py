@@ -1,4 +1,4 @@
-"""How long a stage takes on a CPU: arithmetic over a rate that was measured once. An estimate, good to a factor of two."""
+"""How long a stage takes on a CPU: arithmetic over a rate that this CPU shows. An estimate, good to a factor of two."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from nemo_plugins.platforms import arithmetic
 from nemo_plugins.runs import output, workers
 
 START = 20.0  # seconds of NeMo's import, and of what a stage reads and writes; measured on two cores
-# FLOP a second of one core. Measured on an AMD EPYC with AVX512_BF16: a plain matrix product reaches 44e9 in fp32 and 210e9 in
-# bf16; a training step of small matrices a half and a quarter of it
-RATES = {Precision.fp32: 20e9, Precision.bf16: 50e9}
+# Of the rate of a plain fp32 product. Measured on an AMD EPYC with AVX512_BF16, where that is 44e9 FLOP a second of one core: a
+# training step of small matrices reaches 20e9 in fp32, 50e9 in bf16
+SHARES = {Precision.fp32: 0.45, Precision.bf16: 1.1}
 EMULATED = 0.5e9  # bf16 on a CPU that has none: some forty times slower than fp32
 DISK = 100e6  # bytes a second of a conversion, which reads, renames and writes every tensor; own choice
 
@@ -24,7 +24,8 @@ def seconds(cfg: Recipe, flops: float) -> float:
 def rate(cfg: Recipe) -> float:
     """FLOP a second of one core."""
     precision = checks.precision(cfg)
-    return EMULATED if precision is Precision.bf16 and not arithmetic.multiplies_bf16() else RATES[precision]
+    emulated = precision is Precision.bf16 and not arithmetic.multiplies_bf16()
+    return EMULATED if emulated else SHARES[precision] * arithmetic.products()
 
 
 def cores(cfg: Recipe) -> int:
@@ -40,6 +41,6 @@ def conversion(size: float) -> float:
 def table(estimate: float, cfg: Recipe) -> Table:
     """The estimate with what it assumes."""
     many = cores(cfg)
-    assumed = f"{many} core{'s' * (many > 1)} of this CPU at {rate(cfg) / 1e9:g} GFLOP/s, {START:g} s of start"
+    assumed = f"{many} core{'s' * (many > 1)} of this CPU at {rate(cfg) / 1e9:.2g} GFLOP/s, {START:g} s of start"
     rows = [("about", output.duration(estimate)), ("assumes", assumed)]
     return Table("Time on this CPU, estimated within a factor of two", rows, numbers=False)

@@ -40,6 +40,7 @@ def plan(cfg: Recipe) -> Plan:
             f"prune.calibration.samples={calibration.samples} is not a multiple of prune.calibration.micro_batch_size="
             f"{calibration.micro_batch_size}"
         )
+    checks.document_boundaries(cfg, "prune.calibration.micro_batch_size", calibration.micro_batch_size)
     if calibration.subsets < 1 or calibration.loss_samples < 0:
         raise UserError(
             f"prune.calibration.subsets={calibration.subsets}, .loss_samples={calibration.loss_samples}",

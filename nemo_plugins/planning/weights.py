@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 
 from nemo_plugins.runs.errors import UserError
@@ -48,6 +49,11 @@ def shards(folder: Path, key: str) -> list[Path]:
             f"{INDEX} names {len(named)} shards; fetch the missing ones",
         )
     return [folder / name for name in named]
+
+
+def index(places: Mapping[str, str], total_size: int) -> str:
+    """What `INDEX` holds: each tensor's shard, and the bytes of all tensors."""
+    return json.dumps({"metadata": {"total_size": total_size}, "weight_map": dict(places)}, indent=2) + "\n"
 
 
 def weight_map(folder: Path, key: str) -> dict[str, str] | None:

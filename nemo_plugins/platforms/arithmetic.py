@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +18,23 @@ def multiplies_bf16(cpuinfo: Path = CPUINFO) -> bool:
     lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
     flags = [set(line.partition(":")[2].split()) for line in lines if line.partition(":")[0].strip() in ("flags", "Features")]
     return bool(flags) and all(BF16_FLAGS & each for each in flags)
+
+
+@cache
+def products(size: int = 1024, tries: int = 2) -> float:
+    """FLOP a second of processor time in numpy's product of two fp32 matrices, the fastest of some; takes 0.1 s of it.
+
+    Processor time, so that what else runs here does not count.
+    """
+    import numpy as np
+
+    matrix = np.ones((size, size), np.float32)
+    took = []
+    for _ in range(1 + tries):  # the first one starts the threads
+        began = time.process_time()
+        matrix @ matrix
+        took.append(time.process_time() - began)
+    return 2 * size**3 / min(took[1:])
 
 
 def precision(platform: PlatformConfig, on_gpu: bool) -> Precision:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import struct
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -17,7 +16,6 @@ import numpy as np
 from nemo_plugins import runs
 from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.configs.store import REPOSITORY
-from nemo_plugins.data.tokens import SMALL_VOCABULARY
 from nemo_plugins.planning import training_bench_plan
 from nemo_plugins.planning.plan import Plan, Table
 from nemo_plugins.planning.training_bench_plan import Figures
@@ -28,7 +26,6 @@ from nemo_plugins.runs.prepare import compose
 from nemo_plugins.runs.stages import by_name
 from nemo_plugins.serving.timing import Spread
 
-ID_CODES = {np.uint16: 8, np.int32: 4}  # megatron-core's DType
 COLUMNS = ["", "measured", "quartiles", "plan", "measured / plan"]
 
 
@@ -108,13 +105,13 @@ def random_tokens(prefix: Path, vocabulary: int, seq_length: int, sequences: int
     """
     if prefix.with_suffix(".idx").is_file():
         return
-    kind = np.uint16 if vocabulary < SMALL_VOCABULARY else np.int32
-    ids = np.random.default_rng(0).integers(vocabulary, size=(sequences + 1, seq_length), dtype=kind)
-    count, width = len(ids), ids.itemsize * seq_length
-    index = struct.pack("<9sQBQQ", b"MMIDIDX\x00\x00", 1, ID_CODES[kind], count, count + 1)
-    index += np.full(count, seq_length, np.int32).tobytes()
-    index += (np.arange(count, dtype=np.int64) * width).tobytes() + np.arange(count + 1, dtype=np.int64).tobytes()
-    for suffix, content in ((".bin", ids.tobytes()), (".idx", index)):
-        partial = prefix.with_name(f"{prefix.name}{suffix}.{uuid4().hex}")
-        partial.write_bytes(content)
-        os.replace(partial, f"{prefix}{suffix}")
+    from megatron.core.datasets.indexed_dataset import DType, IndexedDatasetBuilder
+
+    kind, random = DType.optimal_dtype(vocabulary), np.random.default_rng(0)
+    partial = prefix.with_name(f"{prefix.name}.{uuid4().hex}")
+    builder = IndexedDatasetBuilder(f"{partial}.bin", dtype=kind)
+    for _ in range(sequences + 1):
+        builder.add_document(random.integers(vocabulary, size=seq_length, dtype=kind), [seq_length])
+    builder.finalize(f"{partial}.idx")
+    for suffix in (".bin", ".idx"):
+        os.replace(f"{partial}{suffix}", f"{prefix}{suffix}")

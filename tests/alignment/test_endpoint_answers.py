@@ -90,7 +90,7 @@ def server():
 
 
 def engine(url: str, tmp_path, **more) -> EndpointEngine:
-    endpoint = EndpointConfig(url=url, refresh="true", requests=2, timeout=5, **more)
+    endpoint = EndpointConfig(url=url, requests=2, timeout=5, **more)
     return EndpointEngine(endpoint, tmp_path, {END}, 0.7, None, None)
 
 
@@ -119,15 +119,28 @@ def test_a_refusal_is_not_asked_again(server, tmp_path):
     assert len(server.asked) == 1
 
 
+def test_vllm_is_told_to_load_the_folder_and_to_forget_its_prompts(server, tmp_path):
+    engine(f"http://127.0.0.1:{server.server_port}/v1", tmp_path / "hf").hand_over(3)
+    paths, bodies, _ = zip(*server.asked, strict=True)
+    assert paths == ("/collective_rpc", "/reset_prefix_cache")
+    assert bodies[0] == {"method": "reload_weights", "kwargs": {"weights_path": str(tmp_path / "hf")}}
+
+
+def test_a_server_that_loads_no_weights_says_how_it_is_started(server, tmp_path):
+    server.answers.append((404, {"detail": "Not Found"}))
+    with pytest.raises(Failed, match="VLLM_SERVER_DEV_MODE=1"):
+        engine(f"http://127.0.0.1:{server.server_port}/v1", tmp_path).hand_over(3)
+
+
 def test_the_refresh_command_sees_no_shell(tmp_path):
     """What is in the path of an export, or in the command, is words and nothing else."""
     hf = tmp_path / "a b; touch hacked $(touch hacked)"
     hf.mkdir()
-    made = engine("http://127.0.0.1:9/v1", tmp_path)
+    made = engine("http://127.0.0.1:9/v1", hf)
     made.endpoint.refresh = f"touch {{hf}}/seen '{tmp_path}/$(id) {{step}}'"
-    assert made._command(hf, 3) == ""
+    made.hand_over(3)
     assert (hf / "seen").exists() and (tmp_path / "$(id) 3").exists() and not list(tmp_path.glob("**/hacked"))
-    made.endpoint.refresh = "ls /nowhere/at/all"
-    assert "ended with 2" in made._command(hf, 3)
-    made.endpoint.refresh = "no_such_program {hf}"
-    assert "no_such_program" in made._command(hf, 3)
+    for command, says in (("ls /nowhere/at/all", "ended with 2"), ("no_such_program {hf}", "no_such_program")):
+        made.endpoint.refresh = command
+        with pytest.raises(Away, match=says):
+            made.hand_over(3)

@@ -27,6 +27,7 @@ class Folder:
         ("identical", 0.99, "temperature"),
         ("truncated", 0.8, "max_tokens"),
         ("signal", 0.01, "group_size"),
+        ("mismatch", 0.03, "max_mismatch"),
     ],
 )
 def test_each_collapse_is_told_with_a_remedy_and_once(tmp_path, what, value, says):

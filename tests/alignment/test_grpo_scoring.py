@@ -53,3 +53,25 @@ def one_rank(rank, ranks, folder):
 def test_two_processes_of_a_model_have_the_same_rewards(tmp_path):
     (tmp_path / "judge.py").write_text(JUDGE)
     multiprocessing.spawn(one_rank, (2, tmp_path), nprocs=2)
+
+
+def test_a_mismatch_of_the_same_weights_is_borne_for_a_while():
+    """An engine that is a little off stops the run at its third rollout in a row, one that is far off at once."""
+    made = object.__new__(RolloutCallback)
+    made.grpo, made.mismatched = GrpoConfig(max_mismatch=0.02), 0
+    made.engine = SimpleNamespace(fresh=True, on_policy=False, age=0)
+
+    def look(apart: float) -> dict[str, float]:
+        old = torch.full((2, 3), -1.0)
+        answers = torch.ones(2, 3, dtype=torch.bool)
+        return made.logprob_mismatch(SimpleNamespace(old=old, engine=old + apart, answers=lambda: answers))
+
+    for apart in (0.03, 0.03, 0.0, 0.03, 0.03):
+        assert look(apart)["mismatch"] == pytest.approx(apart)
+    with pytest.raises(runs.Failed, match="max_mismatch"):
+        look(0.03)
+    made.mismatched = 0
+    with pytest.raises(runs.Failed, match="max_mismatch"):
+        look(0.3)
+    made.mismatched, made.engine.fresh, made.engine.age = 0, False, 2
+    assert [look(0.3)["staleness"] for _ in range(4)] == [2] * 4  # it is known to be older

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.nemo
 SFT = REPOSITORY / "assets" / "chat_samples" / "sft_train.jsonl.gz"
 FORMS = SFT.with_name("forms_train.jsonl.gz")  # the two that conf/model/tiny_pl.yaml names
 EXACT = ("convert.to=hf", "convert.dtype=fp32")  # as they were trained
-LAYOUTS = {
+LAYOUTS = {  # all with Megatron's distributed optimizer
     "data": ("platform.devices=2", "micro_batch_size=1"),
     "tensor": ("platform.devices=2", "platform.tensor_parallel=2", "micro_batch_size=2"),
     "pipeline": ("platform.devices=2", "platform.pipeline_parallel=2", "micro_batch_size=1"),
@@ -96,7 +96,8 @@ def test_layouts(laptop, stage, layout):
     """Data, tensor and pipeline parallel runs with other micro-batches are the run in one process."""
     source = laptop.run / ("distill" if stage == "sft" else "sft") / "checkpoint"
     *split, size = LAYOUTS[layout]
-    ok(laptop.recipe(stage, f"run.name=tiny_pl-laptop/{layout}", f"student.path={source}", *split, f"{stage}.{size}"))
+    split = (*split, "platform.shard_optimizer=true", f"{stage}.{size}")
+    ok(laptop.recipe(stage, f"run.name=tiny_pl-laptop/{layout}", f"student.path={source}", *split))
     keys = ["loss", "grad_norm", "val_loss"]
     if stage == "dpo":
         keys += ["margin", "logp_chosen", "logp_rejected", "val_margin", "val_chosen_shift", "val_reference_kl", *COUNTED]

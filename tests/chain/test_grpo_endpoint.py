@@ -1,8 +1,6 @@
 """Training by rewards with completions of a real server, llama.cpp's, in F32: its log-probabilities, its death, its return."""
 
-import socket
 import sys
-from pathlib import Path
 
 import policy_server
 import pytest
@@ -12,27 +10,22 @@ from test_alignment import logprobs, model_of
 
 pytestmark = pytest.mark.nemo
 
-SCRIPT = Path(policy_server.__file__)
-
 
 @pytest.fixture(scope="module")
 def asked(laptop, tmp_path_factory):
-    """Overrides of a run with the server, and the server's folder."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    folder = tmp_path_factory.mktemp("server")
-    refresh = f"{sys.executable} {SCRIPT} start {{hf}} {folder} {port}"
+    """Overrides of a run with the server, the server's folder and its port."""
+    port, folder = policy_server.free_port(), tmp_path_factory.mktemp("server")
+    policy_server.start(folder, port)
     yield (
         "run.name=tiny_pl-laptop/endpoint", f"student.path={laptop.run / 'dpo' / 'checkpoint'}", "grpo.engine=endpoint",
-        f"grpo.endpoint.url=http://127.0.0.1:{port}/v1", f"grpo.endpoint.refresh='{refresh}'", "grpo.endpoint.refresh_every=3",
+        f"grpo.endpoint.url=http://127.0.0.1:{port}/v1", "grpo.endpoint.refresh_every=3",
         "grpo.endpoint.requests=4", "grpo.endpoint.patience=5", "grpo.max_steps=6",
-    ), folder  # fmt: skip
+    ), folder, port  # fmt: skip
     policy_server.stop(folder)
 
 
 def test_a_server_dies_the_run_stops_and_goes_on_when_it_is_back(laptop, asked, capsys):
-    overrides, server = asked
+    overrides, server, port = asked
     run = laptop.run / "endpoint" / "grpo"
     output = server / "said.txt"
     first = run / "steps" / "step=0000001"  # of two updates that share the first rollout
@@ -42,8 +35,9 @@ def test_a_server_dies_the_run_stops_and_goes_on_when_it_is_back(laptop, asked, 
     assert code == 75 and "has not answered for 5 s" in said and "Traceback" not in said
     assert not (run / "summary.json").exists() and (run / "steps" / "step=0000002").exists()
 
-    ok(laptop.recipe("grpo", *overrides))  # its refresh starts the server again, with the weights of two updates
-    model, second = model_of(run / "endpoint" / "hf"), load_file(run / "rollouts" / "rollout=000001.safetensors")
+    policy_server.start(server, port)
+    ok(laptop.recipe("grpo", *overrides))  # the server gets the weights of two updates
+    model, second = model_of(server / "loaded"), load_file(run / "rollouts" / "rollout=000001.safetensors")
     apart = 0.0
     for i in range(len(second["tokens"])):
         length, start = int(second["lengths"][i]), int(second["starts"][i])
@@ -67,7 +61,7 @@ def test_an_older_server_is_corrected_for(laptop, asked):
 
 
 def test_a_refresh_that_fails_stops_the_run_and_says_its_words(laptop, asked):
-    overrides = [word for word in asked[0] if "refresh=" not in word and "run.name" not in word]
+    overrides = [word for word in asked[0] if "run.name" not in word]
     done = laptop.recipe(
         "grpo", *overrides, "run.name=tiny_pl-laptop/no-refresh", f"grpo.endpoint.refresh='{sys.executable} -c nonsense {{hf}}'"
     )

@@ -10,12 +10,19 @@ from safetensors.torch import load_file
 pytestmark = pytest.mark.nemo
 
 
-# copies that share out the optimizer's state are stopped and go on as one process in test_interruption.py
-@pytest.mark.parametrize("layout", ["tensor_parallel=2", pytest.param("shard_optimizer=true", marks=pytest.mark.slow)])
+# the state that copies share out is stopped and goes on as one process in test_interruption.py
+@pytest.mark.parametrize(
+    "layout", ["tensor", *(pytest.param(layout, marks=pytest.mark.slow) for layout in ("data", "pipeline"))]
+)
 def test_distillation(laptop, layout):
-    """Copies that share out the optimizer's state, and ranks that share out the model and each sequence."""
-    name, student = layout.partition("=")[0], f"student.path={laptop.run / 'prune' / 'checkpoint'}"
-    ok(laptop.recipe("distill", f"run.name=tiny_pl-laptop/{name}", student, "platform.devices=2", f"platform.{layout}"))
+    """Copies that share out the optimizer's state, ranks that share out the model and each sequence, stages of a pipeline."""
+    name, student = f"{layout}-parallel", f"student.path={laptop.run / 'prune' / 'checkpoint'}"
+    split = [
+        "platform.devices=2",
+        "platform.shard_optimizer=true",
+        *([] if layout == "data" else [f"platform.{layout}_parallel=2"]),
+    ]
+    ok(laptop.recipe("distill", f"run.name=tiny_pl-laptop/{name}", student, *split))
     for key, tolerance in (("loss", 2e-5), ("grad_norm", 2e-4), ("val_loss", 2e-5)):
         one, two = laptop.losses("distill", key), laptop.losses(f"{name}/distill", key)
         assert one == pytest.approx(two, rel=tolerance), key

@@ -170,21 +170,31 @@ def model(tmp_path_factory):
     distributed.destroy_process_group()
 
 
-@torch.no_grad()
 def losses(model, item) -> torch.Tensor:
     """−log p of each label of a window, `[s]`."""
     return model(item["tokens"][None], item["position_ids"][None], item["attention_mask"][None], labels=item["labels"][None])[0]
 
 
 @pytest.mark.nemo
-def test_the_packed_loss_is_the_sum_of_the_dialogues_alone(model, samples, template):
-    windows = DialogueWindows(samples, LENGTH, template.pad, seed=1)
+@pytest.mark.parametrize("length", [LENGTH, 4096])
+def test_packed_dialogues_have_the_loss_and_gradients_of_each_alone(model, samples, template, length):
+    windows = DialogueWindows(samples, length, template.pad, seed=1)
     alone = DialogueWindows(samples, LENGTH, template.pad, seed=1, packed=False)
-    for place in range(3):
-        item = windows[place]
-        packed = float((losses(model, item) * item["loss_mask"]).sum())
-        each = [alone[int(index)] for index in windows.windows[place]]
-        assert packed == pytest.approx(sum(float((losses(model, one) * one["loss_mask"]).sum()) for one in each), rel=1e-6)
+    for place in range(min(3, len(windows))):
+        assert windows[place]["tokens"].shape == (length,) and len(windows.windows[place]) > 1
+        found = []
+        for items in ([windows[place]], [alone[int(index)] for index in windows.windows[place]]):
+            model.zero_grad()
+            total = 0.0
+            for item in items:
+                loss = (losses(model, item) * item["loss_mask"]).sum()
+                loss.backward()
+                total += float(loss)
+            found.append((total, [parameter.grad.clone() for parameter in model.parameters()]))
+        (packed, gradients), (each, wanted) = found
+        assert packed == pytest.approx(each, rel=1e-6)
+        for ours, theirs in zip(gradients, wanted, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5 * float(theirs.abs().max()))
 
 
 @pytest.mark.nemo
@@ -194,6 +204,7 @@ def test_a_change_in_one_dialogue_changes_no_other_loss(model, samples, template
     ends = np.cumsum([0, *(samples[int(index)].positions for index in taken)])
     changed = {**item, "tokens": item["tokens"].clone()}
     changed["tokens"][ends[1] : ends[2]] = (item["tokens"][ends[1] : ends[2]] + 7) % 4000
-    before, after = losses(model, item), losses(model, changed)
+    with torch.no_grad():
+        before, after = losses(model, item), losses(model, changed)
     assert torch.equal(before[: ends[1]], after[: ends[1]]) and torch.equal(before[ends[2] :], after[ends[2] :])
     assert not torch.equal(before[ends[1] : ends[2]], after[ends[1] : ends[2]])

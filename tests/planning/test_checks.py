@@ -249,13 +249,17 @@ def test_a_chain_wants_room_for_all_its_stages_that_are_not_done(monkeypatch, tm
     assert whole - chain_plan.plan(compose(words)).writes == pytest.approx(distill_plan.plan(compose(words)).writes, abs=100)
 
 
-def test_document_boundaries_are_refused_where_transformer_engine_would_ignore_them(monkeypatch):
-    plan("distill", "data.document_boundaries=true")
-    monkeypatch.setattr(checks, "find_spec", lambda name: name)
-    with pytest.raises(UserError, match="Transformer Engine") as error:
-        plan("distill", "data.document_boundaries=true")
-    assert "data.document_boundaries=true" in str(error.value)
-    plan("distill", "data.document_boundaries=true", "platform=cpu")  # where it counts as absent
+def test_document_boundaries_under_transformer_engine_want_one_sequence_at_a_time(monkeypatch):
+    for stage, key in (("distill", "distill.micro_batch_size"), ("prune", "prune.calibration.micro_batch_size")):
+        words = ("data.document_boundaries=true", f"{key}=2")
+        plan(stage, *words)
+        with monkeypatch.context() as here:
+            here.setattr(checks, "find_spec", lambda name: name)
+            with pytest.raises(UserError, match="data.document_boundaries=true") as error:
+                plan(stage, *words)
+            assert f"expected {key}=1" in str(error.value)
+            plan(stage, *words, f"{key}=1")
+            plan(stage, *words, "platform=cpu")  # where it counts as absent
 
 
 @pytest.mark.parametrize(

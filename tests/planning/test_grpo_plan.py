@@ -37,9 +37,14 @@ def test_a_mistake_is_named(override, says):
     assert says in str(refused.value)
 
 
-def test_a_server_needs_a_way_to_get_weights():
-    with pytest.raises(UserError, match="refresh is not given"):
-        plan("grpo.engine=endpoint", "grpo.endpoint.url=http://127.0.0.1:8000/v1")
+@pytest.mark.parametrize(
+    ("refresh", "by"), [("", "by vLLM's own requests"), ("grpo.endpoint.refresh=true", "by grpo.endpoint.refresh")]
+)
+def test_the_plan_says_how_old_a_servers_weights_get(refresh, by):
+    end = ("grpo.engine=endpoint", "grpo.endpoint.url=http://node7:8000/v1", "grpo.endpoint.refresh_every=4")
+    made = plan(*end, "grpo.global_batch_size=64", *filter(None, [refresh]))
+    rollouts = next(dict(table.rows) for table in made.tables if table.title == "Rollouts")
+    assert rollouts["engine"] == f"endpoint http://node7:8000/v1, its weights at most 6 updates old, {by}"
 
 
 def test_processes_wait_longer_than_a_server_may_take():

@@ -94,6 +94,18 @@ def test_a_plan_on_a_cpu_gives_a_time(recipe):
     assert longer == pytest.approx(2 * (by_name()["distill"].planned(config()).seconds - pace.START))
 
 
+def test_the_time_goes_by_what_this_cpu_multiplies(monkeypatch):
+    native(monkeypatch, True)
+    assert 1e9 < arithmetic.products() < 1e13
+
+    def seconds(rate: float, precision: str) -> float:
+        monkeypatch.setattr(arithmetic, "products", lambda: rate)
+        return by_name()["distill"].planned(config(f"platform.precision={precision}")).seconds - pace.START
+
+    slow = seconds(40e9, "fp32")
+    assert slow == pytest.approx(2 * seconds(80e9, "fp32")) and slow > 2 * seconds(40e9, "bf16")
+
+
 def test_a_plan_for_gpus_gives_no_time_of_this_cpu():
     made = by_name()["distill"].planned(compose(["+model=bielik11b"]))
     assert made.seconds is None and not any("this CPU" in table.title for table in made.tables)

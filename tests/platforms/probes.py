@@ -321,29 +321,14 @@ def local_attention() -> None:
     """Attention of the local layers keeps nothing that grows with the square of the length."""
     import torch
     from megatron.core import parallel_state
-    from megatron.core.fusions.fused_softmax import FusedScaleMaskSoftmax
     from megatron.core.transformer.dot_product_attention import DotProductAttention
-    from megatron.core.transformer.enums import AttnMaskType
-    from megatron.core.transformer.utils import attention_mask_func
+    from test_attention import HEADS, layer
 
     parallel_state._set_global_memory_buffer()
     length, kept = 512, []
-    layer = SimpleNamespace(
-        scale_mask_softmax=FusedScaleMaskSoftmax(
-            False, False, AttnMaskType.causal, False, attention_mask_func, True, None, None
-        ),
-        softmax_offset=None,
-        softmax_scale=0.35,
-        attention_dropout=torch.nn.Dropout(0.0),
-        training=True,
-        num_attention_heads_per_partition=4,
-        num_query_groups_per_partition=4,
-        hidden_size_per_partition=32,
-        config=SimpleNamespace(sequence_parallel=True),
-    )
-    given = [torch.randn(length, 1, 4, 8, requires_grad=True) for _ in range(3)]
+    given = [torch.randn(length, 1, HEADS, 8, requires_grad=True) for _ in range(3)]
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.numel()) or tensor, lambda tensor: tensor):
-        DotProductAttention.forward(layer, *given, None)
+        DotProductAttention.forward(layer(HEADS), *given, None)
     assert kept and max(kept) < length**2, f"{max(kept):,} numbers are kept for {length} tokens"
 
 
@@ -446,6 +431,7 @@ PROBES = {name: partial(convert, *name.split("-")[1:]) for name in CONVERSIONS} 
     "local_attention": local_attention,
     "data_parallel": partial(in_two_processes, "data_parallel"),
     "tensor_parallel": partial(in_two_processes, "tensor_parallel"),
+    "gathered": partial(in_two_processes, "gathered"),
     "adapted_layer": adapted_layer,
     "tensor_from_another_rank": tensor_from_another_rank,
     "seed_differs_by_rank": seed_differs_by_rank,

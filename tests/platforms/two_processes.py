@@ -35,8 +35,8 @@ def on_gloo(ranks: int, job: Callable[[], dict]) -> list[dict]:
     return [torch.load(result) for result in results]
 
 
-def build(tensor_parallel: int, sharded: bool, bf16: bool):
-    """A model of two layers in Megatron's DDP, and its AdamW."""
+def build(tensor_parallel: int, sharded: bool, bf16: bool, pipeline_parallel: int = 1):
+    """A model of two layers in Megatron's DDP, or this process's part of it, and its AdamW."""
     from megatron.core import parallel_state
     from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig
     from megatron.core.models.gpt import GPTModel
@@ -45,7 +45,7 @@ def build(tensor_parallel: int, sharded: bool, bf16: bool):
     from megatron.core.transformer import TransformerConfig
     from megatron.core.transformer.module import Float16Module
 
-    parallel_state.initialize_model_parallel(tensor_parallel)
+    parallel_state.initialize_model_parallel(tensor_parallel, pipeline_parallel)
     kind = torch.bfloat16 if bf16 else torch.float32
     config = TransformerConfig(
         num_layers=2,
@@ -61,6 +61,8 @@ def build(tensor_parallel: int, sharded: bool, bf16: bool):
         hidden_dropout=0.0,
         use_cpu_initialization=True,
         tensor_model_parallel_size=tensor_parallel,
+        pipeline_model_parallel_size=pipeline_parallel,
+        pipeline_dtype=kind,
         sequence_parallel=tensor_parallel > 1,
         bf16=bf16,
         params_dtype=kind,
@@ -72,6 +74,8 @@ def build(tensor_parallel: int, sharded: bool, bf16: bool):
         get_gpt_layer_local_spec(normalization="RMSNorm"),
         VOCABULARY,
         LENGTH,
+        pre_process=parallel_state.is_pipeline_first_stage(),
+        post_process=parallel_state.is_pipeline_last_stage(),
         position_embedding_type="rope",
         share_embeddings_and_output_weights=False,
     )
@@ -113,7 +117,7 @@ def train(
     """Train to `STEPS` from the weights in `begin`, or from the checkpoint of `HALF` that an earlier one wrote to `save`.
 
     Returns: `losses` and `grad_norms` of each step; `gradients` of the last one and `weights`, of what every tensor-parallel
-    rank holds whole; how many numbers of a moment this process keeps, `shard`.
+    rank holds whole; how many numbers of a moment this process keeps, `shard`; its `state` of `HALF`, as saved or loaded.
     """
     from megatron.core import dist_checkpointing, parallel_state
     from megatron.core.distributed import finalize_model_grads
@@ -126,6 +130,7 @@ def train(
         loaded = dist_checkpointing.load(state(model, optimizer, loading=True), resume)
         model.load_state_dict(loaded["model"])
         optimizer.load_state_dict(loaded["optimizer"])
+    half = kept(model, optimizer) if resume else {}
     copies, copy = parallel_state.get_data_parallel_world_size(), parallel_state.get_data_parallel_rank()
     losses, norms = [], []
     for step in range(HALF if resume else 0, STEPS):
@@ -144,13 +149,26 @@ def train(
                 Path(save).mkdir()
             torch.distributed.barrier()
             dist_checkpointing.save(state(model, optimizer), save)
+            half = kept(model, optimizer)
     whole = {name: each for name, each in model.named_parameters() if not getattr(each, "tensor_model_parallel", False)}
     return {
         "losses": losses,
         "grad_norms": norms,
         "gradients": {name: each.main_grad.clone() for name, each in whole.items()},
         "weights": {name: each.detach().clone() for name, each in whole.items()},
+        "state": half,
         "shard": sum(own["exp_avg"].numel() for own in optimizer.chained_optimizers[0].optimizer.state.values()),
+    }
+
+
+def kept(model, optimizer) -> dict[str, torch.Tensor]:
+    """This process's shard of each parameter's fp32 weights and moments, flat."""
+    [own] = optimizer.chained_optimizers
+    parameters = ((name, each) for name, each in model.named_parameters() if each in own.model_param_group_index_map)
+    return {
+        f"{name} {kind}": shard.detach().clone().flatten()
+        for name, each in parameters
+        for kind, shard in own._get_main_param_and_optimizer_states(each).items()
     }
 
 
@@ -163,7 +181,8 @@ def close(one: dict, other: dict, *keys: str, last: int = STEPS, **tolerance: fl
 
 
 def data_parallel() -> None:
-    """Two copies share out the optimizer's state and train what one trains; resumed they go on to the bit, or one alone."""
+    """Two copies share out the optimizer's state and train what one trains; resumed they go on to the bit, or one alone does,
+    from their weights and moments to the bit."""
     for bf16 in (True, False):
         job, half, tolerance = partial(train, bf16=bf16), f"half-{bf16}", {"rtol": 1e-2 if bf16 else 1e-4, "atol": 1e-4}
         whole, *_ = on_gloo(2 if bf16 else 1, partial(job, sharded=False))  # rounding to bf16 goes by a copy's batch
@@ -174,6 +193,9 @@ def data_parallel() -> None:
             close(whole, copy, "losses", "grad_norms", "weights", **tolerance)
             close(copy, resumed, "losses", "grad_norms", "weights", last=STEPS - HALF, rtol=0, atol=0)
     [alone] = on_gloo(1, partial(job, resume=half))
+    assert max(len(copy["state"]) for copy in both) < len(alone["state"])
+    for name, loaded in alone["state"].items():  # to the bit what both held
+        assert torch.equal(loaded, torch.cat([copy["state"][name] for copy in both if name in copy["state"]])), name
     close(whole, alone, "losses", "grad_norms", "weights", last=STEPS - HALF, **tolerance)
 
 
@@ -184,3 +206,25 @@ def tensor_parallel() -> None:
     for rank in on_gloo(2, partial(train, tensor_parallel=2, begin="start")):
         assert any("layernorm" in name for name in rank["gradients"])
         close(one, rank, "losses", "grad_norms", "gradients", "weights", rtol=1e-4, atol=1e-4)
+
+
+def gather(begin: str, tensor_parallel: int = 1, pipeline_parallel: int = 1) -> dict[str, torch.Tensor]:
+    """What an export is made of, from the weights in `begin`."""
+    from megatron.core import dist_checkpointing
+
+    from nemo_plugins.models import whole
+
+    model, _ = build(tensor_parallel, sharded=False, bf16=False, pipeline_parallel=pipeline_parallel)
+    model.load_state_dict(dist_checkpointing.load(state(model), begin)["model"])
+    return whole.gather([model])
+
+
+def gathered() -> None:
+    """The first of two processes that share out a model has one process's weights, by its names; the second has none."""
+    on_gloo(1, partial(weights, "start"))
+    [one] = on_gloo(1, partial(gather, "start"))
+    assert {name for name in one if ".layers.1." in name} and "output_layer.weight" in one
+    for layout in ("tensor_parallel", "pipeline_parallel"):
+        first, second = on_gloo(2, partial(gather, "start", **{layout: 2}))
+        assert not second and first.keys() == one.keys(), layout
+        assert not [name for name in one if not torch.equal(one[name], first[name])], layout

@@ -10,7 +10,6 @@ import json
 import os
 import shlex
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,14 +24,9 @@ from nemo_plugins.alignment.first_rank import on_first_rank
 from nemo_plugins.alignment.rollouts import Away, Completion, Request
 from nemo_plugins.configs.schema import EndpointConfig
 
-EXPORT = (
-    "import pathlib, sys; from nemo_plugins import platforms; platforms.prepare(); "
-    "from nemo_plugins.models import conversion, nemo; checkpoint, to = map(pathlib.Path, sys.argv[1:]); "
-    "conversion.export_hf(checkpoint, to, nemo.stored_dtype(checkpoint))"  # as they are trained, whatever the teacher's type
-)
-OF_A_JOB = ("RANK", "WORLD_SIZE", "LOCAL_", "NODE_RANK", "GROUP_RANK", "MASTER_", "TORCHELASTIC_", "SLURM_")
 BUSY = (408, 425, 429, 500, 502, 503, 504)  # a server that loads, restarts or has its queue full
 PAUSE = 2.0  # seconds between tries
+VLLM = "0.16"  # whose workers reload weights from a folder that they are told (vllm-project/vllm, pull request 32133)
 
 
 class EndpointEngine:
@@ -40,11 +34,11 @@ class EndpointEngine:
 
     Args:
         endpoint: where the server is and how it gets weights.
-        folder: of the run: its exports.
+        folder: gets the weights, as the server reads them.
         ends: tokens that end a completion.
         temperature: of what is drawn from.
         local: an engine with the weights in place, for greedy answers.
-        save: writes the weights of this moment as a checkpoint; called by every process.
+        export: writes the weights of this moment as a Hugging Face folder; called by every process.
         transport: of the client; default: HTTP.
     """
 
@@ -52,10 +46,14 @@ class EndpointEngine:
 
     def __init__(
         self, endpoint: EndpointConfig, folder: Path, ends: Sequence[int], temperature: float, local,
-        save: Callable[[Path], None], transport: httpx.BaseTransport | None = None,
+        export: Callable[[Path], None], transport: httpx.BaseTransport | None = None,
     ):  # fmt: skip
-        self.endpoint, self.folder, self.ends, self.temperature = endpoint, folder, sorted(ends), temperature
-        self.local, self.save = local, save
+        self.endpoint = endpoint
+        self.folder = folder
+        self.ends = sorted(ends)
+        self.temperature = temperature
+        self.local = local
+        self.export = export
         self.age: int | None = None  # None: the server has had nothing of this process yet
         key = os.environ.get("OPENAI_API_KEY")
         headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -71,27 +69,27 @@ class EndpointEngine:
         """Before a rollout: give the server the weights where they are due, also when a run is resumed.
 
         Raises:
-            Away: the command that gives them failed.
+            Away: the server did not take them.
+            runs.Failed: it cannot.
         """
         if self.age is not None and rollout % self.endpoint.refresh_every:
             self.age += updates
             return
-        checkpoint, hf = self.folder / "checkpoint", self.folder / "hf"
-        self.save(checkpoint)
-        said = [""]
-        if distributed.get_rank() == 0:
-            env = {name: value for name, value in os.environ.items() if not name.startswith(OF_A_JOB)}
-            export = [sys.executable, "-c", EXPORT, str(checkpoint), str(hf)]
-            said = [_run(export, env) or self._command(hf, rollout * updates)]
-        distributed.broadcast_object_list(said, 0)
-        if said[0]:
-            raise Away(said[0])
+        self.export(self.folder)
+        on_first_rank(distributed.group.WORLD, lambda: self.hand_over(rollout * updates))
         self.age = 0
 
-    def _command(self, hf: Path, step: int) -> str:
-        """The user's command that gives the server the weights. Returns: what went wrong, or ""."""
-        words = shlex.split(self.endpoint.refresh)
-        return _run([word.replace("{hf}", str(hf)).replace("{step}", str(step)) for word in words], dict(os.environ))
+    def hand_over(self, step: int) -> None:
+        """Let the server load the folder: by the user's command where there is one, else by vLLM's own requests."""
+        if self.endpoint.refresh:
+            words = shlex.split(self.endpoint.refresh)
+            _run([word.replace("{hf}", str(self.folder)).replace("{step}", str(step)) for word in words])
+            return
+        server = self.endpoint.url.rstrip("/").removesuffix("/v1")
+        wanted = f"expected vLLM {VLLM} or later, started with VLLM_SERVER_DEV_MODE=1, or grpo.endpoint.refresh"
+        reload = {"method": "reload_weights", "kwargs": {"weights_path": str(self.folder)}}
+        self._post(f"{server}/collective_rpc", reload, wanted)
+        self._post(f"{server}/reset_prefix_cache", {}, wanted)  # of prompts, by the weights before
 
     def complete(self, requests: Sequence[Request], greedy: bool = False) -> list[Completion]:
         """One completion each, in order. One process of a model asks, the others hear of it.
@@ -123,21 +121,26 @@ class EndpointEngine:
             "stop_token_ids": self.ends,
             "return_token_ids": True,
         }
-        return completion(self._post(body), self.ends)
-
-    def _post(self, body: dict) -> dict:
         url = f"{self.endpoint.url.rstrip('/')}/completions"
+        wanted = "expected a server of completions that takes token ids and tells logprobs"
+        return completion(self._post(url, body, wanted), self.ends)
+
+    def _post(self, url: str, body: dict, wanted: str) -> dict:
+        """The server's answer, {} where it is empty.
+
+        Raises:
+            Away: there is none within `patience` seconds.
+            runs.Failed: the server refuses; says what is `wanted`.
+        """
         began = time.monotonic()
         while True:
             try:
                 answer = self.client.post(url, json=body)
                 if answer.status_code == 200:
-                    return answer.json()
+                    return answer.json() if answer.content else {}
                 why = f"{answer.status_code} {answer.text[:300]}"
                 if answer.status_code not in BUSY:
-                    raise runs.Failed(
-                        f"{url}: {why}", "expected a server of completions that takes token ids and tells logprobs"
-                    )
+                    raise runs.Failed(f"{url}: {why}", wanted)
             except (httpx.TransportError, json.JSONDecodeError) as error:
                 why = f"{type(error).__name__}: {error}"
             if time.monotonic() - began > self.endpoint.patience:
@@ -145,14 +148,15 @@ class EndpointEngine:
             time.sleep(PAUSE)
 
 
-def _run(words: list[str], env: dict[str, str]) -> str:
-    """Returns: what went wrong, or ""."""
+def _run(words: list[str]) -> None:
+    """Run the user's command. Raises Away where it fails."""
     try:
-        done = subprocess.run(words, env=env, capture_output=True, text=True, errors="replace")
+        done = subprocess.run(words, capture_output=True, text=True, errors="replace")
     except OSError as error:
-        return f"grpo.endpoint.refresh: {words[0]}: {error}"
-    tail = "\n".join((done.stdout + done.stderr).splitlines()[-5:])
-    return f"grpo.endpoint.refresh: {shlex.join(words[:2])} ended with {done.returncode}: {tail}" if done.returncode else ""
+        raise Away(f"grpo.endpoint.refresh: {words[0]}: {error}") from None
+    if done.returncode:
+        tail = "\n".join((done.stdout + done.stderr).splitlines()[-5:])
+        raise Away(f"grpo.endpoint.refresh: {shlex.join(words[:2])} ended with {done.returncode}: {tail}")
 
 
 def completion(answer: dict, ends: Sequence[int]) -> Completion:

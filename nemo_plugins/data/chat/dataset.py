@@ -13,6 +13,19 @@ from nemo_plugins.data.chat import packing
 from nemo_plugins.data.chat.store import Samples
 
 
+def thd(document: np.ndarray, most: int) -> dict[str, Tensor]:
+    """What NeMo makes THD attention's parameters of, in one size for all windows.
+
+    Args:
+        document: number of each place's document `[s]`.
+        most: entries of `cu_seqlens` that a window may have.
+    """
+    ends = torch.from_numpy(packing.cu_seqlens(document))
+    padded = torch.full((most + 1,), -1, dtype=torch.int32)
+    padded[: len(ends)] = ends
+    return {"cu_seqlens": padded, "cu_seqlens_argmin": torch.tensor(len(ends)), "max_seqlen": torch.diff(ends).max()}
+
+
 class DialogueWindows(Dataset):
     """Windows of whole dialogues, none of which sees another.
 
@@ -36,17 +49,11 @@ class DialogueWindows(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """`tokens`, `labels`, `position_ids`, `loss_mask` (the dialogue's weight where a label is learned) `[s]`, and
-        `attention_mask`, the number of each place's dialogue `[s]`, or what NeMo makes THD attention's parameters of."""
+        `attention_mask`, the number of each place's dialogue `[s]`, or what `thd` gives."""
         arrays = packing.window([self.samples[i] for i in self.windows[index]], self.seq_length, self.pad)
         document = arrays.pop("document")
         item = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        if not self.thd:
-            return {**item, "attention_mask": torch.from_numpy(document)}
-        ends = torch.from_numpy(packing.cu_seqlens(document))
-        padded = torch.full((self.most + 1,), -1, dtype=torch.int32)
-        padded[: len(ends)] = ends
-        longest = torch.diff(ends).max()
-        return {**item, "cu_seqlens": padded, "cu_seqlens_argmin": torch.tensor(len(ends)), "max_seqlen": longest}
+        return {**item, **(thd(document, self.most) if self.thd else {"attention_mask": torch.from_numpy(document)})}
 
     def collate_fn(self, items: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """A micro-batch of b windows: `[b, s]`, or one row `[1, b * s]` for THD attention, which knows no batch."""
