@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from nemo_plugins.configs.schema import BudgetConfig, GridConfig, SizesConfig
+from nemo_plugins.configs.schema import BudgetConfig, GridConfig, ModelConfig, SizesConfig
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.planning import decode, devices, formats
 from nemo_plugins.runs.errors import UserError
@@ -179,15 +179,17 @@ def choose(teacher: Architecture, budget: BudgetConfig) -> Architecture:
     return min((entry for entry in counted if entry[0] >= (1 - NEAR) * most), key=rank)[1]
 
 
-def a_third_smaller(teacher: Architecture, stages: int) -> SizesConfig:
-    """The student of a model that nobody has named or recommended one for: layers and FFN cut as the paper's are.
+def recommended(model: ModelConfig, stages: int = 1) -> SizesConfig:
+    """The student that the model's file recommends, else one with layers and FFN cut as the paper's: about a third smaller.
 
     Args:
         stages: of a pipeline, which are to share the layers out.
     """
-    own = teacher.ffn_hidden_size
+    if model.recommended.student != SizesConfig():
+        return model.recommended.student
+    have, own = model.num_layers, model.ffn_hidden_size
     step = max(_step("ffn_hidden_size", own), K_QUANT if own % K_QUANT == 0 else 0)
-    layers = min(round(KEPT_LAYERS * teacher.num_layers / stages) * stages, teacher.num_layers - stages)
+    layers = min(round(KEPT_LAYERS * have / stages) * stages, have - stages)
     ffn = min(round(KEPT_FFN * own / step) * step, (own - 1) // step * step)
     return SizesConfig(num_layers=layers if layers > 0 else None, ffn_hidden_size=ffn or None)
 

@@ -145,7 +145,8 @@ def _schedule(section: _Section, samples: int | None, heldout: int | None) -> di
     """
     batch, steps = section.train.global_batch_size, section.train.max_steps
     if samples and section.is_left("global_batch_size"):
-        fits = [size for size in _batches(batch) if size % section.unit == 0 and size <= (heldout or size)]
+        most = batch if heldout is None else heldout
+        fits = [size for size in _batches(batch) if size % section.unit == 0 and size <= most]
         batch = next((size for size in fits if samples // size >= STEPS), min(fits, default=section.unit))
     if samples and section.is_left("max_steps"):
         steps = max(1, min(steps, samples // batch))

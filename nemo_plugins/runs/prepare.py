@@ -150,11 +150,9 @@ def _prepared(composed: DictConfig, typed: Sequence[str]) -> Recipe:
             if getattr(student, key) != getattr(teacher, key):
                 setattr(cfg.prune, key, getattr(student, key))
     elif not names_a_student(cfg):
-        recommended = cfg.model.recommended.student
-        if recommended == SizesConfig():
-            recommended = budget.a_third_smaller(Architecture.from_config(cfg.model), cfg.platform.pipeline_parallel)
+        student = budget.recommended(cfg.model, cfg.platform.pipeline_parallel)
         for key in SIZES:
-            setattr(cfg.prune, key, getattr(recommended, key))
+            setattr(cfg.prune, key, getattr(student, key))
     return cfg
 
 
