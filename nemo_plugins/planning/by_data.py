@@ -118,11 +118,8 @@ def _on_rows(cfg: Recipe, left: list[str], name: str) -> dict[str, int]:
     train = section.train
     rows, heldout = text_size.rows(cfg, train.data), text_size.rows(cfg, train.heldout)
     if name == "sft":  # dialogues share windows
-        length = train.seq_length
-        if rows and section.is_left("seq_length"):
-            length = _length(length, rows.tokens, heldout and heldout.tokens, section.unit)
-        windows = rows and PASSES[name] * -(-rows.tokens // length)
-        return section.named(seq_length=length) | _schedule(section, windows, heldout and heldout.tokens // length)
+        windows = rows and PASSES[name] * -(-rows.tokens // train.seq_length)
+        return _schedule(section, windows, heldout and heldout.tokens // train.seq_length)
     if name == "dpo":
         return _schedule(section, rows and PASSES[name] * rows.count, heldout and heldout.count)
     return _rollouts(section, rows and rows.count, heldout and heldout.count)

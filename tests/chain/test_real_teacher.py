@@ -18,7 +18,7 @@ from laptop import REPOSITORY, Laptop, ok, train_batch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch.nn.functional import cross_entropy, kl_div
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from nemo_plugins.data import documents
 from nemo_plugins.data.module import Windows
@@ -53,20 +53,54 @@ SETTINGS = (
 )
 
 
+PLACES = {
+    "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm", "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
+}  # fmt: skip
+
+
 def unpack(file: Path, folder: Path) -> None:
-    """A GGUF file of a Llama with byte-level BPE as a Hugging Face folder in fp32 (transformers itself swaps BOS and EOS)."""
-    fields = {name: field.contents() for name, field in gguf.GGUFReader(file).fields.items() if not name.startswith("GGUF.")}
-    tokens, kinds = fields["tokenizer.ggml.tokens"], fields["tokenizer.ggml.token_type"]
-    merges = [tuple(merge.split(" ")) for merge in fields["tokenizer.ggml.merges"]]
+    """A GGUF file of a Llama with tied embeddings and byte-level BPE as a Hugging Face folder in fp32."""
+    reader = gguf.GGUFReader(file)
+    fields = {name.partition(".")[2]: field.contents() for name, field in reader.fields.items()}
+    tokens, kinds = fields["ggml.tokens"], fields["ggml.token_type"]
+    merges = [tuple(merge.split(" ")) for merge in fields["ggml.merges"]]
     bpe = Tokenizer(models.BPE({token: number for number, token in enumerate(tokens)}, merges))
     digits, bytes_ = pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.Sequence([digits, bytes_]), decoders.ByteLevel()
     bpe.add_special_tokens([token for token, kind in zip(tokens, kinds, strict=True) if kind == gguf.TokenType.CONTROL])
-    names = {f"{name}_token": tokens[fields[f"tokenizer.ggml.{name}_token_id"]] for name in ("bos", "eos")}
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, chat_template=fields["tokenizer.chat_template"], **names)
+    names = {f"{name}_token": tokens[fields[f"ggml.{name}_token_id"]] for name in ("bos", "eos")}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, chat_template=fields["chat_template"], **names)
     tokenizer.save_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
-    model.config.bos_token_id, model.config.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
+    heads = {"attn_q": fields["attention.head_count"], "attn_k": fields["attention.head_count_kv"]}
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            num_hidden_layers=fields["block_count"],
+            hidden_size=fields["embedding_length"],
+            intermediate_size=fields["feed_forward_length"],
+            num_attention_heads=heads["attn_q"],
+            num_key_value_heads=heads["attn_k"],
+            vocab_size=len(tokens),
+            max_position_embeddings=fields["context_length"],
+            rope_theta=fields["rope.freq_base"],
+            rms_norm_eps=fields["attention.layer_norm_rms_epsilon"],
+            tie_word_embeddings=True,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+    )
+    state = {}
+    for tensor in reader.tensors:
+        value = torch.from_numpy(gguf.quants.dequantize(tensor.data, tensor.tensor_type).copy())
+        *layer, name, _ = tensor.name.split(".")
+        if name in heads:  # llama.cpp rotates neighbouring channels, Hugging Face's the two halves of a head
+            value = value.view(heads[name], -1, 2, value.shape[1]).transpose(1, 2).reshape(value.shape)
+        outer = {"token_embd": "model.embed_tokens", "output_norm": "model.norm"}
+        state[f"model.layers.{layer[1]}.{PLACES[name]}.weight" if layer else f"{outer[name]}.weight"] = value
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    assert missing == ["lm_head.weight"] and not unexpected
+    model.tie_weights()
     model.save_pretrained(folder)
 
 
