@@ -32,7 +32,7 @@ def reads(cfg: Recipe) -> tuple[str, ...]:
 
 def stale(cfg: Recipe, summary: dict[str, Any]) -> bool:
     """Whether a finished evaluation is of other models than the run's stages have left by now; what is measured is kept."""
-    return summary.get("asked", cfg.eval.models) != cfg.eval.models
+    return set(summary.get("asked", cfg.eval.models)) != set(cfg.eval.models)
 
 
 def plan(cfg: Recipe) -> Plan:

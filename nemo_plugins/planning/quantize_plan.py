@@ -39,7 +39,7 @@ def stale(cfg: Recipe, summary: dict[str, Any]) -> bool:
     """Whether a finished quantisation is of another student than the run has exported last."""
     if cfg.export.source or not any(paths.find(cfg, stage) for stage in SOURCES):
         return False
-    return str(source(cfg)) != summary["source"]["path"]
+    return source(cfg).parent.name != Path(summary["source"]["path"]).parent.name
 
 
 def read(cfg: Recipe) -> hf_folder.HfFolder:
