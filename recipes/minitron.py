@@ -1,6 +1,7 @@
 """Run a whole chain, each stage a process with a run folder of its own: teacher in, prune, distill, student out, baselines.
 
 Run on a laptop    python recipes/minitron.py +model=tiny_pl experiment=laptop
+Your own teacher   python recipes/minitron.py +model=from_hf model.path=DIR data.train=[text.txt] data.heldout=[heldout.txt]
 See first          python recipes/minitron.py +model=bielik11b experiment=minitron_7b dry_run=true
 """
 

@@ -12,9 +12,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a plain checkout
 
 from nemo_plugins import runs
 from nemo_plugins.configs import Recipe
+from nemo_plugins.planning import quantize_plan
 
 
-@runs.recipe("quantize")
+@runs.recipe("quantize", stale=quantize_plan.stale)
 def main(cfg: Recipe, run: runs.Run) -> None:
     from nemo_plugins.export import quantize  # heavy imports after validation
 

@@ -32,6 +32,8 @@ class StageConfig:
     name: str = MISSING  # run folder
     recipe: str = MISSING  # file in recipes/
     overrides: list[str] = field(default_factory=list)
+    needs: list[str] = field(default_factory=list)  # keys of data; where none of them is given, the stage is left out
+    after: list[str] = field(default_factory=list)  # stages; where all of them are left out, so is this one
     what: str = ""  # one line for the plan
 
 

@@ -119,6 +119,7 @@ def finish(cfg: Recipe, run: runs.Run, results: dict[str, dict], described: dict
         tasks=own["tasks"],
         models=models,
         not_run=lacking,
+        asked=list(cfg.eval.models),
     )
 
 

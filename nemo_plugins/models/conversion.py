@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections import UserDict
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.models import hf_config, nemo, random_weights
 from nemo_plugins.models.families import ModelFamily
 from nemo_plugins.planning import convert_plan, quantize_plan
+from nemo_plugins.runs.progress import Progress
 
 OUTPUT = ("lm_head.weight", "output_layer.weight")  # Hugging Face's name and NeMo's
 
@@ -53,6 +55,36 @@ def completed(family: ModelFamily, tied: bool, imports: bool) -> Iterator[None]:
         io.apply_transforms = apply
 
 
+class WatchedState(UserDict):
+    """A module's state that says which of its tensors is put in place.
+
+    Args:
+        state: what is changed.
+    """
+
+    def __init__(self, state: MutableMapping, progress: Progress):
+        self.data, self.progress = state, progress
+        progress.now("tensors", sum(not key.endswith("_extra_state") for key in state))
+
+    def __setitem__(self, key: str, tensor: torch.Tensor) -> None:
+        self.progress.now(key)
+        self.data[key] = tensor
+        self.progress.advance()
+
+
+@contextmanager
+def watched(progress: Progress) -> Iterator[None]:
+    """Within it, NeMo's converters show each tensor; they have no hook for it."""
+    from nemo.lightning.io import state
+
+    context = state.TransformCTX
+    state.TransformCTX = lambda *, target_state, **given: context(target_state=WatchedState(target_state, progress), **given)
+    try:
+        yield
+    finally:
+        state.TransformCTX = context
+
+
 def _biases(imports: bool) -> tuple[dict[str, str], list]:
     """Mapping and transforms of the biases of all linear layers, as NeMo has those of the weights."""
     from nemo.lightning.io.state import TransformFns, state_transform
@@ -77,7 +109,7 @@ def _biases(imports: bool) -> tuple[dict[str, str], list]:
     return {one: theirs for theirs, one in plain.items()}, split
 
 
-def import_hf(source: Path, to: Path, module, dtype: torch.dtype) -> None:
+def import_hf(source: Path, to: Path, module, dtype: torch.dtype, progress: Progress | None = None) -> None:
     """Write the Hugging Face folder `source` as a NeMo checkpoint `to`, whole or not at all.
 
     Both copies of the weights are in host memory at once.
@@ -86,8 +118,9 @@ def import_hf(source: Path, to: Path, module, dtype: torch.dtype) -> None:
     from nemo.lightning import teardown
     from transformers import AutoModelForCausalLM
 
-    partial = to.with_name(f"{to.name}.partial")
+    partial, progress = to.with_name(f"{to.name}.partial"), progress or Progress("convert")
     shutil.rmtree(partial, ignore_errors=True)
+    progress.now(f"reading {source}")
     weights = AutoModelForCausalLM.from_pretrained(
         str(source), torch_dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False
     )
@@ -95,8 +128,9 @@ def import_hf(source: Path, to: Path, module, dtype: torch.dtype) -> None:
     importer = connector(family.importer, source, module.config)
     strategy = nl.MegatronStrategy(ckpt_save_optimizer=False, always_save_context=True)  # as `nemo_setup` has it
     trainer = importer.nemo_setup(module, nl.Trainer(devices=1, accelerator="cpu", strategy=strategy, logger=False))
-    with completed(family, weights.config.tie_word_embeddings, imports=True):
+    with completed(family, weights.config.tie_word_embeddings, imports=True), watched(progress):
         importer.convert_state(weights, module)
+    progress.now(f"writing {to}", 0)
     importer.nemo_save(partial, trainer)
     teardown(trainer, module)
     runs.put_in_place(partial, to)
@@ -124,7 +158,7 @@ def load(checkpoint: Path, dtype: torch.dtype):
     return module, trainer
 
 
-def export_hf(checkpoint: Path, to: Path, dtype: torch.dtype | None = None) -> torch.dtype:
+def export_hf(checkpoint: Path, to: Path, dtype: torch.dtype | None = None, progress: Progress | None = None) -> torch.dtype:
     """Write a NeMo checkpoint as a Hugging Face folder, whole or not at all.
 
     Args:
@@ -135,9 +169,10 @@ def export_hf(checkpoint: Path, to: Path, dtype: torch.dtype | None = None) -> t
     """
     from nemo.lightning import teardown
 
-    dtype = dtype or nemo.source_dtype(checkpoint)
+    dtype, progress = dtype or nemo.source_dtype(checkpoint), progress or Progress("convert")
+    progress.now(f"reading {checkpoint}")
     module, trainer = load(checkpoint, dtype)
-    write_hf(module, nemo.description_of(checkpoint), to, dtype)
+    write_hf(module, nemo.description_of(checkpoint), to, dtype, progress)
     teardown(trainer, module)
     return dtype
 
@@ -153,7 +188,7 @@ class Weights:
         return dict(self.tensors)
 
 
-def write_hf(model, description: Path, to: Path, dtype: torch.dtype) -> None:
+def write_hf(model, description: Path, to: Path, dtype: torch.dtype, progress: Progress | None = None) -> None:
     """Write a model as a Hugging Face folder (sharded safetensors, tokenizer, templates), whole or not at all.
 
     Args:
@@ -165,6 +200,7 @@ def write_hf(model, description: Path, to: Path, dtype: torch.dtype) -> None:
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.modeling_utils import no_init_weights
 
+    progress = progress or Progress("convert")
     partial = to.with_name(f"{to.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     values = nemo.hf_config(description, model.config, dtype)
@@ -172,7 +208,7 @@ def write_hf(model, description: Path, to: Path, dtype: torch.dtype) -> None:
     exporter = connector(family.exporter, description, config)
     with no_init_weights():
         target = AutoModelForCausalLM.from_config(config, torch_dtype=dtype)
-    with completed(family, config.tie_word_embeddings, imports=False):
+    with completed(family, config.tie_word_embeddings, imports=False), watched(progress):
         target = exporter.convert_state(model, target)
     target.tie_weights()  # where the configuration says so: the converter has put a new matrix in one place only
     for name, weight in target.named_parameters():
@@ -181,6 +217,7 @@ def write_hf(model, description: Path, to: Path, dtype: torch.dtype) -> None:
                 f"{name} of {to} is not finite in {str(dtype).removeprefix('torch.')}",
                 "the training that left it failed, or, in fp16, a weight is beyond 65,504: convert.dtype=bf16 holds it",
             )
+    progress.now(f"writing {to}", 0)
     target.save_pretrained(partial, safe_serialization=True)
     nemo.copy_description(description, partial)
     (partial / "config.json").write_text(json.dumps(values, indent=2) + "\n")
@@ -203,7 +240,8 @@ def run(cfg: Recipe, run: runs.Run) -> None:
             generation = GenerationConfig.from_pretrained(str(source))
         tokenizer = nemo.tokenizer(source, run.folder / "tokenizer")
         module = nemo.module(cfg.model, runs.architecture(cfg.model), dtype, tokenizer, generation)
-        import_hf(source, run.folder / "checkpoint", module, dtype)
+        with Progress("convert", unit="tensors") as progress:
+            import_hf(source, run.folder / "checkpoint", module, dtype, progress)
         run.finish(
             outputs={"checkpoint": run.folder / "checkpoint", **made},
             next=runs.command(cfg, "prune", *runs.left_by("teacher.path", run.folder / "checkpoint", ("convert-import",))),
@@ -213,7 +251,8 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     else:
         source = run.input(convert_plan.checkpoint_of(cfg))
         wanted = nemo.DTYPES[convert_plan.DTYPES[cfg.convert.dtype]] if cfg.convert.dtype else None
-        dtype = export_hf(source, run.folder / "hf", wanted)
+        with Progress("convert", unit="tensors") as progress:
+            dtype = export_hf(source, run.folder / "hf", wanted, progress)
         run.finish(
             outputs={"hf": run.folder / "hf"},
             next=runs.command(cfg, "quantize", *runs.left_by("export.source", run.folder / "hf", quantize_plan.SOURCES)),

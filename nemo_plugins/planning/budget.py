@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nemo_plugins.configs.schema import BudgetConfig, GridConfig
+from nemo_plugins.configs.schema import BudgetConfig, GridConfig, ModelConfig, SizesConfig
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.planning import decode, devices, formats
 from nemo_plugins.runs.errors import UserError
@@ -22,7 +22,9 @@ LIMITS = ("parameters", "weights_gb", "device", "decode_ms")  # keys that limit;
 MULTIPLE = 64  # of FFN and hidden sizes, as in `checks.student`
 STEPS = {"ffn_hidden_size": (8192, 512), "hidden_size": (2048, 256)}  # from this size of the teacher on, this step; else 64
 NEAR = 0.01  # of the largest parameter count that fits: own choice, below what distillation runs tell apart
+K_QUANT = 256  # columns that llama.cpp's K-quants pack together
 MOST = 50_000  # points of a grid: about a second
+KEPT_LAYERS, KEPT_FFN = 40 / 50, 11264 / 14336  # of the paper's student, about a third smaller (arXiv 2603.11881)
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,21 @@ def choose(teacher: Architecture, budget: BudgetConfig) -> Architecture:
         return max(kept) - min(kept), -number, -point.num_layers
 
     return min((entry for entry in counted if entry[0] >= (1 - NEAR) * most), key=rank)[1]
+
+
+def recommended(model: ModelConfig, stages: int = 1) -> SizesConfig:
+    """The student that the model's file recommends, else one with layers and FFN cut as the paper's: about a third smaller.
+
+    Args:
+        stages: of a pipeline, which are to share the layers out.
+    """
+    if model.recommended.student != SizesConfig():
+        return model.recommended.student
+    have, own = model.num_layers, model.ffn_hidden_size
+    step = max(_step("ffn_hidden_size", own), K_QUANT if own % K_QUANT == 0 else 0)
+    layers = min(round(KEPT_LAYERS * have / stages) * stages, have - stages)
+    ffn = min(round(KEPT_FFN * own / step) * step, (own - 1) // step * step)
+    return SizesConfig(num_layers=layers if layers > 0 else None, ffn_hidden_size=ffn or None)
 
 
 def describe(model: Architecture) -> str:

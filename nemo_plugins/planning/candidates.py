@@ -67,7 +67,7 @@ def budget_of(cfg: Recipe) -> BudgetConfig:
     asked = cfg.prune.budget
     if budget.is_given(asked):
         return asked
-    student = Architecture.from_config(cfg.model).with_sizes(cfg.model.recommended.student)
+    student = Architecture.from_config(cfg.model).with_sizes(budget.recommended(cfg.model))
     return replace(asked, parameters=float(student.parameters(asked.count.value)))
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from dataclasses import dataclass
 
+from omegaconf import OmegaConf
+
 from nemo_plugins.configs.schema import Recipe, StageConfig
-from nemo_plugins.configs.store import options
+from nemo_plugins.configs.store import CONF, options
 from nemo_plugins.planning import chain_screen, checks
 from nemo_plugins.planning.chain_screen import Part
 from nemo_plugins.planning.plan import Plan, Table
@@ -34,7 +37,9 @@ class Link:
 
 
 def links(cfg: Recipe, arguments: list[str] | None = None) -> list[Link]:
-    """The stages of the experiment: the user's own overrides first, the stage's after them, but for the layout of a training.
+    """The stages of the experiment that have what they need.
+
+    The user's own overrides come first and the stage's after them, but for the layout of a training.
 
     Args:
         arguments: the user's overrides; default: this process's command line.
@@ -44,11 +49,28 @@ def links(cfg: Recipe, arguments: list[str] | None = None) -> list[Link]:
     if not cfg.experiment.stages:
         raise UserError(
             f"experiment={cfg.experiment.name or 'null'} has no stages",
-            f"expected an experiment that is a chain: {', '.join(_chains())}",
+            f"expected an experiment that is a chain: {', '.join(_chains(cfg.model.name))}",
         )
     given = sys.argv[1:] if arguments is None else arguments
     own = [word for word in given if not word.startswith("-") and key_of(word) not in HANDED_ON_NOT]
-    return [_link(cfg, stage, own) for stage in cfg.experiment.stages]
+    return [_link(cfg, stage, own) for stage in cfg.experiment.stages if stage not in left_out(cfg)]
+
+
+def left_out(cfg: Recipe) -> list[StageConfig]:
+    """Stages of the experiment for which no data are given, and those that come after such alone."""
+    found: list[StageConfig] = []
+    for stage in cfg.experiment.stages:
+        gone = {one.name for one in found}
+        if stage.needs and not any(_value(cfg, key) for key in stage.needs) or stage.after and gone.issuperset(stage.after):
+            found.append(stage)
+    return found
+
+
+def _value(cfg: Recipe, key: str) -> object:
+    try:
+        return functools.reduce(getattr, key.split("."), cfg)
+    except AttributeError:
+        raise UserError(f"experiment.stages: needs {key}, which is no key", "expected e.g. sft.data") from None
 
 
 def _link(cfg: Recipe, stage: StageConfig, own: list[str]) -> Link:
@@ -67,10 +89,10 @@ def _link(cfg: Recipe, stage: StageConfig, own: list[str]) -> Link:
 
 def plan(cfg: Recipe) -> Plan:
     """Validate every stage. Raises UserError naming the stage and the key."""
-    made = Plan(f"{cfg.run.name}: {len(cfg.experiment.stages)} stages in {paths.run_root(cfg)}")
-    imports = any(stage.name == "convert-import" for stage in cfg.experiment.stages)
-    parts: list[Part] = []
     chain = links(cfg)
+    made = Plan(f"{cfg.run.name}: {len(chain)} stages in {paths.run_root(cfg)}")
+    imports = any(link.name == "convert-import" for link in chain)
+    parts: list[Part] = []
     for link in chain:
         stage = compose(link.overrides)
         try:
@@ -85,7 +107,8 @@ def plan(cfg: Recipe) -> Plan:
         made.missing += [one for one in part.missing if one.kind != "disk" and one not in made.missing]
         parts.append(Part(link.name, link.recipe, part, done))
     made.need("disk", checks.disk, paths.run_root(cfg), made.writes)  # each stage's files stay where the next ones come
-    made.screen = chain_screen.screen(cfg, made, parts, _detail(chain, default_name(cfg.model.name, cfg.experiment.name)))
+    detail = _detail(chain, default_name(cfg.model.name, cfg.experiment.name))
+    made.screen = chain_screen.screen(cfg, made, parts, left_out(cfg), detail)
     if cfg.plan.commands:
         commands = [(number, link.command) for number, link in enumerate(chain, 1)]
         made.screen.append(Table("Commands, each can be run by itself", commands, lines=True))
@@ -100,10 +123,7 @@ def _detail(chain: list[Link], default: str) -> str:
     return line(link.recipe, [*words, "dry_run=true"])
 
 
-def _chains() -> list[str]:
-    from omegaconf import OmegaConf
-
-    from nemo_plugins.configs.store import CONF
-
-    files = {name: OmegaConf.load(CONF / "experiment" / f"{name}.yaml") for name in options("experiment")}
-    return [name for name, config in files.items() if "stages" in config.experiment]
+def _chains(model: str) -> list[str]:
+    """Experiments that are a chain of this model."""
+    files = {name: OmegaConf.load(CONF / "experiment" / f"{name}.yaml").experiment for name in options("experiment")}
+    return [name for name, file in files.items() if "stages" in file and model in file.get("models", [model])]

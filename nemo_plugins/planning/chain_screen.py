@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from nemo_plugins.configs.schema import Recipe
+from nemo_plugins.configs.schema import Recipe, SizesConfig, StageConfig
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.planning import checks, devices, eval_plan, pace
+from nemo_plugins.planning import budget, checks, devices, eval_plan, pace
 from nemo_plugins.planning.layout import SPARE
 from nemo_plugins.planning.plan import Missing, Plan, Table, gib
 from nemo_plugins.platforms import arithmetic
@@ -17,7 +17,7 @@ from nemo_plugins.runs.command_line import line
 OF_THE_MACHINE = ("device", "memory", "disk", "package")  # kinds that say nothing of a stage that runs elsewhere
 FETCHES = "huggingface-cli "
 NOT_FOR_THE_NEXT = ("dry_run=", "plan.commands=")
-SAID_ALWAYS = ("missing", "warnings")  # titles of the tables that are for whoever submits the chain, too
+SAID_ALWAYS = ("left out", "missing", "warnings")  # titles of the tables that are for whoever submits the chain, too
 INDENT = 11  # columns of a group's name
 
 
@@ -40,21 +40,31 @@ class Part:
         return "no" if cost.bytes > cost.room else "nearly" if cost.bytes * SPARE > cost.room else "yes"
 
 
-def screen(cfg: Recipe, made: Plan, parts: list[Part], detail: str) -> list[Table]:
+def screen(cfg: Recipe, made: Plan, parts: list[Part], left_out: list[StageConfig], detail: str) -> list[Table]:
     """Tables for `Plan.screen`.
 
     Args:
+        left_out: stages for which no data are given.
         detail: the command that plans one of the stages in full.
     """
     on_gpu = checks.on_gpu(cfg)
     lacking = [one for one in made.missing if not (checks.elsewhere(cfg) and one.kind in OF_THE_MACHINE)]
     tables = [_platform(cfg, parts), _stages(cfg, parts, on_gpu), _total(cfg, made, parts, on_gpu)]
+    if left_out:
+        tables.append(Table(SAID_ALWAYS[0], [_asks(stage) for stage in left_out], lines=True))
     hub = sum(part.plan.hub for part in parts if not part.done)
     if missing := _missing(lacking, hub):
-        tables.append(Table(SAID_ALWAYS[0], missing, lines=True))
+        tables.append(Table(SAID_ALWAYS[1], missing, lines=True))
     if warnings := _warnings(parts):
-        tables.append(Table(SAID_ALWAYS[1], warnings, lines=True))
+        tables.append(Table(SAID_ALWAYS[2], warnings, lines=True))
     return [*tables, _next(cfg, bool(lacking), detail)]
+
+
+def _asks(stage: StageConfig) -> tuple[str, str]:
+    """What would have a stage in the chain."""
+    if not stage.needs:
+        return _label(stage.name), f"comes with {', '.join(stage.after[:-1])} or {stage.after[-1]}"
+    return _label(stage.name), f"no {stage.what}: {' '.join(f'{key}=[<file>]' for key in stage.needs)}"
 
 
 def _platform(cfg: Recipe, parts: list[Part]) -> Table:
@@ -64,6 +74,8 @@ def _platform(cfg: Recipe, parts: list[Part]) -> Table:
         teacher, student = Architecture.from_config(cfg.model), checks.student(cfg)
         old, new = teacher.parameters(), student.parameters()
         rows.append((f"teacher {old:,} parameters, student {new:,} ({new / old - 1:+.2%})",))
+        if cfg.model.recommended.student == SizesConfig():  # nobody has said before what it looks like
+            rows.append((f"student: {budget.describe(student)}; another by prune.num_layers=N prune.ffn_hidden_size=N",))
     platform = cfg.platform
     if checks.on_gpu(cfg):
         gpu = devices.load(cfg.plan.gpu, "plan.gpu")

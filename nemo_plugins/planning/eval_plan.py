@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-from nemo_plugins.configs.schema import EvalBackend, Lacking, Origin, Recipe
+from nemo_plugins.configs.schema import EvalBackend, EvalConfig, Lacking, Origin, Recipe
 from nemo_plugins.evaluation import run_outputs
 from nemo_plugins.planning import checks, eval_tasks, weights
 from nemo_plugins.planning.plan import Plan, Table
@@ -20,6 +22,17 @@ OWN = "laptop"  # the suite that any run can be held against: its stage is plain
 def stage(cfg: Recipe) -> str:
     """Folder of an evaluation that is not given one: a run may have several, one a suite."""
     return "eval" if cfg.eval.suite == OWN else f"eval-{cfg.eval.suite}"
+
+
+def reads(cfg: Recipe) -> tuple[str, ...]:
+    """Keys of the evaluation that decide what comes out; models that nobody names follow the run's stages (`stale`)."""
+    names = [field.name for field in dataclasses.fields(EvalConfig) if field.name != "models" or cfg.eval.models]
+    return tuple(f"eval.{name}" for name in names)
+
+
+def stale(cfg: Recipe, summary: dict[str, Any]) -> bool:
+    """Whether a finished evaluation is of other models than the run's stages have left by now; what is measured is kept."""
+    return set(summary.get("asked", cfg.eval.models)) != set(cfg.eval.models)
 
 
 def plan(cfg: Recipe) -> Plan:

@@ -14,9 +14,11 @@ from nemo_plugins.planning import chain_plan, chain_screen
 from nemo_plugins.runs import hydra_errors
 from nemo_plugins.runs.errors import DONE, WRONG_INPUT, UserError
 from nemo_plugins.runs.prepare import compose
+from nemo_plugins.runs.stages import by_name
 
 
 def main(overrides: list[str]) -> int:
+    overrides = [*overrides, *by_name()["minitron"].defaults(overrides)]
     try:
         cfg = compose(overrides)
         made = chain_plan.plan(cfg)

@@ -52,23 +52,28 @@ def layer_activations(model: Architecture, tokens: int, bytes_per_value: int, on
     Both norms; q, k and v as one tensor, of which v stays a part, q and k once more with their rotation, its sines and cosines,
     the attention's output; gate and up as one tensor, up once more (to which Megatron adds an offset), the activated gate and
     the product in the FFN. Llama's configuration fuses the last, and keeps `2 * ffn_hidden_size` values a token less.
+    Where q and k are normed, they are kept once more, before and after it as of any norm.
     Not counted: the norms' and the attention's fp32 statistics, 8 + 4 · heads bytes a token.
 
     Args:
         one_kernel: as of `norm_activations`.
     """
     heads = (3 * model.num_attention_heads + 3 * model.num_query_groups + 4) * model.head_dim
-    norms = 2 * norm_activations(model, tokens, bytes_per_value, one_kernel)
+    normed = 2 * model.hidden_size
+    if model.qk_norm:
+        normed += (model.num_attention_heads + model.num_query_groups) * model.head_dim
+    norms = norm_activations(normed, tokens, bytes_per_value, one_kernel)
     return norms + tokens * bytes_per_value * (heads + 5 * model.ffn_hidden_size)
 
 
-def norm_activations(model: Architecture, tokens: int, bytes_per_value: int, one_kernel: bool = True) -> float:
+def norm_activations(channels: int, tokens: int, bytes_per_value: int, one_kernel: bool = True) -> float:
     """Bytes that a norm keeps: its input and its output.
 
     Args:
+        channels: of a token that pass it.
         one_kernel: false on a CPU, where torch's RMSNorm keeps its input and what comes of dividing it in fp32, and its output.
     """
-    return tokens * model.hidden_size * (2 * bytes_per_value if one_kernel else 8 + bytes_per_value)
+    return tokens * channels * (2 * bytes_per_value if one_kernel else 8 + bytes_per_value)
 
 
 def training(
@@ -92,7 +97,7 @@ def training(
     master = 12 if bytes_per_value == 2 else 8
     # the first of p pipeline stages holds p micro-batches of a p-th of the layers: the whole again
     one = layer_activations(model, tokens, bytes_per_value, on_gpu) / platform.tensor_parallel
-    last = norm_activations(model, tokens, bytes_per_value, on_gpu) / platform.tensor_parallel
+    last = norm_activations(model.hidden_size, tokens, bytes_per_value, on_gpu) / platform.tensor_parallel
     layers = model.num_layers * one + last
     if platform.recompute is Recompute.full:  # each layer's input, and the one that is computed again
         layers = model.num_layers * tokens * bytes_per_value * model.hidden_size / platform.tensor_parallel + one

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 from nemo_plugins.configs.schema import Format, Kind, Recipe, Target
 from nemo_plugins.models.architecture import Architecture
@@ -32,6 +33,13 @@ def source(cfg: Recipe) -> Path:
             raise UserError(paths.weights_missing("export.source", cfg.export.source))
         return folder
     return paths.earlier(cfg, next((stage for stage in SOURCES if paths.find(cfg, stage)), SOURCES[-1]), "hf")
+
+
+def stale(cfg: Recipe, summary: dict[str, Any]) -> bool:
+    """Whether a finished quantisation is of another student than the run has exported last."""
+    if cfg.export.source or not any(paths.find(cfg, stage) for stage in SOURCES):
+        return False
+    return source(cfg).parent.name != Path(summary["source"]["path"]).parent.name
 
 
 def read(cfg: Recipe) -> hf_folder.HfFolder:

@@ -1,21 +1,27 @@
-"""How many tokens a text has: counted where it is small, else estimated from its start. Imports no torch."""
+"""How many tokens a text has, and rows a file of dialogues: counted where it is small, else estimated from its start.
+
+Imports no torch.
+"""
 
 from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from nemo_plugins.configs.schema import Recipe
-from nemo_plugins.data import blend, documents, tokens
+from nemo_plugins.data import blend, documents, lines, tokens
 from nemo_plugins.runs import paths
 from nemo_plugins.runs.errors import UserError
 
 COUNTED = 300_000  # tokens of a held-out text that a plan counts at most: half a second
 LOOKED_AT = 50_000  # tokens of the start of a training text that its size is estimated from
 BYTES_A_TOKEN = 4.0  # of a text whose tokenizer is not here
+COUNTED_ROWS = 64 << 20  # bytes of a file of rows that is counted; of a longer one as many, and the rest is like them
+ENCODED_ROWS = 1_000  # of which tokens are counted; the others are as long
 COMPRESSED = 3.0  # text is about so many times its .gz or .zst
 INDEX_HEADER = struct.Struct("<9sQB")  # of an .idx file: magic, version, code of the ids' type (megatron-core's DType)
 ID_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 8, 7: 4, 8: 2}
@@ -29,6 +35,23 @@ class TextSize:
     whole: bool
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Rows of files of dialogues, pairs or prompts, and about how many tokens their texts have."""
+
+    count: int
+    tokens: int
+
+
+def rows(cfg: Recipe, sources: list[str]) -> Rows | None:
+    """Rows of `.jsonl[.gz|.zst]` files and their tokens; None: none is named, or one is not here or cannot be read."""
+    try:
+        found = [_rows(path, _mark(path), _tokenizer(cfg)) for path in map(paths.resolve, sources)]
+    except (OSError, EOFError, ValueError, LookupError):
+        return None  # what is wrong with it, the check of the rows says
+    return Rows(sum(one.count for one in found), sum(one.tokens for one in found)) if found else None
+
+
 def of(cfg: Recipe, source: str, most: int = LOOKED_AT) -> TextSize | None:
     """Tokens of a source by the teacher's tokenizer, counted up to `most`; None: it is not here, or cannot be read."""
     path = paths.resolve(source)
@@ -36,10 +59,7 @@ def of(cfg: Recipe, source: str, most: int = LOOKED_AT) -> TextSize | None:
         if tokens.is_prefix(path):
             return _prefix(path)
         files = documents.shards(path) if path.is_dir() else [path]
-        marks = tuple((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
-        weights = paths.local_weights(cfg.model.path) if cfg.model.path else None
-        tokenizer = weights / "tokenizer.json" if weights and not cfg.teacher.path else None
-        return _counted(path, marks, tokenizer if tokenizer and tokenizer.is_file() else None, most)
+        return _counted(path, tuple(map(_mark, files)), _tokenizer(cfg), most)
     except (UserError, OSError, ValueError, LookupError, struct.error):
         return None  # what is wrong with it, the check of the source says
 
@@ -71,6 +91,52 @@ def total(cfg: Recipe, sources: list[str]) -> int | None:
     return sum(counts) if counts and len(counts) == len(sources) else None
 
 
+def _mark(file: Path) -> tuple[str, int, int]:
+    """What another content of a file changes."""
+    return str(file), file.stat().st_size, file.stat().st_mtime_ns
+
+
+def _tokenizer(cfg: Recipe) -> Path | None:
+    weights = paths.local_weights(cfg.model.path) if cfg.model.path else None
+    tokenizer = weights / "tokenizer.json" if weights and not cfg.teacher.path else None
+    return tokenizer if tokenizer and tokenizer.is_file() else None
+
+
+def _unpacked(mark: tuple[str, int, int]) -> float:
+    """Bytes of a file's text, about."""
+    name, size, _ = mark
+    return size * (COMPRESSED if name.endswith(lines.COMPRESSED) else 1.0)
+
+
+@cache
+def _rows(path: Path, mark: tuple[str, int, int], tokenizer: Path | None) -> Rows:
+    """`mark` as of `_mark`: another file of this name is counted anew."""
+    count = read = 0
+    texts: list[str] = []
+    with lines.opened(path) as stream:
+        for line in lines.read(stream):
+            if read >= COUNTED_ROWS:
+                count = int(count * max(1.0, _unpacked(mark) / read))
+                break
+            count, read = count + 1, read + line.size
+            if len(texts) < ENCODED_ROWS:
+                texts.append("\n".join(_strings(json.loads(line.content))))
+    if tokenizer is None:
+        encoded = sum(len(text.encode()) for text in texts) / BYTES_A_TOKEN
+    else:
+        encoded = sum(map(len, tokens.Encoder(tokenizer.read_text(encoding="utf-8"), _eos(tokenizer), 0)(texts)))
+    return Rows(count, int(encoded * count / max(1, len(texts))))
+
+
+def _strings(node: object) -> Iterator[str]:
+    """The texts of a row, without its keys."""
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, (dict, list)):
+        for inner in node.values() if isinstance(node, dict) else node:
+            yield from _strings(inner)
+
+
 def _prefix(path: Path) -> TextSize:
     with Path(f"{path}.idx").open("rb") as file:
         *_, code = INDEX_HEADER.unpack(file.read(INDEX_HEADER.size))
@@ -80,7 +146,7 @@ def _prefix(path: Path) -> TextSize:
 @cache
 def _counted(path: Path, marks: tuple[tuple[str, int, int], ...], tokenizer: Path | None, most: int) -> TextSize:
     """`marks` are the files of the text with their sizes and times: another text is counted anew."""
-    on_disk = sum(size * (COMPRESSED if name.endswith((".gz", ".zst")) else 1.0) for name, size, _ in marks)
+    on_disk = sum(map(_unpacked, marks))
     if tokenizer is None:
         return TextSize(int(on_disk / BYTES_A_TOKEN), False)
     encoder = tokens.Encoder(tokenizer.read_text(encoding="utf-8"), _eos(tokenizer), 0)

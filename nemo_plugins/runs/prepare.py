@@ -82,7 +82,9 @@ def _of_groups(chosen: tuple[str, ...]) -> DictConfig:
 
 
 def prepare(composed: DictConfig, typed: Sequence[str] = ()) -> Recipe:
-    """Resolve `from_hf`, the interpolations, the run's name and the student: of a budget, or the recommended one.
+    """Resolve `from_hf`, the interpolations, what goes by the data, the run's name and the student.
+
+    The student is that of a budget, or the recommended one, or one a third smaller.
 
     Args:
         composed: is changed.
@@ -93,7 +95,19 @@ def prepare(composed: DictConfig, typed: Sequence[str] = ()) -> Recipe:
             is no folder, a budget beside sizes or one that no student meets.
         omegaconf.errors.OmegaConfBaseException: a value is of a wrong type or refers to nothing.
     """
-    from nemo_plugins.planning import budget  # here, for the planning modules import this package's errors
+    from nemo_plugins.planning import by_data  # here, for the planning modules import this package's errors
+
+    by_data.register()
+    if left := by_data.keys(composed):
+        for key, number in by_data.numbers(_prepared(composed.copy(), typed), left).items():
+            if key in left:
+                OmegaConf.update(composed, key, number)
+    return _prepared(composed, typed)
+
+
+def _prepared(composed: DictConfig, typed: Sequence[str]) -> Recipe:
+    """`prepare`, with what goes by the data at its most."""
+    from nemo_plugins.planning import budget
 
     if OmegaConf.is_missing(composed, "model"):
         models = ", ".join(options("model"))
@@ -137,8 +151,9 @@ def prepare(composed: DictConfig, typed: Sequence[str] = ()) -> Recipe:
             if getattr(student, key) != getattr(teacher, key):
                 setattr(cfg.prune, key, getattr(student, key))
     elif not names_a_student(cfg):
+        student = budget.recommended(cfg.model, cfg.platform.pipeline_parallel)
         for key in SIZES:
-            setattr(cfg.prune, key, getattr(cfg.model.recommended.student, key))
+            setattr(cfg.prune, key, getattr(student, key))
     return cfg
 
 
@@ -216,5 +231,5 @@ def _check_experiment(composed: DictConfig) -> None:
     if models and name not in models:
         raise UserError(
             f"experiment={composed.experiment.name} is for {', '.join(models)}, not for {name}",
-            f"use +model={models[0]}, or leave the experiment and name sizes",
+            f"use +model={models[0]}; for {name} leave the experiment out (its chain is experiment=own) and name sizes",
         )

@@ -59,9 +59,7 @@ def recipe(
     def decorate(main: Main) -> Callable[[], None]:
         @functools.wraps(main)
         def command() -> None:
-            model = declared.default_model
-            if model and not any(word.lstrip("+~").partition("=")[0] == "model" for word in sys.argv[1:]):
-                sys.argv.append(f"+model={model}")
+            sys.argv += declared.defaults(sys.argv[1:])
             code = _command(job, declared, main.__globals__.get("__doc__") or "")
             output.flush()
             note_failure(code)
@@ -168,7 +166,9 @@ def _stage(
         raise UserError(*(missing.text for missing in made.missing))
     if not is_chain and not cfg.force:
         run.check(inputs=not outdated)
-        if outdated:
+        if outdated and stage.resumable:  # it would take over what it has kept
+            run.put_aside()
+        elif outdated:
             (run.folder / "summary.json").unlink()
         if run.finished:
             output.say(f"{run.folder} is finished with this configuration: nothing to do (force=true does it again)")

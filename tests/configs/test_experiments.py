@@ -4,11 +4,12 @@ import re
 
 import pytest
 
-from nemo_plugins.configs import CONF, options
+from nemo_plugins.configs import CONF, REPOSITORY, options
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.planning import chain_plan, checks, distill_plan, estimate, memory
 from nemo_plugins.runs import UserError
 from nemo_plugins.runs.prepare import compose
+from nemo_plugins.runs.stages import by_name
 
 # billions, one embedding matrix counted; the paper prints 7.90 and 7.99 for 002 and 003
 PRINTED = {1: 8.28, 2: 7.89, 3: 7.98, 4: 7.85, 5: 8.52, 6: 8.07, 7: 7.92, 8: 7.11, 9: 7.26, 10: 7.35}
@@ -106,8 +107,35 @@ def test_the_chain_hands_on_the_users_overrides_and_then_the_stages():
 
 
 def test_an_experiment_without_stages_is_no_chain():
-    with pytest.raises(UserError, match="expected an experiment that is a chain: .*laptop.*minitron_7b"):
+    with pytest.raises(UserError, match="expected an experiment that is a chain: minitron_7b, minitron_7b_pl, own$"):
         chain_plan.links(compose(["+model=bielik11b", "experiment=exp_001"]), [])
+
+
+def test_a_refused_experiment_leads_to_one_that_works(tmp_path, monkeypatch):
+    """From message to message: none sends one back."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").symlink_to(REPOSITORY / "assets" / "tiny_pl")
+    mine = ["+model=from_hf", "model.path=mine"]
+    with pytest.raises(UserError) as refused:
+        compose([*mine, "experiment=laptop"])
+    [named] = re.findall(r"its chain is (experiment=\w+)", str(refused.value))
+    assert by_name()["minitron"].defaults(mine) == [named]
+    assert chain_plan.plan(compose([*mine, named])).missing
+
+
+def test_stages_without_data_are_left_out_and_their_data_bring_them_back():
+    mine = ["+model=bielik11b", "experiment=own"]
+    every = [stage.name for stage in compose(mine).experiment.stages]
+
+    def names(*words):
+        return [link.name for link in chain_plan.links(compose([*mine, *words]), [*mine, *words])]
+
+    alignment = {"sft", "dpo", "grpo", "aligned-export"}
+    assert names() == [name for name in every if name not in alignment]
+    assert set(names("dpo.data=[pairs.jsonl]")) - set(names()) == {"dpo", "aligned-export"}
+    assert names("sft.data=[x.jsonl]", "dpo.data=[x.jsonl]", "grpo.heldout=[x.jsonl]") == every
+    with pytest.raises(UserError, match="needs sft.text, which is no key"):
+        names("experiment.stages=[{name: sft, recipe: sft, needs: [sft.text]}]")
 
 
 def test_minitron_7b_pl_hands_the_swapped_student_from_stage_to_stage():

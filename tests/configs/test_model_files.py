@@ -15,6 +15,8 @@ PARAMETERS = {
     "mistral7b": 7_248_023_552,
     "mistral_nemo12b": 12_247_782_400,
     "llama31_8b": 8_030_261_248,
+    "pllum12b": 12_247_782_400,
+    "pllum8b": 8_030_261_248,
     "qwen25_7b": 7_615_616_512,
     "qwen3_8b": 8_190_735_360,
     "tiny_pl": 9_965_824,
@@ -112,7 +114,19 @@ def test_from_hf_names_what_is_wrong_in_the_file(tmp_path):
         compose(["+model=from_hf", f"model.path={folder}"])
 
 
-def test_from_hf_recommends_no_student(tmp_path):
-    folder = hf_folder(tmp_path / "mine")
-    with pytest.raises(UserError, match="at least one smaller size"):
-        checks.student(compose(["+model=from_hf", f"model.path={folder}"]))
+def test_from_hf_without_sizes_is_cut_as_the_paper_cut(tmp_path):
+    sizes = dict(num_hidden_layers=50, intermediate_size=14336, hidden_size=4096, num_attention_heads=32)
+    folder = hf_folder(tmp_path / "large", num_key_value_heads=8, **sizes)
+    student = checks.student(compose(["+model=from_hf", f"model.path={folder}"]))
+    paper = compose(["+model=bielik11b", "experiment=minitron_7b"]).prune
+    assert (student.num_layers, student.ffn_hidden_size) == (paper.num_layers, paper.ffn_hidden_size)
+
+
+@pytest.mark.parametrize(("layers", "ffn", "stages"), [(1, 192, 1), (2, 64, 1), (3, 4864, 1), (28, 18944, 4), (30, 1536, 2)])
+def test_a_student_of_any_teacher_is_smaller_and_divides(tmp_path, layers, ffn, stages):
+    folder = hf_folder(tmp_path / "mine", num_hidden_layers=layers, intermediate_size=ffn)
+    split = [f"platform.pipeline_parallel={stages}", f"platform.devices={stages}"]
+    cfg = compose(["+model=from_hf", f"model.path={folder}", *split])
+    student = checks.student(cfg)
+    assert student.num_layers % stages == student.ffn_hidden_size % 64 == 0
+    assert student.num_layers >= layers / 2 and student.ffn_hidden_size >= ffn / 2

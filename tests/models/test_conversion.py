@@ -1,6 +1,7 @@
 """Hugging Face → NeMo → Hugging Face loses nothing: weights to the bit, configuration, tokenizer, chat template."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -67,6 +68,15 @@ def test_every_tensor_comes_back_to_the_bit(converted, name):
     assert [key for key in before if not torch.equal(before[key], after[key]) or before[key].dtype != after[key].dtype] == []
     assert all((before[key] - 1).abs().max() > 0.1 for key in before if "norm" in key), "norms of 1 would prove nothing"
     assert all(before[key].abs().max() > 0.1 for key in before if key.endswith("bias")), "nor would biases of 0"
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_an_import_says_which_tensor_it_is_at_and_how_many_are_left(converted, name):
+    lines = (converted / name / "progress.txt").read_text().splitlines()
+    said = [re.fullmatch(r"convert: ([\w.]+), (\d+) of (\d+) tensors, .* left", line).groups() for line in lines]
+    assert len({tensor for tensor, _, _ in said}) == len(said)
+    assert [int(done) for _, done, _ in said] == list(range(1, len(said) + 1))
+    assert {int(every) for *_, every in said} == {len(said)}
 
 
 def test_another_type_is_the_same_weights_rounded(converted):

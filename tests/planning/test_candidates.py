@@ -44,6 +44,11 @@ def test_without_a_budget_the_recommended_student_is_the_measure():
     assert names[0] == "layers6-ffn768"
 
 
+def test_a_model_without_a_recommended_student_is_searched_for_one_a_third_smaller():
+    cfg = search("model.recommended.student={num_layers:null,ffn_hidden_size:null}")
+    assert [one.name for one in candidates.choose(cfg).candidates][0] == "layers6-ffn768"
+
+
 def test_only_and_limit():
     assert [one.name for one in candidates.choose(search("search.limit=2")).candidates] == ["layers6-ffn768", "layers5-ffn960"]
     one = candidates.choose(search("search.only=[layers5-ffn960]")).candidates

@@ -165,3 +165,13 @@ def test_a_stage_that_is_done_costs_nothing(plan, tmp_path):
     (folder / "summary.json").write_text("{}")
     made = plan(*FLAGSHIP, "dry_run=true", anew=True)
     assert stages(made)["sft"]["fits"] == "done" and total(made) != before
+
+
+def test_ones_own_chain_says_what_is_left_out_and_what_would_bring_it(plan):
+    mine = ("+model=llama31_8b", "experiment=own", "dry_run=true")
+    said = lines(plan(*mine), "left out")
+    assert [line.split()[0] for line in said] == ["sft", "dpo", "grpo", "aligned-export"]
+    given = [re.findall(r"(\w+\.\w+)=\[<file>\]", line) for line in said[:3]]
+    made = plan(*mine, *(f"{key}=[gone.jsonl]" for keys in given for key in keys))
+    assert not lines(made, "left out")
+    assert set(stages(made)) - set(stages(plan(*mine))) == {line.split()[0] for line in said}

@@ -25,8 +25,10 @@ def counted(tmp_path_factory) -> dict[str, dict[str, int]]:
 
 
 @pytest.mark.parametrize(("precision", "width"), [("bf16", 2), ("fp32", 4)])
+@pytest.mark.parametrize("family", training_state.FAMILIES)
 @pytest.mark.parametrize("what", ["weights", "gradients", "optimizer", "activations"])
-def test_planned_bytes_are_those_that_torch_counts(counted, precision, width, what):
+def test_planned_bytes_are_those_that_torch_counts(counted, precision, width, what, family):
     cfg = compose(["+model=tiny_pl", f"pretrain.seq_length={training_state.TOKENS}", "pretrain.micro_batch_size=1"])
-    need = memory.training(Architecture(**training_state.SIZES), cfg.pretrain, cfg.platform, width, sharded=False, on_gpu=False)
-    assert getattr(need, what) == pytest.approx(counted[precision][what], rel=WITHIN)
+    model = Architecture(**training_state.SIZES, family=family)
+    need = memory.training(model, cfg.pretrain, cfg.platform, width, sharded=False, on_gpu=False)
+    assert getattr(need, what) == pytest.approx(counted[f"{family} {precision}"][what], rel=WITHIN)

@@ -1,8 +1,10 @@
 """python training_state.py: the bytes of a training of a small model on NeMo's layers, as torch counts them: a line of JSON.
 
-Of each precision: `weights`, `gradients` and `optimizer` after a step, `activations` that the layers keep of a forward pass.
+Of each family and precision: `weights`, `gradients` and `optimizer` after a step, `activations` that the layers keep of a
+forward pass.
 """
 
+import itertools
 import json
 import os
 import sys
@@ -11,6 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 TOKENS = 256
+FAMILIES = ("mistral", "qwen3")  # plain, and with norms of q and k
 SIZES = {"num_layers": 3, "hidden_size": 256, "ffn_hidden_size": 704, "num_attention_heads": 8, "num_query_groups": 2,
          "head_dim": 48, "vocab_size": 640}  # fmt: skip
 
@@ -53,8 +56,9 @@ def main() -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{os.path.abspath('rendezvous')}", rank=0, world_size=1)
     parallel_state.initialize_model_parallel()
     found = {}
-    for precision in ("bf16", "fp32"):
-        cfg = compose(["+model=tiny_pl", f"platform.precision={precision}", *(f"model.{k}={v}" for k, v in SIZES.items())])
+    for family, precision in itertools.product(FAMILIES, ("bf16", "fp32")):
+        own = [f"model.family={family}", f"platform.precision={precision}"]
+        cfg = compose(["+model=tiny_pl", *own, *(f"model.{k}={v}" for k, v in SIZES.items())])
         dtype = trainer.dtype(cfg.platform.precision)
         config = nemo.config(cfg.model, runs.architecture(cfg.model), dtype)
         config.use_cpu_initialization = True
@@ -72,7 +76,7 @@ def main() -> None:
         states = [value for own in adam.chained_optimizers[0].optimizer.state.values() for value in own.values()]
         masters = [shard for group in adam.chained_optimizers[0].optimizer.param_groups for shard in group["params"]]
         state = storages([*states, *masters])
-        found[precision] = {
+        found[f"{family} {precision}"] = {
             "weights": sum(weights.values()),
             "gradients": sum(buffer.grad_data.nbytes for buffer in model.buffers),
             "optimizer": sum(size for place, size in state.items() if place not in weights),

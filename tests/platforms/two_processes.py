@@ -150,12 +150,12 @@ def train(
             torch.distributed.barrier()
             dist_checkpointing.save(state(model, optimizer), save)
             half = kept(model, optimizer)
-    whole = {name: each for name, each in model.named_parameters() if not getattr(each, "tensor_model_parallel", False)}
+    unsplit = {name: each for name, each in model.named_parameters() if not getattr(each, "tensor_model_parallel", False)}
     return {
         "losses": losses,
         "grad_norms": norms,
-        "gradients": {name: each.main_grad.clone() for name, each in whole.items()},
-        "weights": {name: each.detach().clone() for name, each in whole.items()},
+        "gradients": {name: each.main_grad.clone() for name, each in unsplit.items()},
+        "weights": {name: each.detach().clone() for name, each in unsplit.items()},
         "state": half,
         "shard": sum(own["exp_avg"].numel() for own in optimizer.chained_optimizers[0].optimizer.state.values()),
     }

@@ -34,7 +34,8 @@ QUANTIZE = Stage(
 EVAL = Stage(
     name="eval",
     plan="nemo_plugins.planning.eval_plan:plan",
-    reads=("model", "eval", "convert.dtype"),
+    reads=("model", "convert.dtype"),
+    reads_besides="nemo_plugins.planning.eval_plan:reads",
     folder="nemo_plugins.planning.eval_plan:stage",
     processes="own",
     resumable=True,
@@ -163,11 +164,18 @@ MINITRON = Stage(
     section="",
     resumable=True,
     runs_others=True,
+    default_experiment="own",
     keys={
-        "experiment=NAME": "the chain: its stages, sizes and baselines",
+        "experiment=NAME": "the chain: its stages, sizes and baselines (default: own, for any model)",
+        "data.train=[FILE], data.heldout=[FILE]": "text; steps and batches of own go by its length",
+        "sft.data=, dpo.data=, grpo.data=[FILE], each with .heldout": "of own: a stage each; left out where not given",
         "plan.commands=true": "with dry_run=true: each stage's command, too",
         "prune.…=, distill.…=": "handed on to every stage",
     },
-    examples=("+model=tiny_pl experiment=laptop", "+model=bielik11b experiment=minitron_7b dry_run=true"),
+    examples=(
+        "+model=tiny_pl experiment=laptop",
+        "+model=bielik11b experiment=minitron_7b dry_run=true",
+        "+model=from_hf model.path=DIR data.train=[text.jsonl.gz] data.heldout=[heldout.jsonl.gz] dry_run=true",
+    ),
 )
 RESULTS = (QUANTIZE, EVAL, BENCH, REPORT, PUBLISH, CHAT, SERVE, MINITRON)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Literal
@@ -79,6 +79,7 @@ class Stage:
         runs_others: it is a chain: its folder is the run's own, without configuration and summary.
         in_chain: whether a chain may have it as a stage.
         default_model: taken where the command line names none: the recipe is hardly about one.
+        default_experiment: taken where the command line names none.
         checkpoints: folders below the run in which it leaves a NeMo checkpoint (default: `name`, where it leaves a student).
         student: that it leaves.
         formats: whether it leaves models in other formats, Hugging Face folders or `.gguf` files.
@@ -104,6 +105,7 @@ class Stage:
     runs_others: bool = False
     in_chain: bool = False
     default_model: str | None = None
+    default_experiment: str | None = None
     checkpoints: tuple[str, ...] = ()
     student: Student | None = None
     formats: bool = False
@@ -136,6 +138,12 @@ class Stage:
     def trains(self) -> bool:
         """Whether it trains a model with NeMo, on as many processes as `platform` says."""
         return self.uses_nemo and self.processes == "workers"
+
+    def defaults(self, arguments: Sequence[str]) -> list[str]:
+        """Overrides for what a command line does not choose."""
+        chosen = {word.lstrip("+~").partition("=")[0] for word in arguments}
+        words = {"model": f"+model={self.default_model}", "experiment": f"experiment={self.default_experiment}"}
+        return [words[key] for key in words if getattr(self, f"default_{key}") and key not in chosen]
 
     def planned(self, cfg: Recipe) -> Plan:
         """Validate a configuration. Raises UserError naming the key."""
