@@ -124,8 +124,9 @@ def kd_loss(
     dtype = _dtype(student, teacher)
     gradient, kernel = _gradient_buffer(student_logits), LOSSES[kind].kernel
     if kernel is not None and dtype is torch.float32 and kd_triton.available(student, kernel, skew):
-        settings = {"kernel": kernel, "temperature": temperature, "skew": skew, "group": group}
-        loss = kd_triton.loss(student, teacher, gradient=gradient, **settings)
+        loss = kd_triton.loss(
+            student, teacher, kernel=kernel, temperature=temperature, skew=skew, gradient=gradient, group=group
+        )
         return loss if gradient is None else _WithGradient.apply(student_logits, loss, gradient)
     loss = student.new_empty(student.shape[:2], dtype=dtype)
     for at in _chunks(student, dtype):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from omegaconf import DictConfig, OmegaConf
 
-from nemo_plugins.configs.schema import Recipe, TrainConfig
+from nemo_plugins.configs.schema import DpoConfig, GrpoConfig, Recipe, SftConfig, TrainConfig
 from nemo_plugins.planning import memory, text_size
 from nemo_plugins.runs.errors import UserError
 
@@ -109,20 +109,21 @@ def _on_text(cfg: Recipe, left: list[str]) -> dict[str, int]:
     length = train.seq_length
     if tokens and section.is_left("seq_length"):
         length = _length(length, tokens, heldout, section.unit)
-    windows = tokens and PASSES["distill"] * tokens // length
+    windows = PASSES["distill"] * tokens // length if tokens else None
     return section.named(seq_length=length) | _schedule(section, windows, heldout and (heldout - 1) // length)
 
 
 def _on_rows(cfg: Recipe, left: list[str], name: str) -> dict[str, int]:
     section = _Section.of(cfg, name, left)
-    train = section.train
-    rows, heldout = text_size.rows(cfg, train.data), text_size.rows(cfg, train.heldout)
+    data: SftConfig | DpoConfig | GrpoConfig = getattr(cfg, name)
+    rows, heldout = text_size.rows(cfg, data.data), text_size.rows(cfg, data.heldout)
+    count, held = rows.count if rows else None, heldout.count if heldout else None
+    if isinstance(data, GrpoConfig):
+        return _rollouts(section, data, count, held)
     if name == "sft":  # dialogues share windows
-        windows = rows and PASSES[name] * -(-rows.tokens // train.seq_length)
-        return _schedule(section, windows, heldout and heldout.tokens // train.seq_length)
-    if name == "dpo":
-        return _schedule(section, rows and PASSES[name] * rows.count, heldout and heldout.count)
-    return _rollouts(section, rows and rows.count, heldout and heldout.count)
+        count = -(-rows.tokens // data.seq_length) if rows else None
+        held = heldout.tokens // data.seq_length if heldout else None
+    return _schedule(section, PASSES[name] * count if count else None, held)
 
 
 def _length(most: int, tokens: int, heldout: int | None, unit: int) -> int:
@@ -165,8 +166,7 @@ def _in_steps(section: _Section, steps: int) -> dict[str, int]:
     return section.named(max_steps=steps, warmup_steps=warmup, **every)
 
 
-def _rollouts(section: _Section, prompts: int | None, heldout: int | None) -> dict[str, int]:
-    grpo = section.train
+def _rollouts(section: _Section, grpo: GrpoConfig, prompts: int | None, heldout: int | None) -> dict[str, int]:
     drawn, batch, steps, longest = grpo.prompts, grpo.global_batch_size, grpo.max_steps, grpo.max_tokens
     if section.is_left("max_tokens"):
         longest = min(longest, grpo.seq_length // 2)
@@ -191,4 +191,6 @@ def _batches(most: int) -> list[int]:
 def _heldout(cfg: Recipe) -> int | None:
     """Tokens of the held-out text; half of an estimate, for a batch that it does not fill would end the stage."""
     found = text_size.of(cfg, cfg.data.heldout[0], text_size.COUNTED) if cfg.data.heldout else None
-    return found and (found.tokens if found.whole else found.tokens // 2)
+    if not found:
+        return None
+    return found.tokens if found.whole else found.tokens // 2

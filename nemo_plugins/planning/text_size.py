@@ -119,7 +119,7 @@ def _rows(path: Path, mark: tuple[str, int, int], tokenizer: Path | None) -> Row
                 count = int(count * max(1.0, _unpacked(mark) / read))
                 break
             count, read = count + 1, read + line.size
-            if len(texts) < ENCODED_ROWS:
+            if line.content is not None and len(texts) < ENCODED_ROWS:
                 texts.append("\n".join(_strings(json.loads(line.content))))
     if tokenizer is None:
         encoded = sum(len(text.encode()) for text in texts) / BYTES_A_TOKEN

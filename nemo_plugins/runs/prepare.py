@@ -151,9 +151,9 @@ def _prepared(composed: DictConfig, typed: Sequence[str]) -> Recipe:
             if getattr(student, key) != getattr(teacher, key):
                 setattr(cfg.prune, key, getattr(student, key))
     elif not names_a_student(cfg):
-        student = budget.recommended(cfg.model, cfg.platform.pipeline_parallel)
+        recommended = budget.recommended(cfg.model, cfg.platform.pipeline_parallel)
         for key in SIZES:
-            setattr(cfg.prune, key, getattr(student, key))
+            setattr(cfg.prune, key, getattr(recommended, key))
     return cfg
 
 
