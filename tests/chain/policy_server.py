@@ -44,7 +44,7 @@ def free_port() -> int:
 
 def answers(port: int, process: subprocess.Popen) -> None:
     """Wait until something listens."""
-    for _ in range(600):
+    for _ in range(3000):
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
             return
@@ -56,12 +56,12 @@ def answers(port: int, process: subprocess.Popen) -> None:
 
 
 def serve(folder: str, port: str) -> None:
-    from nemo_plugins.export import gguf_file
-    from nemo_plugins.planning import hf_folder
-
     own, behind = Path(folder), []
 
     def reload(weights: str) -> None:
+        from nemo_plugins.export import gguf_file  # once it listens
+        from nemo_plugins.planning import hf_folder
+
         for process, _ in behind:
             process.kill()
             process.wait()
