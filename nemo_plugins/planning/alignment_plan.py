@@ -66,8 +66,8 @@ def _begin(cfg: Recipe, train: AlignConfig, key: str, check: Callable, title: st
     if template := chat_template_plan.add(made, cfg, key):
         check = template.guarded(check)
     files(made, cfg, key, check)
-    made.need("data", lambda: _fills_a_batch(train, key, check))
-    made.need("earlier", lambda: paths.policy(cfg, key))
+    made.need("data", _fills_a_batch, train, key, check)
+    made.need("earlier", paths.policy, cfg, key)
     return made, model
 
 
