@@ -54,10 +54,12 @@ def write(folder: Path, documents: int, share: float, met: float) -> None:
 
 def measure(stage: str, folder: Path) -> None:
     """A stage in a process of its own; prints its seconds of the processor and the most memory that it took."""
+    from nemo_plugins.configs.schema import DuplicatesConfig
     from nemo_plugins.data.corpus import duplicates
     from nemo_plugins.runs import peak_memory_bytes
 
-    jobs = {job.name: job for job in duplicates.stages(list, list, str(folder), TASKS)}
+    asked = DuplicatesConfig(shingle_words=5, buckets=BUCKETS, hashes=HASHES)
+    jobs = {job.name: job for job in duplicates.stages(list, list, str(folder), TASKS, asked)}
     [step] = jobs[f"duplicates_{stage}"].pipeline()
     if stage == "pairs":
         step.output_folder = duplicates.get_datafolder(str(folder / "of_one_bucket"))
