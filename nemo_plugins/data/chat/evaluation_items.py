@@ -8,13 +8,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nemo_plugins.configs.schema import DecontaminationConfig
 from nemo_plugins.data.chat import rows
 from nemo_plugins.data.chat.rows import Fault, Report
-from nemo_plugins.data.corpus.contamination import Commons, Contamination, load_items
 from nemo_plugins.runs import locks
+
+if TYPE_CHECKING:
+    from nemo_plugins.data.corpus.contamination import Contamination
 
 LOOKED_AT = ("messages", "prompt", "chosen", "rejected", "reference")
 
@@ -36,6 +38,8 @@ class EvaluationItems:
 
     def counted(self, texts: Iterable[str]) -> Counter[str]:
         """How many of the rows, each as its `text`, hold each run of words of an item that they do not hold whole."""
+        from nemo_plugins.data.corpus.contamination import Commons  # numpy
+
         commons = Commons(self._contamination, self.asked.common)
         for one in texts:
             commons.add(one)
@@ -60,6 +64,8 @@ class EvaluationItems:
 
     @cached_property
     def _contamination(self) -> Contamination:
+        from nemo_plugins.data.corpus.contamination import Contamination, load_items
+
         return Contamination(load_items(self.files, self.asked.fields), self.asked.ngram)
 
 
