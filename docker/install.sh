@@ -3,6 +3,9 @@
 #
 #   install.sh packages LOCK     every locked package into /opt/venv, over what the base brings; its torch is not touched
 #   install.sh engine VERSION    Transformer Engine, compiled against the base's torch, where the base has an older one or none
+#   install.sh python            Debian's Python, where the base has none; then an environment of it in /opt/venv
+#   install.sh torch VERSION URL torch into it, also from the index URL where one is given: of CPUs, where the base has none
+#   install.sh locked LOCK       every locked package into it
 #   install.sh evaluation LOCK   what recipes/eval.py needs, beside the packages of a vLLM image
 #   install.sh tasks COMMIT      the Open PL LLM Leaderboard's task definitions into /opt/open_pl
 #   install.sh user              the user that the image runs as
@@ -32,8 +35,7 @@ packages() {
         fail "$lock names what the base brings: torch and what is built for it are the base's"
     fi
     environment
-    # uv sees nothing of the packages below a venv, so that all of the lock comes into it, and comes first
-    uv pip install --quiet --no-cache --compile-bytecode --python "$venv/bin/python" --no-deps -r "$lock"
+    locked "$lock"
     # the base's own torchrun starts the base's Python, which has none of this
     printf '#!/bin/sh\nexec "%s/bin/python" -m torch.distributed.run "$@"\n' "$venv" >"$venv/bin/torchrun"
     chmod 755 "$venv/bin/torchrun"
@@ -45,6 +47,29 @@ if torch is None:
 if torch.origin.startswith(sys.argv[1]):
     sys.exit(f"install.sh: torch was installed into {sys.argv[1]}, over the base's")
 PYTHON
+}
+
+python() {
+    if ! python3 -c 'import ensurepip' 2>/dev/null; then
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends ca-certificates python3 python3-venv
+        rm -rf /var/lib/apt/lists/*
+    fi
+    python3 -m venv "$venv"
+    "$venv/bin/python" -m pip install --quiet --no-cache-dir --disable-pip-version-check "uv==$uv_version"
+}
+
+torch() {
+    "$venv/bin/python" -m pip install --quiet --no-cache-dir --disable-pip-version-check ${2:+--extra-index-url "$2"} "torch==$1"
+}
+
+# uv sees nothing of the packages below a venv, so that all of the lock comes into it, and comes first. It reads none of pip's
+# configuration: where it cannot reach the packages, pip does the same work.
+locked() {
+    local uv="$venv/bin/uv"
+    [ -x "$uv" ] || uv=uv
+    "$uv" pip install --quiet --no-cache --compile-bytecode --system-certs --python "$venv/bin/python" --no-deps -r "$1" ||
+        "$venv/bin/python" -m pip install --quiet --no-cache-dir --disable-pip-version-check --no-deps -r "$1"
 }
 
 # megatron-core 0.15 takes 2.9, the base of 25.09 has an older one: Megatron-Bridge 0.2.2 compiles its own on it, too.
@@ -104,8 +129,9 @@ user() {
 }
 
 case "${1:-}" in
-    packages | engine | evaluation | tasks) [ $# -eq 2 ] || fail "$1 wants one argument" ;;
-    user) [ $# -eq 1 ] || fail "user wants no argument" ;;
-    *) fail "expected packages, engine, evaluation, tasks or user; got '${1:-}'" ;;
+    packages | engine | locked | evaluation | tasks) [ $# -eq 2 ] || fail "$1 wants one argument" ;;
+    torch) [ $# -eq 3 ] || fail "torch wants a version and an index, which may be empty" ;;
+    python | user) [ $# -eq 1 ] || fail "$1 wants no argument" ;;
+    *) fail "expected packages, engine, python, torch, locked, evaluation, tasks or user; got '${1:-}'" ;;
 esac
 "$@"

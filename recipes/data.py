@@ -4,6 +4,7 @@ Run on a laptop    python recipes/data.py +model=tiny_pl
 Your own text      python recipes/data.py +model=bielik11b corpus.sources=[crawl/] corpus.decontamination.items=[items.jsonl]
 On a cluster       python recipes/data.py +model=bielik11b corpus.sources=[crawl/] corpus.engine=slurm \\
                        corpus.slurm.partition=cpu
+Dialogues          python recipes/data.py +model=bielik11b experiment=minitron_7b corpus.task=chats sft.data=[chats.jsonl.gz]
 See first          python recipes/data.py +model=tiny_pl dry_run=true
 """
 
@@ -22,6 +23,10 @@ def main(cfg: Recipe, run: runs.Run) -> None:
         from nemo_plugins.data.corpus import clean  # heavy imports after validation
 
         clean.run(cfg, run)
+    elif cfg.corpus.task is CorpusTask.chats:
+        from nemo_plugins.data.chat import parallel_sets
+
+        parallel_sets.run(cfg, run)
     else:
         from nemo_plugins.data.quality import tasks
 

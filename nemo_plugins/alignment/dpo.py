@@ -63,12 +63,11 @@ class PreferenceTraining(PolicyTraining):
     def __init__(self, cfg: Recipe, run: runs.Run):
         super().__init__(cfg, run)
         dpo = cfg.dpo
-        files = {name: self.files(name) for name in ("data", "heldout")}
-        self.pairs = self.set_of("data", files["data"])
+        self.pairs = self.set_of("data")
         self.samples = Epochs(
             self.pairs, dpo.max_steps, dpo.global_batch_size, cfg.run.seed, self.pairs.by_length(dpo.global_batch_size)
         )
-        self.heldout = self.set_of("heldout", files["heldout"])
+        self.heldout = self.set_of("heldout")
         self.rows = {"data": self.pairs.samples.report, "heldout": self.heldout.samples.report}
         self.counts = {
             "pairs": len(self.pairs),
@@ -80,20 +79,15 @@ class PreferenceTraining(PolicyTraining):
         self.measure = measure(dpo)
         self.watch = MetricSums(METRICS, heldout={name: f"val_{name}" for name in METRICS})
         weights = [runs.fingerprint(self.source / "weights")]
-        of_files = [runs.fingerprint(path) for paths in files.values() for path in paths]
+        of_files = [runs.fingerprint(path) for name in sets.SETS for path in self.files(name)]
         precision = trainer.precision(cfg.platform, self.platform).value
         made_of = " ".join([*weights, *of_files, self.template.fingerprint, str(dpo.seq_length), precision])
         sets_of = {"data": self.pairs, "heldout": self.heldout}
         self.reference = ReferenceLogprobs(run.folder / "reference", sets_of, dpo.micro_batch_size, made_of)
 
-    def set_of(self, name: str, files: list) -> Pairs:
+    def set_of(self, name: str) -> Pairs:
         """The pairs of a set."""
-        dpo = self.cfg.dpo
-        samples = sets.pairs(
-            files, self.template, self.cache, key=f"dpo.{name}", policy=dpo.bad_rows, seq_length=dpo.seq_length,
-            items=self.items if name == "data" else None,
-        )  # fmt: skip
-        return Pairs(samples, self.template.pad, 8 * self.cfg.platform.tensor_parallel)
+        return Pairs(self.encoded(name), self.template.pad, 8 * self.cfg.platform.tensor_parallel)
 
     def callbacks(self, common: list) -> list:
         return [self.reference, *self.generations(), *common]

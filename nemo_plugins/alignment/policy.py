@@ -14,14 +14,12 @@ from nemo_plugins.alignment.generations import Generations
 from nemo_plugins.alignment.objective import Measure, install_objective
 from nemo_plugins.alignment.samples import SampleModule
 from nemo_plugins.configs.schema import ChatSource, Recipe
-from nemo_plugins.data.chat import evaluation_items
+from nemo_plugins.data.chat import evaluation_items, sets, store
 from nemo_plugins.data.chat.template import ChatTemplate
 from nemo_plugins.models import nemo
 from nemo_plugins.runs import sizes
 from nemo_plugins.training.metric_sums import MetricSums
 from nemo_plugins.training.training import Training
-
-CACHE = ".chats"  # below run.root: encoded dialogues, shared by its runs
 
 
 class PolicyTraining(Training):
@@ -47,12 +45,17 @@ class PolicyTraining(Training):
         self.model = sizes.student(cfg)
         description = run.folder / "tokenizer"
         self.tokenizer, self.template = tokenizer(self.source, description, self.model.vocab_size, cfg.chat.template)
-        self.cache = runs.run_root(cfg).parents[cfg.run.name.count("/")] / CACHE
+        self.cache = sets.cache(cfg)
         self.items = evaluation_items.of(cfg.corpus.decontamination, run.folder / "evaluation_items")
 
     def files(self, name: str) -> list[Path]:
         """The files of a set, noted as inputs."""
         return [self.run.input(runs.resolve(path)) for path in getattr(self.train, name)]
+
+    def encoded(self, name: str) -> store.Samples:
+        """The encoded samples of a set, whose files are noted as inputs."""
+        self.files(name)
+        return sets.samples(sets.of(self.cfg, self.key, name, self.items), self.template, self.cache)
 
     def generations(self) -> list[Generations]:
         """The callback that answers the stage's `prompts` at each validation; none where there are none."""

@@ -16,7 +16,6 @@ from nemo_plugins.alignment.objective import Batch
 from nemo_plugins.alignment.policy import PolicyTraining
 from nemo_plugins.alignment.samples import Epochs
 from nemo_plugins.configs.schema import Packing, Recipe
-from nemo_plugins.data.chat import sets
 from nemo_plugins.data.chat.dataset import DialogueWindows
 from nemo_plugins.planning import alignment_plan
 from nemo_plugins.training.metric_sums import MetricSums
@@ -53,10 +52,7 @@ class SupervisedFineTuning(PolicyTraining):
     def set_of(self, name: str) -> DialogueWindows:
         """The dialogues of a set in windows."""
         sft = self.cfg.sft
-        samples = sets.dialogues(
-            self.files(name), self.template, self.cache, key=f"sft.{name}", policy=sft.bad_rows, seq_length=sft.seq_length,
-            learn=sft.learn, items=self.items if name == "data" else None,
-        )  # fmt: skip
+        samples = self.encoded(name)
         packed, thd = self.packing is not Packing.none, self.packing is Packing.thd
         return DialogueWindows(samples, sft.seq_length, self.template.pad, self.cfg.run.seed, packed=packed, thd=thd)
 

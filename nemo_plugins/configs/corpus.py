@@ -15,6 +15,7 @@ class CorpusTask(StrEnum):
     train_quality = "train_quality"  # a quality classifier from text that is known to be good
     evaluate_quality = "evaluate_quality"  # a classifier on text that it has not seen
     apply_quality = "apply_quality"  # probabilities of every document, none dropped
+    chats = "chats"  # the dialogues and pairs of `sft` and `dpo` to tokens, packed: what those stages look for
 
 
 class CorpusEngine(StrEnum):

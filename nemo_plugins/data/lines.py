@@ -46,7 +46,7 @@ def read(stream: BinaryIO, longest: int | None = None, start: int = 0, stop: int
     """
     if start:
         stream.seek(start - 1)
-        _skip(stream)  # the end of a line that belongs to the part before; just its newline where one begins at `start`
+        skip(stream)  # the end of a line that belongs to the part before; just its newline where one begins at `start`
     position, number = stream.tell() if start else 0, 0
     while stop is None or position < stop:
         line = stream.readline(-1 if longest is None else longest + 1)
@@ -54,7 +54,7 @@ def read(stream: BinaryIO, longest: int | None = None, start: int = 0, stop: int
             return
         number, size, content = number + 1, len(line), line.removeprefix(BOM).rstrip(b"\r\n")
         if longest is not None and size > longest and not line.endswith(b"\n"):
-            size, content = size + _skip(stream), None
+            size, content = size + skip(stream), None
         if content is None or not is_blank(content):
             yield Line(number, position, size, content)
         position += size
@@ -71,14 +71,23 @@ def is_blank(content: bytes) -> bool:
         return False
 
 
-def _skip(stream: BinaryIO) -> int:
-    """Read to the end of the line. Returns its bytes."""
+def skip(stream: BinaryIO) -> int:
+    """Read to the end of the line. Returns how many bytes that were."""
     size = 0
     while chunk := stream.readline(CHUNK):
         size += len(chunk)
         if chunk.endswith(b"\n"):
             break
     return size
+
+
+def enter(stream: BinaryIO, start: int) -> None:
+    """Go to a byte of a file that was just opened; what is compressed is unpacked up to there."""
+    if stream.seekable():
+        stream.seek(start)
+        return
+    while start and (skipped := len(stream.read(min(start, CHUNK)))):
+        start -= skipped
 
 
 def opened(path: Path) -> BinaryIO:

@@ -65,6 +65,15 @@ def _begin(cfg: Recipe, train: AlignConfig, key: str, check: Callable, title: st
     checks.schedule(train, key, cfg)
     if template := chat_template_plan.add(made, cfg, key):
         check = template.guarded(check)
+    files(made, cfg, key, check)
+    made.need("data", _fills_a_batch, train, key, check)
+    made.need("earlier", paths.policy, cfg, key)
+    return made, model
+
+
+def files(made: Plan, cfg: Recipe, key: str, check: Callable) -> None:
+    """The files of a stage's sets, and the evaluation items that they must not hold."""
+    train = getattr(cfg, key)
     for name in ("data", "heldout"):
         sources = getattr(train, name)
         if not sources:
@@ -72,12 +81,9 @@ def _begin(cfg: Recipe, train: AlignConfig, key: str, check: Callable, title: st
             made.lack("data", f"{give} names no file", f"give {give}=[<file>.jsonl.gz]", give=give)
         for source in sources:
             made.need("data", _rows, source, f"{key}.{name}", train.bad_rows, check)
-    made.need("data", _fills_a_batch, train, key, check)
     for item in cfg.corpus.decontamination.items:
         if not item.startswith("hf:"):
             made.need("data", _items, item, cfg)
-    made.need("earlier", paths.policy, cfg, key)
-    return made, model
 
 
 def _end(made: Plan, cfg: Recipe, train: TrainConfig, key: str, model: Architecture, **more) -> Plan:

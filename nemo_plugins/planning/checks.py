@@ -56,7 +56,8 @@ def package(module: str, what: str) -> None:
     Raises: UserError.
     """
     if find_spec(module) is None:
-        setup = "expected what requirements.lock names: ./minitron setup"
+        extras = locked.left_out(locked.installed()).get(locked.normal(module), "")
+        setup = f"expected what requirements.lock names: ./minitron setup {extras}".rstrip()
         elsewhere = f"requirements.lock has none for {machine()}: run this stage on x86-64, on the same folder of runs"
         raise UserError(f"{module} is not installed: {what}", setup if locked.normal(module) in locked.wanted() else elsewhere)
 

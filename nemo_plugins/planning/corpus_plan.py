@@ -1,4 +1,4 @@
-"""What `recipes/data.py` would do."""
+"""What `recipes/data.py` would do with documents."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ def stage(cfg: Recipe) -> str:
 def plan(cfg: Recipe) -> Plan:
     """Validate what is asked of a corpus. Raises UserError naming the key."""
     checks.single_process(cfg.platform, "recipes/data.py has processes of its own (corpus.workers) and")
-    _numbers(cfg)
+    numbers(cfg)
     if cfg.corpus.task is CorpusTask.clean:
         return _clean(cfg)
     return _quality(cfg)
 
 
-def _numbers(cfg: Recipe) -> None:
+def numbers(cfg: Recipe) -> None:
+    """Raises UserError where a number of `corpus` is out of bounds."""
     corpus, asked = cfg.corpus, cfg.corpus.duplicates
     at_least_1 = {
         "longest_mib": corpus.longest_mib, "part_mib": corpus.part_mib, "workers": corpus.workers,
@@ -79,7 +80,7 @@ def _clean(cfg: Recipe) -> Plan:
     if corpus.tokens:
         made.need("weights", _tokenizer, cfg)
     if corpus.engine is CorpusEngine.slurm:
-        _slurm(made, cfg)
+        slurm(made, cfg)
     folder = paths.run_root(cfg) / (cfg.run.stage or "data")
     made.need("disk", checks.disk, folder, size * WORK)
     evaluation = f"{len(corpus.decontamination.items)} evaluation sets, {corpus.decontamination.ngram} words in a row"
@@ -178,15 +179,15 @@ def _tokenizer(cfg: Recipe) -> None:
         raise UserError(f"model.path: {folder} has no tokenizer.json", "expected the model's tokenizer, or corpus.tokens=false")
 
 
-def _slurm(made: Plan, cfg: Recipe) -> None:
-    """What goes into job scripts is plain, and there is a cluster."""
-    slurm = cfg.corpus.slurm
-    if not slurm.partition:
+def slurm(made: Plan, cfg: Recipe) -> None:
+    """What goes into job scripts is plain, and there is a cluster. Raises UserError."""
+    asked = cfg.corpus.slurm
+    if not asked.partition:
         raise UserError(
             "corpus.engine=slurm without corpus.slurm.partition", "expected a partition of the cluster (sinfo lists them)"
         )
     for key in ("partition", "time", "qos", "account"):
-        value = getattr(slurm, key)
+        value = getattr(asked, key)
         if value is not None and not PLAIN.fullmatch(value):
             raise UserError(
                 f"corpus.slurm.{key}={value!r} cannot go into a job script", "expected letters, digits and . : , = / @ + -"

@@ -99,13 +99,14 @@ def _python(facts: Facts) -> list[Finding]:
         Finding("Python", f"{facts['python']} ({facts['executable']})", "ok" if fits else "lacks", "" if fits else f"{wants}")
     ]
     needed = {package for stage in by_name().values() for package in stage.packages}
-    gone = facts["absent"]
+    left_out = facts["left_out"]
+    gone = [name for name in facts["absent"] if name not in left_out]
     if facts["torch"] is None:
         found.append(Finding("torch", "none", "lacks", SETUP))
     else:
         build = f"CUDA {facts['torch_cuda']}" if facts["torch_cuda"] else "for CPUs"
         found.append(Finding("torch", f"{facts['torch']} ({build})", "ok"))
-    same = facts["locked"] - len(facts["differ"]) - len(gone)
+    same = facts["locked"] - len(facts["differ"]) - len(facts["absent"])
     found.append(Finding("locked packages", f"{same} of {facts['locked']} as requirements.lock has them", "ok"))
     differ: list[tuple[str, list[str], State]] = [
         ("not installed", [name for name in gone if name in needed], "lacks"),
@@ -115,6 +116,8 @@ def _python(facts: Facts) -> list[Finding]:
     for what, names, state in differ:
         if names:
             found.append(Finding(what, _some(names), state, SETUP))
+    for extra in sorted({name for names in left_out.values() for name in names.split()} - {"dev"}):
+        found.append(Finding(f"extra {extra}", "not set up", "-", f"./minitron setup {extra}"))
     return found
 
 

@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from nemo_plugins.configs.store import REPOSITORY
 
 LOCK = REPOSITORY / "requirements.lock"
 FOLDER = re.compile(r"(.+?)-([^-]+)(?:-py[\d.]+)?\.(?:dist|egg)-info")
+SECTION = "# of the extras "  # before their names, above the lines that no other needs
 OF_THE_PLATFORM = ("torch", "transformer-engine", "apex", "triton")  # not in the lock, and decide as much
 
 
@@ -25,6 +26,18 @@ def wanted(lock: Path = LOCK) -> dict[str, str]:
 def elsewhere(lock: Path = LOCK) -> list[str]:
     """Names of what the lock asks for on another Python or machine alone."""
     return sorted({name for name, _ in _lines(lock)} - set(wanted(lock)))
+
+
+def left_out(here: Collection[str], lock: Path = LOCK) -> dict[str, str]:
+    """Packages of extras that were not set up here, each with the extras that have it: of each of those none is installed."""
+    names, extras = "", {}
+    for line in lock.read_text().splitlines():
+        if line.startswith(SECTION):
+            names = line.removeprefix(SECTION)
+        elif names and "==" in line:
+            extras[normal(re.split(r"[=\s;]", line)[0])] = names
+    set_up = {extra for package, names in extras.items() if package in here for extra in names.split()}
+    return {package: names for package, names in extras.items() if set_up.isdisjoint(names.split())}
 
 
 def _lines(lock: Path) -> Iterator[tuple[str, str | None]]:

@@ -48,6 +48,7 @@ def facts(root: str | Path = "runs") -> dict[str, Any]:
         "versions": locked.fingerprint(lock, here),
         "differ": differ,
         "absent": absent,
+        "left_out": locked.left_out(here),
         "elsewhere": [name for name in locked.elsewhere() if name not in here],
         "torch": here.get("torch"),
         "torch_cuda": torch_cuda(),

@@ -79,7 +79,7 @@ def on(machine: str, python: str) -> dict[str, str]:
     return {one.name: str(one.specifier)[2:] for one in asked if one.marker is None or one.marker.evaluate(there)}
 
 
-@pytest.mark.parametrize("python", ["3.11.7", "3.12.3"])
+@pytest.mark.parametrize("python", ["3.11.2", "3.12.3"])
 def test_on_aarch64_the_lock_leaves_out_what_it_says_and_nothing_else(python):
     x86, arm = on("x86_64", python), on("aarch64", python)
     assert arm == {name: version for name, version in x86.items() if name not in ONLY_X86} and set(x86) - set(arm) == ONLY_X86
@@ -88,7 +88,7 @@ def test_on_aarch64_the_lock_leaves_out_what_it_says_and_nothing_else(python):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
-@pytest.mark.parametrize("python", ["3.11.7", "3.12.3"])
+@pytest.mark.parametrize("python", ["3.11.2", "3.12.3"])
 def test_every_locked_version_has_a_wheel(machine, python, tmp_path):
     """For glibc 2.31, by the registries' own lists: nothing is downloaded but metadata."""
     wanted = on(machine, python)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
@@ -39,10 +38,9 @@ class DialogueWindows(Dataset):
 
     def __init__(self, samples: Samples, seq_length: int, pad: int, seed: int, *, packed: bool = True, thd: bool = False):
         self.samples, self.seq_length, self.pad, self.thd = samples, seq_length, pad, thd
-        positions = samples.positions
-        self.windows = packing.pack(positions, seq_length, seed) if packed else [np.array([i]) for i in range(len(samples))]
-        self.fill = packing.fill(positions, self.windows, seq_length)
-        self.most = max(map(len, self.windows)) + 2 if self.windows else 0  # entries of cu_seqlens, with the padding's
+        self.windows = packing.stored(samples, seq_length, seed) if packed else packing.alone(len(samples))
+        self.fill = packing.fill(samples.positions, self.windows, seq_length)
+        self.most = self.windows.largest + 2  # entries of cu_seqlens, with the padding's
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -50,7 +48,7 @@ class DialogueWindows(Dataset):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """`tokens`, `labels`, `position_ids`, `loss_mask` (the dialogue's weight where a label is learned) `[s]`, and
         `attention_mask`, the number of each place's dialogue `[s]`, or what `thd` gives."""
-        arrays = packing.window([self.samples[i] for i in self.windows[index]], self.seq_length, self.pad)
+        arrays = packing.window([self.samples[int(i)] for i in self.windows[index]], self.seq_length, self.pad)
         document = arrays.pop("document")
         item = {name: torch.from_numpy(array) for name, array in arrays.items()}
         return {**item, **(thd(document, self.most) if self.thd else {"attention_mask": torch.from_numpy(document)})}

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nemo_plugins.configs.schema import DecontaminationConfig
 from nemo_plugins.data.chat import rows
 from nemo_plugins.data.chat.rows import Fault, Report
 from nemo_plugins.runs import locks
+
+if TYPE_CHECKING:
+    from nemo_plugins.data.corpus.contamination import Contamination
 
 LOOKED_AT = ("messages", "prompt", "chosen", "rejected", "reference")
 
@@ -31,27 +36,37 @@ class EvaluationItems:
             content.update(file.read_bytes())
         return content.hexdigest()[:16]
 
-    def guard(self, check: rows.Check, paths: Sequence[Path]) -> rows.Check:
+    def counted(self, texts: Iterable[str]) -> Counter[str]:
+        """How many of the rows, each as its `text`, hold each run of words of an item that they do not hold whole."""
+        from nemo_plugins.data.corpus.contamination import Commons  # numpy
+
+        commons = Commons(self._contamination, self.asked.common)
+        for one in texts:
+            commons.add(one)
+        return commons.documents
+
+    def guard(self, check: rows.Check, counts: Mapping[str, int]) -> rows.Check:
         """The check of a row, which also refuses one that holds an item (kind `evaluation`).
 
         Args:
-            paths: read once before, for the runs of words that too many rows hold to give an item away.
+            counts: of all rows of the set (`counted`): runs of words that too many of them hold give no item away.
         """
-        from nemo_plugins.data.corpus.contamination import Commons, Contamination, load_items  # numpy
-
-        contamination = Contamination(load_items(self.files, self.asked.fields), self.asked.ngram)
-        commons = Commons(contamination, self.asked.common)
-        for text in rows.read(paths, lambda row, where, report: _text(row), Report(kept=1)):
-            commons.add(text)
-        common = commons.runs
+        common = frozenset(run for run, count in counts.items() if count > self.asked.common)
+        contamination = self._contamination
 
         def guarded(row: dict, where: str, report: Report) -> Any:
             made = check(row, where, report)
-            if (item := contamination.found(_text(row), common)) is not None:
+            if (item := contamination.found(text(row), common)) is not None:
                 raise Fault("evaluation", f"holds an evaluation item: {item[:100]}")
             return made
 
         return guarded
+
+    @cached_property
+    def _contamination(self) -> Contamination:
+        from nemo_plugins.data.corpus.contamination import Contamination, load_items
+
+        return Contamination(load_items(self.files, self.asked.fields), self.asked.ngram)
 
 
 def of(asked: DecontaminationConfig, folder: Path) -> EvaluationItems | None:
@@ -72,8 +87,9 @@ def of(asked: DecontaminationConfig, folder: Path) -> EvaluationItems | None:
     return EvaluationItems(tuple(sorted((folder / "items").glob("*.jsonl*"))), asked)
 
 
-def _text(row: dict) -> str:
-    return "\n".join(text for name in LOOKED_AT for text in _strings(row.get(name)))
+def text(row: dict) -> str:
+    """The words of a row that are looked at."""
+    return "\n".join(part for name in LOOKED_AT for part in _strings(row.get(name)))
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -2,7 +2,8 @@
 
 Sorted from long to short, each sample goes into the fullest window that still holds it (Johnson 1974: at most 11/9 of the
 fewest windows plus six, and on dialogues that are short against the window hardly any place is lost). Equal lengths, and the
-windows in the end, are shuffled by the seed.
+windows in the end, are shuffled by the seed. For tens of millions of samples it takes minutes and gigabytes, so it is done
+once, and all processes of a job read the file.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nemo_plugins.data.chat import store
 from nemo_plugins.data.chat.encode import Sample
+from nemo_plugins.runs import locks
 
+FORMAT = 1  # raise when other windows come out: older folders are then packed again
 PADDING = -1  # document index of places that hold nothing
 
 
@@ -52,6 +56,47 @@ def pack(positions: np.ndarray, seq_length: int, seed: int) -> list[np.ndarray]:
     for window in windows:
         rng.shuffle(window)  # or each would begin with its longest
     return [np.array(windows[i], np.int64) for i in rng.permutation(len(windows))]
+
+
+class Windows(Sequence):
+    """Indices of the samples of each window.
+
+    Args:
+        order: of all windows one after the other, int64 [n].
+        ends: where each window ends in it, int64 [windows].
+    """
+
+    def __init__(self, order: np.ndarray, ends: np.ndarray):
+        self.order, self.ends = order, ends
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return np.asarray(self.order[self.ends[index - 1] if index else 0 : self.ends[index]])
+
+    @property
+    def largest(self) -> int:
+        """Samples of the fullest window; 0 where there is none."""
+        return int(np.diff(self.ends, prepend=0).max(initial=0))
+
+
+def alone(samples: int) -> Windows:
+    """A window for each sample."""
+    return Windows(np.arange(samples), np.arange(1, samples + 1))
+
+
+def stored(samples: store.Samples, seq_length: int, seed: int) -> Windows:
+    """The windows of `pack`, beside the samples: packed by the first process that asks, mapped into memory by all."""
+    to = samples.folder / f"windows-{FORMAT}-{seq_length}-{seed}"
+    with open(samples.folder.with_name(f"{samples.folder.name}.lock"), "w") as lock:
+        locks.take(lock)
+        if not to.exists():
+            packed = pack(samples.positions, seq_length, seed)
+            with store.whole(to) as folder:
+                np.save(folder / "order.npy", np.concatenate([*packed, np.zeros(0, np.int64)]))
+                np.save(folder / "ends.npy", np.cumsum([len(one) for one in packed], dtype=np.int64))
+    return Windows(*(np.load(to / f"{name}.npy", "r", allow_pickle=False) for name in ("order", "ends")))
 
 
 def fill(positions: np.ndarray, windows: Sequence[np.ndarray], seq_length: int) -> float:

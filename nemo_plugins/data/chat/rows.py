@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +17,16 @@ LONGEST = 64 << 20  # bytes of a line; what is longer is skipped unread, for it 
 NAMED = 5  # places of each fault that are kept for people to look at
 
 Row = TypeVar("Row")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Lines of a file that one process reads: those in the bytes `start` to `stop` of its text, from line `first` on."""
+
+    path: Path
+    start: int = 0
+    stop: int | None = None
+    first: int = 1
 
 
 class Fault(ValueError):
@@ -76,6 +86,15 @@ class Report:
         if len(places) < NAMED:
             places.append(place)
 
+    def add(self, part: Mapping[str, Any]) -> None:
+        """Count what the next rows became, as their report's `summary` has it."""
+        self.kept += part["kept"]
+        self.faults.update(part["faults"])
+        self.notices.update(part["notices"])
+        for kind, found in part["places"].items():
+            for place in found:
+                self._place(kind, place)
+
     def settle(self) -> None:
         """End of the data.
 
@@ -116,19 +135,41 @@ def read(paths: Iterable[str | Path], check: Check[Row], report: Report) -> Iter
         UserError: a file is missing or of another kind; at the end, what `Report.settle` raises.
     """
     for path in map(Path, paths):
-        if not path.is_file() or not path.name.endswith(lines.JSON_LINES):
-            found = "is no file" if not path.is_file() else "has an unknown ending"
-            raise UserError(f"{report.key}: {path} {found}", f"expected {', '.join(lines.JSON_LINES)}")
-        for number, line in _lines(path):
-            where = f"{path.name}:{number}"
-            try:
-                row = check(_parse(line), where, report)
-            except Fault as fault:
-                report.fault(where, fault)
-                continue
-            report.kept += 1
-            yield row
+        yield from read_piece(Piece(path), check, report)
     report.settle()
+
+
+def read_piece(piece: Piece, check: Check[Row], report: Report) -> Iterator[Row]:
+    """Rows of a piece that pass `check`, without a word about the whole. Raises UserError as `read`."""
+    path = piece.path
+    if not path.is_file() or not path.name.endswith(lines.JSON_LINES):
+        found = "is no file" if not path.is_file() else "has an unknown ending"
+        raise UserError(f"{report.key}: {path} {found}", f"expected {', '.join(lines.JSON_LINES)}")
+    for number, line in _lines(piece):
+        where = f"{path.name}:{number}"
+        try:
+            row = check(_parse(line), where, report)
+        except Fault as fault:
+            report.fault(where, fault)
+            continue
+        report.kept += 1
+        yield row
+
+
+def pieces(path: Path, size: int) -> list[Piece]:
+    """All of a file in pieces of about `size` bytes of text. A compressed file is unpacked once to know them."""
+    found, start, first = [], 0, 1
+    try:
+        with lines.opened(path) as stream:
+            while chunk := stream.read(size):
+                ends, length = chunk.count(b"\n"), len(chunk)
+                if not chunk.endswith(b"\n"):
+                    ends, length = ends + 1, length + lines.skip(stream)
+                found.append(Piece(path, start, start + length, first))
+                start, first = start + length, first + ends
+    except lines.damages(path):
+        found.append(Piece(path, start, None, first))  # whoever reads it counts the damage
+    return found or [Piece(path)]
 
 
 def validate(paths: Iterable[str | Path], check: Check[Row], report: Report) -> Report:
@@ -141,16 +182,19 @@ def validate(paths: Iterable[str | Path], check: Check[Row], report: Report) -> 
     return report
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes | Fault]]:
-    """Numbered lines from 1, blank ones left out; instead of a line that cannot be read, its fault."""
-    number = 0
+def _lines(piece: Piece) -> Iterator[tuple[int, bytes | Fault]]:
+    """Lines with their numbers in the file, blank ones left out; instead of a line that cannot be read, its fault."""
+    number, before = piece.first - 1, piece.first - 1
     try:
-        with lines.opened(path) as stream:
-            for number, _, size, content in lines.read(stream, LONGEST - 1):  # and a byte for its end
+        with lines.opened(piece.path) as stream:
+            lines.enter(stream, piece.start)
+            length = None if piece.stop is None else piece.stop - piece.start
+            for one in lines.read(stream, LONGEST - 1, stop=length):  # and a byte for its end
+                number, content = before + one.number, one.content
                 if content is None:
-                    content = Fault("line_too_long", f"{size:,} bytes, expected at most {LONGEST:,}")
+                    content = Fault("line_too_long", f"{one.size:,} bytes, expected at most {LONGEST:,}")
                 yield number, content
-    except lines.damages(path) as error:
+    except lines.damages(piece.path) as error:
         yield number + 1, Fault("file_damaged", f"{error}; the rest of this file is lost")
 
 

@@ -1,12 +1,16 @@
 """Encoded samples on disk, mapped into memory: twenty million dialogues need no more of it than one does.
 
-A folder holds `ids.i32` and `learned.u8`, all samples one after the other, and `offsets.npy`, `weights.npy`, `report.json`.
+A folder holds `ids.i32` and `learned.u8`, all samples one after the other, and `offsets.npy`, `weights.npy`, `report.json`;
+beside them, for each length and seed that it was packed with, `windows-…/` (`packing.stored`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,17 +19,21 @@ import numpy as np
 
 from nemo_plugins.data.chat.encode import Sample
 
+COPIED = 1 << 22  # bytes at once
+
 
 @dataclass(frozen=True)
 class Samples:
     """Samples as a list would hold them.
 
     Attributes:
+        folder: that they are in.
         ids: int32, learned: bool, of all samples; sample i lies at `offsets[i]:offsets[i + 1]`.
         weights: fp32 [n].
         report: what became of the rows (`rows.Report.summary`).
     """
 
+    folder: Path
     ids: np.ndarray
     learned: np.ndarray
     offsets: np.ndarray
@@ -58,12 +66,35 @@ def write(folder: Path, samples: Iterable[Sample]) -> None:
     np.save(folder / "weights.npy", np.array(weights, np.float32))
 
 
+def join(folder: Path, parts: Sequence[Path]) -> None:
+    """What `write` would have written of the samples of all parts, to an existing folder."""
+    for name in ("ids.i32", "learned.u8"):
+        with open(folder / name, "wb") as to:
+            for part in parts:
+                with open(part / name, "rb") as file:
+                    shutil.copyfileobj(file, to, COPIED)
+    lengths = [np.diff(np.load(part / "offsets.npy", allow_pickle=False)) for part in parts]
+    np.save(folder / "offsets.npy", np.concatenate([[0], *lengths]).cumsum(dtype=np.int64))
+    np.save(folder / "weights.npy", np.concatenate([np.load(part / "weights.npy", allow_pickle=False) for part in parts]))
+
+
+@contextmanager
+def whole(to: Path) -> Iterator[Path]:
+    """A new folder that gets its name `to` once the block has ended well: one that is there is whole."""
+    partial = to.with_name(f"{to.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    yield partial
+    os.rename(partial, to)
+
+
 def read(folder: Path) -> Samples:
     """What `write` wrote."""
     return Samples(
+        folder,
         np.memmap(folder / "ids.i32", "<i4", "r"),
         np.memmap(folder / "learned.u8", np.uint8, "r").view(bool),
-        np.load(folder / "offsets.npy", allow_pickle=False),
-        np.load(folder / "weights.npy", allow_pickle=False),
+        np.load(folder / "offsets.npy", "r", allow_pickle=False),
+        np.load(folder / "weights.npy", "r", allow_pickle=False),
         json.loads((folder / "report.json").read_text(encoding="utf-8")),
     )

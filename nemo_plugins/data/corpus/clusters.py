@@ -1,48 +1,20 @@
-"""From pairs of documents that met in a bucket to clusters, and which document of each is kept."""
+"""From pairs of documents that met in a bucket to clusters, and which document of each is kept.
+
+A document is a number: those of the first task, then those of the second, … One task does it for the whole corpus, in arrays
+and with the ids of the documents that stay and have duplicates. docs/data.md reckons what that takes for a billion documents.
+"""
 
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
-from typing import NamedTuple
 
+import numpy as np
 from datatrove.io import DataFolder, get_datafolder
 from datatrove.pipeline.base import PipelineStep
-from datatrove.utils.binaryio import read_tuples_from_file
 
 from nemo_plugins.runs.errors import Failed
-
-Node = tuple[int, int]  # (task, place of the document in what the task reads)
-
-
-class Member(NamedTuple):
-    """A document of a cluster. Members sort as the input does: by file, then by place in it, whichever task read the file."""
-
-    file: str
-    task: int
-    place: int
-    id: str
-
-
-class Clusters:
-    """Disjoint sets of documents."""
-
-    def __init__(self):
-        self._parents: dict[Node, Node] = {}
-
-    def __iter__(self) -> Iterator[Node]:
-        return iter(self._parents)
-
-    def join(self, one: Node, other: Node) -> None:
-        self._parents[self.root(one)] = self.root(other)
-
-    def root(self, node: Node) -> Node:
-        parents = self._parents
-        while parents.setdefault(node, node) != node:
-            parents[node] = parents[parents[node]]
-            node = parents[node]
-        return node
 
 
 class Cluster(PipelineStep):
@@ -55,7 +27,7 @@ class Cluster(PipelineStep):
     Raises: Failed where pairs of a bucket or documents of a task are missing.
 
     Writes `removed/{task:06d}.jsonl` and `summary.json` there. A document is "exact" where one before it in the input has the
-    same text, else "near"; `duplicate_of` is the one that is kept.
+    same text, else "near"; `duplicate_of` is the one that is kept. The input's order is by file, then by place in the file.
     """
 
     type = "🫂 - DEDUP"
@@ -68,33 +40,20 @@ class Cluster(PipelineStep):
 
     def run(self, data=None, rank: int = 0, world_size: int = 1) -> None:
         with self.track_time():
-            near, exact = Clusters(), Clusters()
-            for bucket in range(self.buckets + 1):
-                for one, other in self._pairs(bucket):
-                    near.join(one, other)
-                    if bucket == self.buckets:
-                        exact.join(one, other)
-            members, documents = self._members(set(near))
-            originals = set(first(exact, members).values())
-            kept = first(near, members)
-            sizes = Counter(Counter(near.root(node) for node in near).values())
-            reasons: Counter[str] = Counter()
-            removed = defaultdict(list)
-            exact_nodes = set(exact)
-            for node in sorted(near):
-                if kept[near.root(node)] != node:
-                    reason = "exact" if node in exact_nodes and node not in originals else "near"
-                    reasons[reason] += 1
-                    original = members[kept[near.root(node)]].id
-                    removed[node[0]].append(
-                        {"place": node[1], "id": members[node].id, "reason": reason, "duplicate_of": original}
-                    )
-            for task in range(self.tasks):
-                with self.folder.open(f"removed/{task:06d}.jsonl", mode="wt", encoding="utf-8") as file:
-                    file.writelines(json.dumps(removal) + "\n" for removal in removed[task])
+            starts = np.cumsum([0, *(sum(1 for _ in self._documents(task)) for task in range(self.tasks))])
+            near = np.arange(starts[-1])
+            for bucket in range(self.buckets):
+                near = joined(near, self._pairs(bucket, starts))
+            whole_text = self._pairs(self.buckets, starts)
+            near, exact = joined(near, whole_text), joined(np.arange(starts[-1]), whole_text)
+            nodes = clustered(near)
+            files = self._files(nodes, starts)
+            stays = first(near, nodes, files)
+            reasons = self._write(nodes, stays, first(exact, nodes, files) != nodes, starts)
+            sizes = Counter(np.unique(stays, return_counts=True)[1].tolist())
             summary = {
-                "documents": documents,
-                "kept": documents - reasons.total(),
+                "documents": int(starts[-1]),
+                "kept": int(starts[-1]) - reasons.total(),
                 "exact": reasons["exact"],
                 "near": reasons["near"],
                 "cluster_sizes": {str(size): count for size, count in sorted(sizes.items())},
@@ -103,38 +62,100 @@ class Cluster(PipelineStep):
                 json.dump(summary, file, indent=1)
             self.stat_update("to_remove", value=reasons.total())
 
-    def _pairs(self, bucket: int) -> Iterator[tuple[Node, Node]]:
+    def _pairs(self, bucket: int, starts: np.ndarray) -> np.ndarray:
+        """Numbers of the documents that met in a bucket, int64 `[pairs, 2]`."""
         path = f"pairs/{bucket:05d}_00.dups"
         if not self.folder.isfile(path):
             raise Failed(f"duplicates: {path} is missing", "expected: one file a bucket", "run duplicates_pairs to its end")
         with self.folder.open(path, mode="rb") as file:
-            for task, place, other_task, other_place in read_tuples_from_file(file, "4I", lines_to_buffer=1000):
-                yield (task, place), (other_task, other_place)
+            rows = np.frombuffer(file.read(), "<u4").reshape(-1, 2, 2)  # (task, place) of either
+        return starts[rows[:, :, 0]] + rows[:, :, 1]
 
-    def _members(self, wanted: set[Node]) -> tuple[dict[Node, Member], int]:
-        """Ids and files of the documents in clusters, and how many documents there are in all."""
-        members, documents = {}, 0
+    def _documents(self, task: int) -> Iterator[str]:
+        """A task's documents, `[id, file]` in JSON each."""
+        path = f"documents/{task:05d}.jsonl"
+        if not self.folder.isfile(path):
+            raise Failed(f"duplicates: {path} is missing", "expected: one a task", "run duplicates_signatures to its end")
+        with self.folder.open(path, mode="rt", encoding="utf-8") as lines:
+            yield from lines
+
+    def _named(self, nodes: np.ndarray, starts: np.ndarray) -> Iterator[tuple[int, int, str, str]]:
+        """Task, place, id and file of documents, which are given and come in the order of their numbers."""
         for task in range(self.tasks):
-            path = f"documents/{task:05d}.jsonl"
-            if not self.folder.isfile(path):
-                raise Failed(f"duplicates: {path} is missing", "expected: one a task", "run duplicates_signatures to its end")
-            with self.folder.open(path, mode="rt", encoding="utf-8") as lines:
-                for place, line in enumerate(lines):
-                    documents += 1
-                    if (task, place) in wanted:
-                        id, file = json.loads(line)
-                        members[task, place] = Member(file, task, place, id)
-        return members, documents
+            wanted = iter((nodes[slice(*np.searchsorted(nodes, starts[task : task + 2]))] - starts[task]).tolist())
+            next_one = next(wanted, None)
+            for place, line in enumerate(self._documents(task) if next_one is not None else ()):
+                if place == next_one:
+                    yield task, place, *json.loads(line)
+                    next_one = next(wanted, None)
+
+    def _files(self, nodes: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        """Where each document's file stands among the files, int64 [nodes]."""
+        numbers: dict[str, int] = {}
+        found = np.fromiter((numbers.setdefault(file, len(numbers)) for *_, file in self._named(nodes, starts)), np.int64)
+        places = np.empty(len(numbers), np.int64)
+        places[[numbers[file] for file in sorted(numbers)]] = np.arange(len(numbers))
+        return places[found]
+
+    def _write(self, nodes: np.ndarray, stays: np.ndarray, is_copy: np.ndarray, starts: np.ndarray) -> Counter[str]:
+        """Write what each task drops. Returns how many documents, by reason."""
+        kept, dropped = np.unique(stays), nodes != stays
+        ids = {number: id for number, (*_, id, _) in zip(kept.tolist(), self._named(kept, starts), strict=True)}
+        why = zip(stays[dropped].tolist(), is_copy[dropped].tolist(), strict=True)
+        named = zip(self._named(nodes[dropped], starts), why, strict=True)
+        reasons: Counter[str] = Counter()
+        following = next(named, None)
+        for task in range(self.tasks):
+            with self.folder.open(f"removed/{task:06d}.jsonl", mode="wt", encoding="utf-8") as file:
+                while following is not None and following[0][0] == task:
+                    (_, place, id, _), (original, copies) = following
+                    reason = "exact" if copies else "near"
+                    reasons[reason] += 1
+                    removal = {"place": place, "id": id, "reason": reason, "duplicate_of": ids[original]}
+                    file.write(json.dumps(removal) + "\n")
+                    following = next(named, None)
+        return reasons
 
 
-def first(clusters: Clusters, members: dict[Node, Member]) -> dict[Node, Node]:
-    """By each cluster's root its member that comes first in the input."""
-    firsts: dict[Node, Node] = {}
-    for node in clusters:
-        root = clusters.root(node)
-        if root not in firsts or members[node] < members[firsts[root]]:
-            firsts[root] = node
-    return firsts
+def joined(labels: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Clusters once these pairs are linked, too.
+
+    Args:
+        labels: of each document the least number of its cluster, int64 [n].
+        pairs: of numbers, int64 [pairs, 2].
+    Returns: as `labels`.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    nodes, ends = np.unique(labels[pairs], return_inverse=True)
+    one, other = ends.reshape(-1, 2).T
+    graph = coo_array((np.ones(len(one), np.int8), (one, other)), shape=(len(nodes), len(nodes)))
+    component = connected_components(graph, directed=False)[1] if len(nodes) else np.zeros(0, np.int64)
+    least = nodes[np.unique(component, return_index=True)[1]]  # nodes are in order: a component's first is its least
+    moved = np.arange(len(labels))
+    moved[nodes] = least[component]
+    return moved[labels]
+
+
+def clustered(labels: np.ndarray) -> np.ndarray:
+    """The documents that are not alone, in order."""
+    members = np.flatnonzero(labels != np.arange(len(labels)))
+    return np.unique(np.concatenate([members, labels[members]]))
+
+
+def first(labels: np.ndarray, nodes: np.ndarray, files: np.ndarray) -> np.ndarray:
+    """For each of the documents the one of its cluster that comes first in the input: by file, then by number.
+
+    Args:
+        nodes: numbers, in order; whole clusters.
+        files: place of each one's file among the files.
+    """
+    order = np.lexsort((nodes, files))
+    _, at, cluster = np.unique(labels[nodes][order], return_index=True, return_inverse=True)
+    found = np.empty_like(nodes)
+    found[order] = nodes[order][at][cluster]
+    return found
 
 
 def removals(folder: DataFolder, task: int) -> Iterator[dict]:

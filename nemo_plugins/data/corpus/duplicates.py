@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import struct
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -73,8 +74,7 @@ def stages(
         folder: for signatures, pairs and results: 1.1 kB a document at FineWeb's numbers, to be deleted by the caller. Never
             one of other settings or another corpus.
         tasks: of reading and writing; each holds about 200 bytes a document that it reads. `duplicates_pairs` has one for each
-            bucket and one for the whole text, and `duplicates_clusters` one, which holds what has a duplicate, about 500 bytes
-            each.
+            bucket and one for the whole text, and `duplicates_clusters` one for all documents (docs/data.md).
         asked: see the module. More hashes a bucket want a higher similarity, more buckets find more.
         excluded: gives a writer for the dropped documents whole, with `duplicate_of` and `reason` in their metadata.
     Returns: stages `duplicates_signatures`, `duplicates_pairs`, `duplicates_clusters`, `duplicates_filter`. The steps they give
@@ -110,7 +110,7 @@ def _signatures(documents, folder, config) -> list[PipelineStep]:
 
 
 def _pairs(folder, config) -> list[PipelineStep]:
-    return [MinhashDedupBuckets(f"{folder}/signatures", f"{folder}/pairs", config=config, lines_to_buffer=1000)]
+    return [Pairs(f"{folder}/signatures", f"{folder}/pairs", config=config, lines_to_buffer=1000)]
 
 
 def _clusters(folder, buckets, tasks) -> list[PipelineStep]:
@@ -183,6 +183,15 @@ class Signature(MinhashDedupSignature):
         order = np.lexsort((rows["place"], *rows["hashes"].T[::-1]))
         with self.output_folder.open(name, mode="wb") as file:
             file.write(rows[order].tobytes())
+
+
+class Pairs(MinhashDedupBuckets):
+    """Documents that meet in a bucket, from the sorted signatures of all tasks, whose files are open at once."""
+
+    def run(self, data: DocumentsPipeline = None, rank: int = 0, world_size: int = 1) -> None:
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # 1024 is usual where nobody asks for more
+        super().run(data, rank, world_size)
 
 
 class DropDuplicates(PipelineStep):

@@ -22,9 +22,10 @@ DOCTOR = Stage(
 )
 DATA = Stage(
     name="data",
-    plan="nemo_plugins.planning.corpus_plan:plan",
+    plan="nemo_plugins.planning.data_plan:plan",
     section="corpus",
     reads=("model.path", "language", *(f"corpus.{key}" for key in CORPUS)),
+    reads_besides="nemo_plugins.planning.chat_sets_plan:reads",
     folder="nemo_plugins.planning.corpus_plan:stage",
     processes="one",
     resumable=True,
@@ -43,6 +44,7 @@ DATA = Stage(
         "corpus.language_minimum=X, corpus.mask=BOOL": "probability of the language that stays (0.5); personal data masked",
         "corpus.heldout_share=X, corpus.tokens=BOOL": "held out (0.01), its near-duplicates dropped; to .bin/.idx",
         "corpus.task=clean|train_quality|evaluate_quality|apply_quality": "all of it (clean), or the classifier alone",
+        "corpus.task=chats": "dialogues and pairs of sft.data, dpo.data, … to tokens, packed, before those stages want them",
         "corpus.workers=N, corpus.engine=local|slurm": "processes (a core each); job arrays: corpus.slurm.partition=NAME",
         "language=NAME": "pl, cs, hu, sw, or a file of your own in conf/language/",
     },
@@ -50,6 +52,7 @@ DATA = Stage(
         "+model=tiny_pl",
         "+model=bielik11b corpus.sources=[crawl/] corpus.decontamination.items=[items.jsonl] dry_run=true",
         "+model=tiny_pl corpus.task=train_quality corpus.quality.good=[good.jsonl.gz]",
+        "+model=tiny_pl experiment=laptop corpus.task=chats",
     ),
 )
 PLAN = Stage(

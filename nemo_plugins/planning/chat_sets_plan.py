@@ -1,0 +1,69 @@
+"""What `recipes/data.py corpus.task=chats` would do."""
+
+from __future__ import annotations
+
+from nemo_plugins.configs.schema import CorpusEngine, CorpusTask, Recipe
+from nemo_plugins.data.chat import messages, preferences
+from nemo_plugins.planning import alignment_plan, chat_template_plan, checks, corpus_plan
+from nemo_plugins.planning.plan import Plan, Table, gib
+from nemo_plugins.runs import paths
+from nemo_plugins.runs.errors import UserError
+
+STAGES = {"sft": messages.check, "dpo": preferences.check}
+UNPACKED = 4  # how much larger dialogues are than their compressed file
+WORK = 3.0  # bytes of parts and sets for a byte of text: 5 bytes a token of about 3 characters, twice
+READ = ("data", "heldout", "seq_length", "bad_rows")
+
+
+def reads(cfg: Recipe) -> tuple[str, ...]:
+    """Keys beside `corpus` that decide what comes out."""
+    if cfg.corpus.task is not CorpusTask.chats:
+        return ()
+    return ("chat", "sft.learn", "sft.packing", *(f"{stage}.{key}" for stage in STAGES for key in READ))
+
+
+def plan(cfg: Recipe) -> Plan:
+    """Validate the sets of both stages. Raises UserError naming the key."""
+    made = Plan(f"chats {cfg.run.name}: dialogues and preference pairs to {cfg.model.name}'s tokens")
+    checks.single_process(cfg.platform, "recipes/data.py has processes of its own (corpus.workers) and")
+    corpus_plan.numbers(cfg)
+    if cfg.corpus.engine is CorpusEngine.slurm:
+        corpus_plan.slurm(made, cfg)
+    named = [stage for stage in STAGES if getattr(cfg, stage).data]
+    if not named:
+        made.lack("data", "neither sft.data nor dpo.data names a file", "give sft.data=[<file>.jsonl.gz]", give="sft.data")
+        return made
+    template = chat_template_plan.add(made, cfg, named[0])
+    if template is None:
+        made.need("weights", _no_tokenizer, cfg)
+    size = 0.0
+    for stage in named:
+        check = STAGES[stage]
+        alignment_plan.files(made, cfg, stage, template.guarded(check) if template else check)
+        size += sum(_text(source) for source in (*getattr(cfg, stage).data, *getattr(cfg, stage).heldout))
+    folder = paths.run_root(cfg)
+    made.need("disk", checks.disk, folder, size * WORK)
+    where = "Slurm" if cfg.corpus.engine is CorpusEngine.slurm else f"this machine, {cfg.corpus.workers or 'all'} cores"
+    rows = [
+        *((f"{stage}.data", ", ".join(getattr(cfg, stage).data)) for stage in named),
+        ("text", f"about {gib(size)}"),
+        ("longest", ", ".join(f"{getattr(cfg, stage).seq_length:,} tokens ({stage})" for stage in named)),
+        ("runs on", where),
+    ]
+    made.tables.append(Table("Sets", rows, numbers=False))
+    made.sizes = f"about {gib(size)} of text"
+    return made
+
+
+def _no_tokenizer(cfg: Recipe) -> None:
+    raise UserError(
+        f"no checkpoint of this run has a tokenizer, and {paths.weights_missing('model.path', cfg.model.path)}"
+        if cfg.model.path
+        else "model.path is not given"
+    )
+
+
+def _text(source: str) -> float:
+    """About how many bytes of text a file holds; 0 where it is not here."""
+    path = paths.resolve(source)
+    return path.stat().st_size * (1 if path.suffix == ".jsonl" else UNPACKED) if path.is_file() else 0.0
