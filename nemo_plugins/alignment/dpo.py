@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nemo_plugins import runs
 from nemo_plugins.alignment.generations import section
-from nemo_plugins.alignment.losses import kl_estimate, preference_loss
+from nemo_plugins.alignment.losses import kl_estimate, preference_loss, summed
 from nemo_plugins.alignment.metrics import preference_metrics
 from nemo_plugins.alignment.objective import Batch, Measure
 from nemo_plugins.alignment.policy import PolicyTraining
@@ -22,7 +22,6 @@ from nemo_plugins.data.chat import sets
 from nemo_plugins.data.chat.pairs import Pairs
 from nemo_plugins.reporting import preference_plots
 from nemo_plugins.training import trainer
-from nemo_plugins.training.logprobs import summed
 from nemo_plugins.training.metric_sums import MetricSums
 
 METRICS = (

@@ -1,7 +1,7 @@
 """What alignment minimises: SFT's cross-entropy, preference losses, GRPO. Pure torch on log-probabilities, no NeMo.
 
-Log-probabilities come from `logprobs.token_logprobs`; whatever the vocabulary is split over, they are whole here. What a mask
-leaves out reaches neither a value nor a gradient, be it −inf or nan.
+Whatever the vocabulary is split over, log-probabilities are whole here. What a mask leaves out reaches neither a value nor a
+gradient, be it −inf or nan.
 """
 
 from __future__ import annotations
@@ -17,6 +17,11 @@ from nemo_plugins.configs.alignment import GroupLoss, Preference
 ROUNDING = 1e-4  # nats: fp32 sums of some hundred log-probabilities by other blocks differ by less
 STEADY = 1e-6  # added to a group's standard deviation
 MAX_LOG_RATIO = 20.0  # e^20 = 4.9e8; above 88 exp() overflows in fp32
+
+
+def summed(logp: Tensor, mask: Tensor) -> Tensor:
+    """Log-probability of each response, `[b]`, from `[b, s]` of its tokens; what the mask leaves out may be −inf or nan."""
+    return logp.masked_fill(~mask.bool(), 0).sum(-1)
 
 
 def sft_loss(logp: Tensor, mask: Tensor, weights: Tensor | None = None, *, tokens: Tensor | float | None = None) -> Tensor:

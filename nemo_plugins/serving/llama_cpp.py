@@ -45,19 +45,16 @@ class LlamaCpp:
         sequences: that are decoded side by side.
         threads: of the CPU.
         exact: attention and its cache in fp32, as transformers computes on a CPU, instead of llama.cpp's defaults (fp16 cache).
-        gpu_layers: layers on a GPU, where this build of llama.cpp has one.
     Raises:
         UserError: no GGUF file, or not a whole one.
     """
 
-    def __init__(
-        self, path: Path, *, context: int, sequences: int = 1, threads: int = 1, exact: bool = False, gpu_layers: int = 0
-    ):
+    def __init__(self, path: Path, *, context: int, sequences: int = 1, threads: int = 1, exact: bool = False):
         with Path(path).open("rb") as file:
             if file.read(4) != MAGIC:
                 raise UserError(f"{path} is no GGUF file", "expected what recipes/quantize.py writes")
         model = bindings.LlamaModelParams()
-        model.n_gpu_layers = gpu_layers
+        model.n_gpu_layers = 0
         try:
             self._model = _Model(str(path), model, verbose=False)
         except (ValueError, RuntimeError) as error:
@@ -101,15 +98,13 @@ class LlamaCpp:
         """Whether llama.cpp puts a space before the text and behind each special token."""
         return self.metadata.get("tokenizer.ggml.add_space_prefix", "true") == "true"
 
-    def tokenize(self, text: str, *, special: bool = True, bos: bool = False) -> list[int]:
-        """Tokens of a text; `special`: `<|im_start|>` and the like are one token each; `bos`: with the model's start."""
-        if not text and not bos:
-            return []
-        return list(self._vocab.tokenize(text, bos, special))
+    def tokenize(self, text: str, *, special: bool = True) -> list[int]:
+        """Tokens of a text, without the model's start; `special`: `<|im_start|>` and the like are one token each."""
+        return list(self._vocab.tokenize(text, False, special)) if text else []
 
-    def pieces(self, tokens: Iterable[int], *, special: bool = False) -> bytes:
-        """The text of tokens, as UTF-8: a character may be spread over several."""
-        return b"".join(self._piece(token, special) for token in tokens)
+    def pieces(self, tokens: Iterable[int]) -> bytes:
+        """The text of tokens, as UTF-8, special ones left out: a character may be spread over several."""
+        return b"".join(self._piece(token, False) for token in tokens)
 
     def control_tokens(self) -> dict[str, int]:
         """Ids of the special tokens by name."""

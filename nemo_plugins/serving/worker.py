@@ -11,16 +11,9 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 WORDS = "Aby otworzyć okno dialogowe, wybierz polecenie z menu. Następnie kliknij przycisk i wpisz nazwę pliku. "
-
-
-class Timed(Protocol):
-    """A loaded model: answers as many prompts as there are sequences, side by side, whatever tokens come."""
-
-    def answer(self, sequences: int, prompt_tokens: int, new_tokens: int) -> list[float]:
-        """Returns the clock (seconds) at the start and behind each new token of all sequences."""
 
 
 class LlamaCppTimed:
@@ -33,6 +26,10 @@ class LlamaCppTimed:
         self.sampler = make_sampler(0.0, 1.0, 0)
 
     def answer(self, sequences: int, prompt_tokens: int, new_tokens: int) -> list[float]:
+        """Answer as many prompts side by side, whatever tokens come.
+
+        Returns: the clock (seconds) at the start and behind each new token of all sequences.
+        """
         self.model.forget()
         if self.model.has_vocabulary:
             tokens = self.model.tokenize(WORDS * (1 + (prompt_tokens + sequences) // 8))

@@ -17,6 +17,7 @@ from nemo_plugins.alignment.losses import (
     kl_estimate,
     preference_loss,
     sft_loss,
+    summed,
 )
 from nemo_plugins.configs.alignment import Preference
 
@@ -51,6 +52,14 @@ def test_dpop_is_the_closed_form_with_its_gradient(rows, beta, lam):
     np.testing.assert_allclose(loss.detach().numpy(), want[0], rtol=1e-9, atol=1e-12)
     for gradient, wanted in zip(gradients, want[1:], strict=True):
         np.testing.assert_allclose(gradient.numpy(), wanted, rtol=1e-9, atol=1e-12)
+
+
+def test_what_a_mask_leaves_out_reaches_neither_sum_nor_gradient():
+    logp = torch.tensor([[-1.0, math.nan, -2.0], [-math.inf, -4.0, -8.0]], requires_grad=True)
+    mask = torch.tensor([[1, 0, 1], [0, 1, 1]])
+    response = summed(logp, mask)
+    response.sum().backward()
+    assert response.tolist() == [-3.0, -12.0] and logp.grad.tolist() == mask.tolist()
 
 
 def test_lambda_is_outside_beta():

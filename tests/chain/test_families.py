@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy, kl_div
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-from nemo_plugins.configs import AggregationConfig
+from nemo_plugins.configs.schema import AggregationConfig
 from nemo_plugins.data.module import Windows
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.models.families import FAMILIES

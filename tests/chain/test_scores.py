@@ -10,7 +10,7 @@ from laptop import MEASURED, REPOSITORY, activations, ok, score, train_batch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from nemo_plugins.configs import Aggregate, AggregationConfig
+from nemo_plugins.configs.schema import Aggregate, AggregationConfig
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.pruning import score_file, stability
 from nemo_plugins.pruning.scores import Scores

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from nemo_plugins.configs import Target
+from nemo_plugins.configs.schema import Target
 from nemo_plugins.export import gguf_file, imatrix
 from nemo_plugins.planning import hf_folder
 

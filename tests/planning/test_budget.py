@@ -2,7 +2,7 @@
 
 import pytest
 
-from nemo_plugins.configs import BudgetConfig, Count, Format, GridConfig
+from nemo_plugins.configs.schema import BudgetConfig, Count, Format, GridConfig
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.planning import budget, checks, decode, devices, formats
 from nemo_plugins.runs import UserError

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from nemo_plugins.configs import Format
+from nemo_plugins.configs.schema import Format
 from nemo_plugins.planning import cost_plan, devices, estimate
 from nemo_plugins.reporting import plan_report
 from nemo_plugins.reporting.bars import Bar, bars

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nemo_plugins.configs import Format
+from nemo_plugins.configs.schema import Format
 from nemo_plugins.planning import devices, fit, formats
 from nemo_plugins.planning.estimate import PAPER
 

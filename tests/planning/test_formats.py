@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from nemo_plugins.configs import Format
+from nemo_plugins.configs.schema import Format
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.models.families import FAMILIES
 from nemo_plugins.planning import formats

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from nemo_plugins.configs import PlatformConfig
+from nemo_plugins.configs.schema import PlatformConfig
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.models.families import FAMILIES
 from nemo_plugins.planning import hf_folder, memory
@@ -130,7 +130,7 @@ def test_state_of_a_training_step(make, width):
     optimizer.step()
     moments = [state[key] for state in optimizer.state.values() for key in ("exp_avg", "exp_avg_sq")]
 
-    from nemo_plugins.configs import TrainConfig
+    from nemo_plugins.configs.schema import TrainConfig
 
     train = TrainConfig(max_steps=1, seq_length=TOKENS, micro_batch_size=1, global_batch_size=1, lr=1e-4, min_lr=0,
                         warmup_steps=0, checkpoint_every=1, validate_every=1)  # fmt: skip

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from nemo_plugins.configs import PlatformConfig
+from nemo_plugins.configs.schema import PlatformConfig
 from nemo_plugins.planning import memory
 from nemo_plugins.runs import architecture
 from nemo_plugins.runs.prepare import compose

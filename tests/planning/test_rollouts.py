@@ -2,7 +2,7 @@
 
 import pytest
 
-from nemo_plugins.configs import PlatformConfig
+from nemo_plugins.configs.schema import PlatformConfig
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.planning import devices, memory, rollouts
 from nemo_plugins.planning.rollouts import Rollouts

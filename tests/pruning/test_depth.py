@@ -1,6 +1,6 @@
 """Which layers stay under each criterion."""
 
-from nemo_plugins.configs import Criterion
+from nemo_plugins.configs.schema import Criterion
 from nemo_plugins.pruning.depth import kept_layers
 from nemo_plugins.pruning.layer_removal import Removals, runs_of
 

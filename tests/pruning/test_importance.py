@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from nemo_plugins.configs import Aggregate
+from nemo_plugins.configs.schema import Aggregate
 from nemo_plugins.pruning import importance
 
 S, B, F = 7, 5, 6

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nemo_plugins.configs import PlatformConfig
+from nemo_plugins.configs.schema import PlatformConfig
 from nemo_plugins.runs import workers
 
 pytestmark = pytest.mark.long  # its tests start processes or draw pictures

@@ -13,7 +13,7 @@ def tiny_gguf(tmp_path_factory) -> Path:
     """Folder with Q8_0 and Q4_K_M of the bundled model, named as a run's are."""
     import folders
 
-    from nemo_plugins.configs import Target
+    from nemo_plugins.configs.schema import Target
     from nemo_plugins.export import gguf_file
     from nemo_plugins.planning import hf_folder
 

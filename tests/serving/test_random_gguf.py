@@ -5,7 +5,7 @@ from dataclasses import replace
 import gguf
 import pytest
 
-from nemo_plugins.configs import Format, Target
+from nemo_plugins.configs.schema import Format, Target
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.models.families import FAMILIES
 from nemo_plugins.planning import formats, quantize_plan

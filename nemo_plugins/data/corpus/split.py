@@ -43,21 +43,17 @@ class HeldoutGuard:
     Args:
         heldout: texts of all held-out documents.
         threshold: Jaccard similarity of the sets of runs of words from which on two documents are near-duplicates.
-        shingle_words: words of a run. A document with fewer is one run, so only its equal is near it.
-    Raises: UserError where `threshold` is outside (0, 1] or `shingle_words` below 1.
+    A document with fewer words than a run is one run, so only its equal is near it.
+    Raises: UserError where `threshold` is outside (0, 1].
 
     Picklable; 12 bytes per distinct run of words of the held-out text, about 1.5 bytes a byte of it.
     """
 
-    def __init__(self, heldout: Iterable[str], threshold: float = THRESHOLD, shingle_words: int = SHINGLE_WORDS):
-        if not 0 < threshold <= 1 or shingle_words < 1:
-            raise UserError(
-                f"held-out guard: threshold={threshold}, shingle_words={shingle_words}",
-                "expected: a threshold above 0, up to 1, and a word or more",
-                f"{THRESHOLD} and {SHINGLE_WORDS} are usual",
-            )
-        self.threshold, self.shingle_words = threshold, shingle_words
-        sets = [shingles(text, shingle_words) for text in heldout]
+    def __init__(self, heldout: Iterable[str], threshold: float = THRESHOLD):
+        if not 0 < threshold <= 1:
+            raise UserError(f"held-out guard: threshold={threshold}", "expected: above 0, up to 1", f"{THRESHOLD} is usual")
+        self.threshold = threshold
+        sets = [shingles(text, SHINGLE_WORDS) for text in heldout]
         self.sizes = np.array([len(one) for one in sets], dtype=np.int64)
         runs = np.concatenate([*sets, np.empty(0, np.uint64)])
         order = np.argsort(runs, kind="stable")
@@ -66,7 +62,7 @@ class HeldoutGuard:
 
     def near(self, text: str) -> tuple[int, float] | None:
         """(number of the nearest held-out document as given, its Jaccard similarity), None below the threshold."""
-        own = shingles(text, self.shingle_words)
+        own = shingles(text, SHINGLE_WORDS)
         first, last = np.searchsorted(self.runs, own, "left"), np.searchsorted(self.runs, own, "right")
         hit = np.flatnonzero(last > first)
         if not len(hit):

@@ -31,11 +31,6 @@ OTHER = re.compile(  # these are numbers of something else
 BEFORE = 48  # characters in front of a candidate that are looked at for a name
 
 
-def digits_of(text: str) -> str:
-    """The digits of a candidate."""
-    return "".join(filter(str.isdigit, text))
-
-
 @dataclass(frozen=True)
 class DigitGroup:
     """Digits in a row: where they stand and what they are; `gap` is what stands between them and the group before."""
