@@ -14,7 +14,7 @@ class RunConfig:
     stage: str | None = None  # folder inside the run; default: the recipe's own name
     seed: int = 1234
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.typed: tuple[str, ...] = ()  # overrides of the command line, no key: what the next command is to keep
 
 

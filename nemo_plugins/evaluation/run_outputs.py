@@ -68,7 +68,8 @@ def derived(cfg: Recipe) -> dict[str, str]:
     models = {cfg.eval.teacher: cfg.model.path or ""}
     done = stages(paths.run_root(cfg))
     for stage in trained(done):
-        name = stage.declared.student.name if stage.name == stage.recipe else stage.name
+        student = stage.declared.student if stage.declared else None
+        name = student.name if student and stage.name == stage.recipe else stage.name
         models[name] = str(stage.output("checkpoint"))
     for stage in done:
         if stage.declared is None or stage.declared.formats:

@@ -42,8 +42,9 @@ def average(cfg: EvalConfig, mine: Results, tasks: list[str]) -> tuple[float, np
     """Mean normalised score over tasks, and the same of each resample; None of no tasks."""
     if not tasks:
         return None
-    score = np.mean([statistics.normalised(mine[name].score, cfg.tasks[name].baseline) for name in tasks])
-    each = [statistics.normalised(np.array(mine[name].resampled), cfg.tasks[name].baseline) for name in tasks]
+    baselines = {name: baseline for name in tasks if (baseline := cfg.tasks[name].baseline) is not None}
+    score = np.mean([statistics.normalised(mine[name].score, baseline) for name, baseline in baselines.items()])
+    each = [statistics.normalised(np.array(mine[name].resampled), baseline) for name, baseline in baselines.items()]
     return float(score), np.mean(each, axis=0)
 
 
@@ -82,14 +83,15 @@ def models_block(cfg: EvalConfig, results: Mapping[str, Results], described: Map
     for name, mine in results.items():
         block: dict[str, Any] = {**described.get(name, {})}
         block["tasks"] = {task: task_block(cfg.tasks[task], result, cfg.confidence) for task, result in mine.items()}
-        if averages[name]:
-            score, spread = averages[name]
+        if own := averages[name]:
+            score, spread = own
             block |= {"average": score, "average_interval": statistics.interval(spread, cfg.confidence)}
-            if cfg.teacher in results and name != cfg.teacher:
-                block["against_teacher"] = against(averages[name], averages[cfg.teacher], cfg.confidence)
+            if (teachers := averages.get(cfg.teacher)) and name != cfg.teacher:
+                block["against_teacher"] = against(own, teachers, cfg.confidence)
                 block["against_teacher"]["tasks"] = per_task(cfg, mine, results[cfg.teacher])
-            if before and cfg.teacher not in (before, name) and not name.startswith(f"{cfg.teacher}-"):
-                block["against_before"] = {"model": before, **against(averages[name], averages[before], cfg.confidence)}
+            previous = averages[before] if before else None
+            if previous and cfg.teacher not in (before, name) and not name.startswith(f"{cfg.teacher}-"):
+                block["against_before"] = {"model": before, **against(own, previous, cfg.confidence)}
         block_of_model[name] = block
         before = before if block.get("quantised") else name
     return block_of_model

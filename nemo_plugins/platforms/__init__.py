@@ -103,7 +103,7 @@ def hide(packages: Sequence[str]) -> None:
             raise RuntimeError(f"expected platforms.prepare() before any import of NeMo, which has taken {package} already")
         for name in own:  # of an import that failed half way
             del sys.modules[name]
-        sys.modules[package] = None
+        sys.modules[package] = None  # type: ignore[assignment]  # an import of it now fails; typeshed knows no None there
 
 
 def leave_out_unified_memory() -> None:
@@ -117,6 +117,5 @@ def leave_out_unified_memory() -> None:
     if UNIFIED_MEMORY in sys.modules:
         return
     module = ModuleType(UNIFIED_MEMORY)
-    module.has_unified_memory = False
-    module.create_unified_mempool = None
+    vars(module).update(has_unified_memory=False, create_unified_mempool=None)
     sys.modules[UNIFIED_MEMORY] = module

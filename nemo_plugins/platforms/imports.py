@@ -7,6 +7,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 
 SIZE = 1024  # rows of the matrices
@@ -21,7 +22,7 @@ def main(platform: str) -> None:
 
         _say("CUDA", _cuda)
         for number in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
-            _say(f"GPU {number} computes", lambda number=number: _compute(number))
+            _say(f"GPU {number} computes", partial(_compute, number))
         _say("import Transformer Engine", lambda: import_module("transformer_engine.pytorch").__name__, needed=False)
         _say("import Apex", lambda: import_module("apex").__name__, needed=False)
     _say("import NeMo", _nemo)

@@ -8,6 +8,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import torch
 
@@ -80,7 +81,7 @@ def logged_values() -> None:
     from nemo.lightning.pytorch.plugins import data_sampler
     from nemo.lightning.pytorch.strategies import megatron_strategy
 
-    def tensor(value: object, *, pin_memory: bool = False, **kwargs: object) -> object:
+    def tensor(value: Any, *, pin_memory: bool = False, **kwargs: object) -> object:
         if not pin_memory:
             return torch.tensor(value, **kwargs)
         # Both files only ever write torch.tensor(value, pin_memory=True).to("cuda", non_blocking=True).

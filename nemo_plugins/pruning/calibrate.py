@@ -30,7 +30,7 @@ def dynamic_model(model):
     raise ValueError("the model is not searchable: convert it with ModelOpt's mode mcore_minitron first")
 
 
-def measure(model, trainer, forward: Callable[[], None], measured: Measured) -> Scores:
+def measure(model, trainer, forward: Callable[[], object], measured: Measured) -> Scores:
     """Scores of every layer of the model, the same on every rank of a pipeline.
 
     Args:

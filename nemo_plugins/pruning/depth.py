@@ -27,9 +27,13 @@ def kept_layers(
     if criterion is Criterion.last_layers:
         return list(range(keep))
     if criterion is Criterion.loss_run:
+        if removals is None:
+            raise ValueError("loss_run wants the loss without each run of layers")
         of_length = removals.of_length(layers - keep)
-        first, last = min(of_length, key=of_length.get)
+        first, last = min(of_length, key=of_length.__getitem__)
         return [layer for layer in range(layers) if not first <= layer <= last]
-    ranked = scores if criterion is Criterion.importance else removals.of_layers()
+    ranked = scores if criterion is Criterion.importance else removals.of_layers() if removals else None
+    if ranked is None:
+        raise ValueError(f"{criterion} wants a number for each layer")
     # ModelOpt's order: the highest first, of equals the first layer
     return sorted(sorted(range(layers), key=lambda layer: ranked[layer], reverse=True)[:keep])

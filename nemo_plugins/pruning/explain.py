@@ -26,7 +26,8 @@ def pruning(
     """
     scores, removals, how = loaded.scores, loaded.removals, loaded.cfg.prune.aggregation
     criteria: dict[str, list[float]] = {}
-    width, stable, calibration = {}, None, {}
+    width, stable = {}, None
+    calibration: dict[str, int | str] = {}
     if scores is not None:
         criteria["Block Influence"] = scores.layers.tolist()
         width = {
@@ -47,8 +48,10 @@ def pruning(
     if removals is not None and (alone := removals.of_layers()):
         criteria["loss increase"] = alone
     gone = loaded.teacher.num_layers - student.num_layers
-    of_length = removals.of_length(gone) if removals and gone > 1 else {}
     dropped = sorted(set(range(loaded.teacher.num_layers)) - set(kept))
+    without_runs = None
+    if removals and gone > 1 and (of_length := removals.of_length(gone)):
+        without_runs = removals.baseline, of_length, (dropped[0], dropped[-1]) if criterion == "loss_run" else None
     return Explained(
         title=f"{loaded.cfg.run.name}: pruning {loaded.cfg.model.name}",
         teacher=loaded.teacher,
@@ -60,9 +63,7 @@ def pruning(
         width=width,
         agreement=agreement(criteria),
         stability=stable,
-        removals=(removals.baseline, of_length, (dropped[0], dropped[-1]) if criterion == "loss_run" else None)
-        if of_length
-        else None,
+        removals=without_runs,
         calibration=calibration,
         losses=losses,
     )

@@ -48,7 +48,9 @@ class Removals:
         if not path.is_file():
             return None
         stored = json.loads(path.read_text())
-        return cls(stored["baseline"], {tuple(map(int, run.split("-"))): loss for run, loss in stored["without"].items()})
+        runs = {run: run.partition("-") for run in stored["without"]}
+        losses = {(int(first), int(last)): stored["without"][run] for run, (first, _, last) in runs.items()}
+        return cls(stored["baseline"], losses)
 
     def save(self, path: Path) -> None:
         without = {f"{first}-{last}": loss for (first, last), loss in sorted(self.losses.items())}

@@ -68,7 +68,7 @@ def _models(cfg: Recipe, run: runs.Run) -> list[dict]:
 
 
 def _where(cfg: Recipe, role: str, backend: Backend, target: Target | None) -> str:
-    if backend is Backend.llama_cpp:
+    if target:
         return str(bench_plan.gguf(cfg, role, target))
     return bench_plan.server(cfg, role) if backend is Backend.endpoint else str(bench_plan.folder(cfg, role))
 
@@ -207,7 +207,7 @@ def _shapes_case(cfg: Recipe, folder: Path, shapes: list[Shape], target: Target,
     bench, files = cfg.bench, []
     case = {"backend": Backend.llama_cpp.value, "format": target.value}
     models: dict[str, Process] = {}
-    sizes: dict[str, tuple[int, Architecture | None]] = {}
+    sizes: dict[str, tuple[int, int, Architecture | None]] = {}
     try:
         for shape in shapes:
             file = folder / f".random-{shape.name}.gguf"
@@ -217,7 +217,7 @@ def _shapes_case(cfg: Recipe, folder: Path, shapes: list[Shape], target: Target,
             asked = {"backend": "llama_cpp", "path": str(file), "context": bench.prompt_tokens + bench.new_tokens}
             asked |= {"sequences": max(bench.concurrency), "threads": runs.threads(cfg)}
             models[shape.name] = Process(asked, folder / "log.txt")
-            sizes[shape.name] = (random_gguf.bytes_per_token(model, target), model)
+            sizes[shape.name] = (random_gguf.bytes_per_token(model, target), decode.CACHE_BYTES, model)
         where = {shape.name: f"random weights, {getattr(shape, size).num_layers} layers" for shape in shapes}
         return _rows(cfg, models, case, where, sizes)
     finally:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nemo_plugins.configs.store import REPOSITORY
 from nemo_plugins.platforms.gpus import device_files
@@ -64,15 +65,18 @@ class Process:
                 env={**os.environ, WORKER: "1", "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
             )  # fmt: skip
         self.peak_bytes: dict[str, int] = {}
+        if not self.process.stdin or not self.process.stdout:
+            raise ValueError("the worker has no pipes")
+        self.requests, self.answers = self.process.stdin, self.process.stdout
         self._read()
 
     def time(self, sequences: int, prompt_tokens: int, new_tokens: int) -> Once:
         """One repetition. Raises Failed."""
         before = energy()
-        self.process.stdin.write(
+        self.requests.write(
             json.dumps({"sequences": sequences, "prompt_tokens": prompt_tokens, "new_tokens": new_tokens}) + "\n"
         )
-        self.process.stdin.flush()
+        self.requests.flush()
         clock = self._read()["clock"]
         after = energy()
         if len(clock) < 3:
@@ -86,7 +90,7 @@ class Process:
 
     def close(self) -> None:
         """End the process."""
-        self.process.stdin.close()
+        self.requests.close()
         try:
             self.process.wait(timeout=30)
         except subprocess.TimeoutExpired:
@@ -94,8 +98,8 @@ class Process:
             self.process.wait()
 
     def _read(self) -> dict:
-        line = self.process.stdout.readline()
-        answer = json.loads(line) if line else {"error": f"it ended with exit code {self.process.wait()}"}
+        line = self.answers.readline()
+        answer: dict[str, Any] = json.loads(line) if line else {"error": f"it ended with exit code {self.process.wait()}"}
         if "error" in answer:
             self.process.kill()
             raise Failed(f"{self.what}: {answer['error']}", "what its libraries said is in log.txt")

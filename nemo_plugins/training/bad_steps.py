@@ -9,6 +9,7 @@ import math
 import statistics
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -42,10 +43,10 @@ class Guard(Callback):
         self.skipped = False  # the step that has just been
         self.events: list[str] = []  # a sentence for each step that was skipped
 
-    def state_dict(self) -> dict[str, object]:
+    def state_dict(self) -> dict[str, Any]:
         return {"losses": list(self.losses), "skipped_in_a_row": self.skipped_in_a_row, "events": list(self.events)}
 
-    def load_state_dict(self, state_dict: dict[str, object]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.losses = deque(state_dict["losses"], maxlen=WINDOW)
         self.skipped_in_a_row = int(state_dict["skipped_in_a_row"])
         self.events = list(state_dict["events"])
@@ -79,8 +80,9 @@ class Guard(Callback):
             return 1
         if not math.isfinite(norm):
             return 2
-        enough = self.spike is not None and len(self.losses) >= LEAST
-        return 3 if enough and loss > self.spike * statistics.median(self.losses) else 0
+        if self.spike is None or len(self.losses) < LEAST:
+            return 0
+        return 3 if loss > self.spike * statistics.median(self.losses) else 0
 
     def agreed(self, reason: int) -> int:
         """The gravest reason of any process: of a pipeline not all know the loss."""

@@ -37,7 +37,7 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     Raises:
         SystemExit: with the stage's exit code where it fails.
     """
-    name, words = cfg.bench.training, training_bench_plan.words(cfg)
+    name, words = training_bench_plan.training(cfg), training_bench_plan.words(cfg)
     if training_bench_plan.invents_text(cfg):
         train = training_bench_plan.section(cfg)
         random_tokens(training_bench_plan.tokens(cfg), cfg.model.vocab_size, train.seq_length, train.global_batch_size)
@@ -46,7 +46,7 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     if not run.is_writer:
         return
     cut = compose(words)
-    logged = metrics(runs.run_root(cut) / by_name()[name].folder_of(cut))
+    logged = metrics(runs.run_root(cut) / str(by_name()[name].folder_of(cut)))
     made = measured([line for line in logged if "step_seconds" in line], cfg.bench.warmup)
     made["hours"] = made["step_seconds"]["median"] * training_bench_plan.section(cfg).max_steps / 3600
     whole = training_bench_plan.figures(cfg, training_bench_plan.planned(cfg))

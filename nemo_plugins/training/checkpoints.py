@@ -119,7 +119,8 @@ class StepCheckpoint(Checkpoint):
         flags = [bool(self.stops.asked()), late and distributed.get_rank() == 0]
         flags = torch.tensor(flags, dtype=torch.int, device=torch.cuda.current_device())
         distributed.all_reduce(flags, distributed.ReduceOp.MAX)
-        return tuple(map(bool, flags.tolist()))
+        stop, due = flags.tolist()
+        return bool(stop), bool(due)
 
     def write(self, trainer) -> None:
         path = self.folder / f"step={trainer.global_step:07d}"
@@ -135,9 +136,9 @@ class StepCheckpoint(Checkpoint):
     def discard(self) -> None:
         """Remove all but those to keep."""
         kept = {step for step, _ in complete(self.folder)[-self.train.keep_checkpoints :]}
-        kept |= {best(self.folder, self.validated)} if self.train.keep_best else set()
+        keep_best = best(self.folder, self.validated) if self.train.keep_best else None
         for step, old in complete(self.folder):
-            if step not in kept:
+            if step not in kept and step != keep_best:
                 discarded = old.with_name(f"{old.name}.discarded")  # a kill in rmtree must not leave half a checkpoint
                 os.rename(old, discarded)
                 shutil.rmtree(discarded)

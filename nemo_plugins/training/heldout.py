@@ -51,7 +51,8 @@ class HeldoutLoss(Callback):
 
         The first text's names stand alone, another's end in its own: `val_loss_en`. Every rank calls it.
         """
-        means, start = {}, 0
+        means: dict[str, float] = {}
+        start = 0
         for place, (name, batches) in enumerate((self.sets or {"": len(self.losses)}).items()):
             part, start = slice(start, start + batches), start + batches
             of = {"val_loss": self.mean(part)}

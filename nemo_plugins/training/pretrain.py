@@ -23,7 +23,7 @@ class Pretraining(Training):
             self.source = run.input(runs.uncorrected_teacher(cfg))
             self.tokenizer = nemo.checkpoint_tokenizer(self.source)
         else:
-            folder = runs.resolve(cfg.model.path)
+            folder = runs.resolve(str(cfg.model.path))
             self.tokenizer = nemo.tokenizer(folder, run.folder / "tokenizer")
             run.input(folder / "tokenizer.json")
 

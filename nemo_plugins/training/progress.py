@@ -145,4 +145,4 @@ def peak_flops(cfg: Recipe) -> float | None:
     if not torch.cuda.is_available():
         return None
     device = devices.named(torch.cuda.get_device_name())
-    return device and device.flops_per_second * cfg.platform.devices * cfg.platform.nodes
+    return None if device is None else device.flops_per_second * cfg.platform.devices * cfg.platform.nodes

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
+from typing import Any
 
 from nemo_plugins import runs
 
@@ -59,7 +60,7 @@ class StopRequests:
         self._before = self.take()
         return self
 
-    def take(self) -> dict[signal.Signals, object]:
+    def take(self) -> dict[signal.Signals, Any]:
         """Take the signals. Returns: who had them. Once more when training begins: Lightning takes SIGTERM and exits with 0."""
         return {number: signal.signal(number, self._handle) for number in SIGNALS}
 

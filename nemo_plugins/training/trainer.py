@@ -36,7 +36,7 @@ def sharded_optimizer(platform: PlatformConfig, here: Platform, resumed: Path | 
     """
     asked = platform.shard_optimizer
     if resumed is None:
-        return here.accelerator == "gpu" if asked == "auto" else asked
+        return here.accelerator == "gpu" if asked == "auto" else bool(asked)
     held = checkpoints.shares_optimizer(resumed)
     if asked not in ("auto", held):
         how = "shared out" if held else "whole"

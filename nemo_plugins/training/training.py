@@ -96,11 +96,11 @@ class Training:
         """NeMo's module that is trained, with its loss: by default that of `source`, by cross-entropy."""
         return io.load_context(ckpt_to_context_subdir(str(self.source)), subpath="model")
 
-    def facts(self) -> dict[str, str | int]:
+    def facts(self) -> dict[str, Cell]:
         """What is trained, for the report's table."""
         return {}
 
-    def sections(self, plots: Path, lines: Sequence[Mapping[str, float]]) -> list[Section]:
+    def sections(self, plots: Path, lines: Sequence[Mapping[str, float | None]]) -> list[Section]:
         """Further sections of the report, from the folder of plots and the lines of `metrics.jsonl`."""
         return []
 
@@ -183,7 +183,7 @@ class Training:
 
     def report(self, events: Sequence[str]) -> dict[str, Path]:
         """Write `report.html` and its plots."""
-        facts: dict[str, Cell] = self.facts()
+        facts = self.facts()
         known = {**schedule(self.train, self.tokens_per_step), **_labelled(self.counts)}
         known["precision"] = trainer.precision(self.cfg.platform, self.platform).value
         title = f"{self.cfg.run.name}: {self.key}"
