@@ -7,7 +7,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "nemo_plugins"
 MOST = 8
 MATHEMATICS = {
     "alignment/losses.py": {"preference_loss", "grpo_loss"},
-    "distillation/kd_triton.py": {"_rows"},  # a kernel: pointers, strides and constants
+    "distillation/kd_triton.py": {"_gradient", "_rows", "_shard", "_weights"},  # kernels: pointers, strides and constants
     "models/vocabulary/focus.py": {"rows"},
 }
 

@@ -58,7 +58,7 @@ def pack(positions: np.ndarray, seq_length: int, seed: int) -> list[np.ndarray]:
     return [np.array(windows[i], np.int64) for i in rng.permutation(len(windows))]
 
 
-class Windows(Sequence):
+class PackedWindows(Sequence):
     """Indices of the samples of each window.
 
     Args:
@@ -81,12 +81,12 @@ class Windows(Sequence):
         return int(np.diff(self.ends, prepend=0).max(initial=0))
 
 
-def alone(samples: int) -> Windows:
+def alone(samples: int) -> PackedWindows:
     """A window for each sample."""
-    return Windows(np.arange(samples), np.arange(1, samples + 1))
+    return PackedWindows(np.arange(samples), np.arange(1, samples + 1))
 
 
-def stored(samples: store.Samples, seq_length: int, seed: int) -> Windows:
+def stored(samples: store.Samples, seq_length: int, seed: int) -> PackedWindows:
     """The windows of `pack`, beside the samples: packed by the first process that asks, mapped into memory by all."""
     to = samples.folder / f"windows-{FORMAT}-{seq_length}-{seed}"
     with open(samples.folder.with_name(f"{samples.folder.name}.lock"), "w") as lock:
@@ -96,7 +96,7 @@ def stored(samples: store.Samples, seq_length: int, seed: int) -> Windows:
             with store.whole(to) as folder:
                 np.save(folder / "order.npy", np.concatenate([*packed, np.zeros(0, np.int64)]))
                 np.save(folder / "ends.npy", np.cumsum([len(one) for one in packed], dtype=np.int64))
-    return Windows(*(np.load(to / f"{name}.npy", "r", allow_pickle=False) for name in ("order", "ends")))
+    return PackedWindows(*(np.load(to / f"{name}.npy", "r", allow_pickle=False) for name in ("order", "ends")))
 
 
 def fill(positions: np.ndarray, windows: Sequence[np.ndarray], seq_length: int) -> float:

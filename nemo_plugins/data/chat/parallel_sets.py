@@ -34,7 +34,7 @@ MIB = 1 << 20
 
 
 @dataclass(frozen=True)
-class Work:
+class ChatsWork:
     """What the tasks of a run share.
 
     Attributes:
@@ -91,7 +91,7 @@ def named(cfg: Recipe) -> list[str]:
     return [stage for stage in sets.STAGES if getattr(cfg, stage).data]
 
 
-def prepare(cfg: Recipe, run: runs.Run) -> Work:
+def prepare(cfg: Recipe, run: runs.Run) -> ChatsWork:
     """The sets and their pieces: the same whenever it is asked, while the files are the same."""
     described = chat_template_plan.described_by(cfg, named(cfg)[0])
     vocabulary = sizes.student(cfg).vocab_size
@@ -113,7 +113,7 @@ def prepare(cfg: Recipe, run: runs.Run) -> Work:
     names = " ".join([str(size), *(to.name for _, to, _ in found)])
     work = run.folder / "work" / hashlib.sha256(names.encode()).hexdigest()[:16]
     pieces = () if all(to.exists() for _, to, _ in found) else _pieces(work / "pieces.json", found, size)
-    return Work(work, folder, vocabulary, tuple(found), pieces)
+    return ChatsWork(work, folder, vocabulary, tuple(found), pieces)
 
 
 def _pieces(file: Path, found: list[tuple[sets.ChatSet, Path, int | None]], size: int) -> tuple[tuple[int, rows.Piece], ...]:
@@ -146,28 +146,28 @@ def save_tokenizer(described: Path, folder: Path, source: ChatSource):
     return tokenizer
 
 
-def stages(work: Work) -> list[CorpusJob]:
+def stages(work: ChatsWork) -> list[CorpusJob]:
     """What is to be done, one after the other."""
     tasks = len(work.pieces)
-    items = [CorpusJob("chats_items", tasks, partial(_steps, Count, work))]
+    items = [CorpusJob("chats_items", tasks, partial(_steps, CountItems, work))]
     encode = CorpusJob("chats_encode", tasks, partial(_steps, Encode, work))
     join = CorpusJob("chats_join", len(work.sets), partial(_steps, Join, work))
     return [*(items if any(made_of.items for made_of, _, _ in work.sets) else []), encode, join]
 
 
-def _steps(kind: type[Step], work: Work) -> list[PipelineStep]:
+def _steps(kind: type[Step], work: ChatsWork) -> list[PipelineStep]:
     return [kind(work)]
 
 
 class Step(PipelineStep):
     type = "💬 - CHATS"
 
-    def __init__(self, work: Work):
+    def __init__(self, work: ChatsWork):
         super().__init__()
         self.work = work
 
 
-class Count(Step):
+class CountItems(Step):
     """How many rows of a piece hold each run of words of an evaluation item."""
 
     name = "evaluation items"

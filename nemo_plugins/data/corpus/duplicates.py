@@ -110,7 +110,7 @@ def _signatures(documents, folder, config) -> list[PipelineStep]:
 
 
 def _pairs(folder, config) -> list[PipelineStep]:
-    return [Pairs(f"{folder}/signatures", f"{folder}/pairs", config=config, lines_to_buffer=1000)]
+    return [MinhashPairs(f"{folder}/signatures", f"{folder}/pairs", config=config, lines_to_buffer=1000)]
 
 
 def _clusters(folder, buckets, tasks) -> list[PipelineStep]:
@@ -185,7 +185,7 @@ class Signature(MinhashDedupSignature):
             file.write(rows[order].tobytes())
 
 
-class Pairs(MinhashDedupBuckets):
+class MinhashPairs(MinhashDedupBuckets):
     """Documents that meet in a bucket, from the sorted signatures of all tasks, whose files are open at once."""
 
     def run(self, data: DocumentsPipeline = None, rank: int = 0, world_size: int = 1) -> None:
