@@ -7,7 +7,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "nemo_plugins"
 MOST = 8
 MATHEMATICS = {
     "alignment/losses.py": {"preference_loss", "grpo_loss"},
-    "distillation/kd_triton.py": {"_rows"},  # a kernel: pointers, strides and constants
+    # kernels and their parts: pointers, strides and constants
+    "distillation/kd_triton.py": {"_rows", "_shard", "_weights", "_gradient"},
     "models/vocabulary/focus.py": {"rows"},
 }
 
