@@ -36,20 +36,20 @@ class TextSize:
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowsSize:
     """Rows of files of dialogues, pairs or prompts, and about how many tokens their texts have."""
 
     count: int
     tokens: int
 
 
-def rows(cfg: Recipe, sources: list[str]) -> Rows | None:
+def rows(cfg: Recipe, sources: list[str]) -> RowsSize | None:
     """Rows of `.jsonl[.gz|.zst]` files and their tokens; None: none is named, or one is not here or cannot be read."""
     try:
         found = [_rows(path, _mark(path), _tokenizer(cfg)) for path in map(paths.resolve, sources)]
     except (OSError, EOFError, ValueError, LookupError):
         return None  # what is wrong with it, the check of the rows says
-    return Rows(sum(one.count for one in found), sum(one.tokens for one in found)) if found else None
+    return RowsSize(sum(one.count for one in found), sum(one.tokens for one in found)) if found else None
 
 
 def of(cfg: Recipe, source: str, most: int = LOOKED_AT) -> TextSize | None:
@@ -109,7 +109,7 @@ def _unpacked(mark: tuple[str, int, int]) -> float:
 
 
 @cache
-def _rows(path: Path, mark: tuple[str, int, int], tokenizer: Path | None) -> Rows:
+def _rows(path: Path, mark: tuple[str, int, int], tokenizer: Path | None) -> RowsSize:
     """`mark` as of `_mark`: another file of this name is counted anew."""
     count = read = 0
     texts: list[str] = []
@@ -125,7 +125,7 @@ def _rows(path: Path, mark: tuple[str, int, int], tokenizer: Path | None) -> Row
         encoded = sum(len(text.encode()) for text in texts) / BYTES_A_TOKEN
     else:
         encoded = sum(map(len, tokens.Encoder(tokenizer.read_text(encoding="utf-8"), _eos(tokenizer), 0)(texts)))
-    return Rows(count, int(encoded * count / max(1, len(texts))))
+    return RowsSize(count, int(encoded * count / max(1, len(texts))))
 
 
 def _strings(node: object) -> Iterator[str]:

@@ -7,7 +7,7 @@ import pytest
 
 from nemo_plugins.configs import REPOSITORY
 from nemo_plugins.planning import by_data, checks, text_size
-from nemo_plugins.planning.text_size import Rows, TextSize
+from nemo_plugins.planning.text_size import RowsSize, TextSize
 from nemo_plugins.runs import UserError
 from nemo_plugins.runs.prepare import compose
 
@@ -23,7 +23,7 @@ def sized(monkeypatch, plain_call):
     def made(tokens, heldout, *words):
         sizes = {"train.txt": tokens, "heldout.txt": heldout, "data.jsonl": tokens // 100, "heldout.jsonl": heldout // 100}
         monkeypatch.setattr(text_size, "of", lambda cfg, source, most=0: TextSize(sizes[source], True))
-        monkeypatch.setattr(text_size, "rows", lambda cfg, files: Rows(sizes[files[0]], 100 * sizes[files[0]]))
+        monkeypatch.setattr(text_size, "rows", lambda cfg, files: RowsSize(sizes[files[0]], 100 * sizes[files[0]]))
         return compose([*OWN, *TEXT, *DIALOGUES, *words])
 
     return made
