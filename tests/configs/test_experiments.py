@@ -120,6 +120,7 @@ def test_a_refused_experiment_leads_to_one_that_works(tmp_path, monkeypatch):
         compose([*mine, "experiment=laptop"])
     [named] = re.findall(r"its chain is (experiment=\w+)", str(refused.value))
     assert by_name()["minitron"].defaults(mine) == [named]
+    monkeypatch.setattr("sys.argv", ["minitron.py", *mine, named])
     assert chain_plan.plan(compose([*mine, named])).missing
 
 
