@@ -47,7 +47,7 @@ def test_a_row_with_an_item_is_counted_and_left_out(tmp_path, items, kind):
     common = [f"Sprawa {number}: {STATUTE}." for number in range(11)]
     file = write(tmp_path / "data.jsonl", map(row, [*held, "Ile to jest dwa i jeden?", *common]))
     report = rows.Report("data")
-    kept = list(rows.read([file], items.guard(check, [file]), report))
+    kept = list(rows.read([file], items.guard(check, items.counted([rows.Piece(file)])), report))
     assert report.faults == {"evaluation": 3} and len(kept) == 12
 
 
@@ -57,7 +57,8 @@ def test_answers_and_every_turn_are_looked_at(tmp_path, items):
     for check, row in ((messages.check, {"messages": turns}), (preferences.check, pair)):
         file = write(tmp_path / "data.jsonl", [row, row])
         report = rows.Report("data", kept=1)
-        assert list(rows.read([file], items.guard(check, [file]), report)) == [] and report.faults == {"evaluation": 2}
+        guarded = items.guard(check, items.counted([rows.Piece(file)]))
+        assert list(rows.read([file], guarded, report)) == [] and report.faults == {"evaluation": 2}
 
 
 def test_other_items_are_another_key_and_none_are_none(tmp_path, items):

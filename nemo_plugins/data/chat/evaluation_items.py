@@ -36,13 +36,14 @@ class EvaluationItems:
             content.update(file.read_bytes())
         return content.hexdigest()[:16]
 
-    def counted(self, texts: Iterable[str]) -> Counter[str]:
-        """How many of the rows, each as its `text`, hold each run of words of an item that they do not hold whole."""
+    def counted(self, pieces: Iterable[rows.Piece]) -> Counter[str]:
+        """How many rows hold each run of words of an item that they do not hold whole."""
         from nemo_plugins.data.corpus.contamination import Commons  # numpy
 
-        commons = Commons(self._contamination, self.asked.common)
-        for one in texts:
-            commons.add(one)
+        commons, every = Commons(self._contamination, self.asked.common), Report(kept=1)
+        for piece in pieces:
+            for one in rows.read_piece(piece, lambda row, where, report: text(row), every):
+                commons.add(one)
         return commons.documents
 
     def guard(self, check: rows.Check, counts: Mapping[str, int]) -> rows.Check:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from nemo_plugins.alignment import rewards
@@ -142,7 +143,9 @@ def load(
     """
     report = Report(key, policy)
     paths = list(paths)
-    check = template.text.guarded(items.guard(check, paths) if items else check)
+    if items:
+        check = items.guard(check, items.counted(rows.Piece(Path(path)) for path in paths))
+    check = template.text.guarded(check)
     found = list(encode(rows.read(paths, check, report), template, longest, report))
     report.settle()
     return found, report.summary()

@@ -17,7 +17,7 @@ from pathlib import Path
 from nemo_plugins import runs
 from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.data.chat import encode, messages, preferences, rows, store
-from nemo_plugins.data.chat.evaluation_items import EvaluationItems, text
+from nemo_plugins.data.chat.evaluation_items import EvaluationItems
 from nemo_plugins.data.chat.template import ChatTemplate
 from nemo_plugins.runs import locks
 from nemo_plugins.runs.fingerprint import fingerprint
@@ -64,11 +64,7 @@ class ChatSet:
 
     def runs_of_items(self, pieces: Iterable[rows.Piece]) -> Counter[str]:
         """How many rows hold each run of words of an evaluation item; nothing where no items are named."""
-        if self.items is None:
-            return Counter()
-        every = rows.Report(kept=1)
-        read = (found for piece in pieces for found in rows.read_piece(piece, lambda row, where, report: text(row), every))
-        return self.items.counted(read)
+        return self.items.counted(pieces) if self.items else Counter()
 
     def samples(
         self, pieces: Iterable[rows.Piece], template: ChatTemplate, counts: Mapping[str, int], report: rows.Report
