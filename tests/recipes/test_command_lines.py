@@ -142,7 +142,7 @@ def test_a_mistake_in_a_stage_of_the_chain_is_found_before_the_first_starts(call
 
 
 def test_a_chain_needs_an_experiment_with_stages(call):
-    done = call("minitron", "+model=tiny_pl")
+    done = call("minitron", "+model=tiny_pl", "experiment=tiny_pl")
     assert done.returncode == 2 and "laptop" in done.stderr
 
 
