@@ -5,7 +5,7 @@
 #   bash docker/try_image.sh --debootstrap    from a Debian 12 made here (root): where no registry of images can be reached
 #   bash docker/try_image.sh --image NAME     only tries it
 #
-# MINITRON_BUILD   further options of the build, words of bash: how this machine's apt and pip reach packages,
+# MINITRON_BUILD   further options of the build, separated by spaces: how this machine's apt and pip reach packages,
 #                  for example MINITRON_BUILD='--volume /etc/pip.conf:/etc/pip.conf:ro --build-arg TORCH_INDEX='
 #
 # One line a step, with its seconds. Exit code 1 where a step failed (its output is shown), 2 where nothing here runs images.
@@ -79,7 +79,7 @@ debian() {
 
 built() {
     local -a words format=(--format docker) # the OCI format has neither SHELL nor HEALTHCHECK
-    eval "words=(${MINITRON_BUILD:-})"
+    read -ra words <<<"${MINITRON_BUILD:-}"
     [ "$engine" != docker ] || format=()
     "$engine" build "${format[@]}" "${base[@]}" "${words[@]}" --file docker/Dockerfile.cpu --tag "$image" .
 }
