@@ -61,7 +61,7 @@ def plan(cfg: Recipe) -> Plan:
         ("intervals", f"{made.confidence:.0%}, {made.resamples:,} resamples"),
     ]
     result.tables.append(Table("Evaluation", rows, numbers=False))
-    result.sizes = f"{len(tasks)} tasks"
+    result.sizes = f"{len(tasks)} task{'s' * (len(tasks) != 1)}"
     return result
 
 
