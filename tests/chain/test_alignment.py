@@ -156,8 +156,8 @@ def test_adapters_are_trained_resumed_and_merged(laptop, template, tmp_path):
     samples = sets.dialogues(heldout, template, tmp_path, **common)
     windows = DialogueWindows(samples, 128, template.pad, 1234)
     total, tokens = 0.0, 0
-    for window in windows.windows[: len(windows) // 8 * 8]:
-        for index in window:
+    for place in range(len(windows) // 8 * 8):
+        for index in windows.windows[place]:
             learned = torch.from_numpy(np.array(samples[int(index)].learned[1:]))
             total -= float(logprobs(model, samples[int(index)].ids)[learned].sum())
             tokens += int(learned.sum())
