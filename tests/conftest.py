@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from nemo_plugins import platforms
 
@@ -14,6 +15,8 @@ NEED_A_DEVICE = (platforms.TRANSFORMER_ENGINE, *platforms.APEX)
 FIRST = "test_alignment.py"  # its process makes the short chain, while another runs the tests that need none
 LONG = re.compile(r"^pytestmark = .*\bpytest\.mark\.(nemo|long)\b", re.MULTILINE)  # of a whole file
 
+settings.register_profile("no clock", deadline=None)  # no test asserts a time
+settings.load_profile("no clock")
 # two processes of tests with as many OpenMP threads each as there are cores would wait for each other all the time
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")

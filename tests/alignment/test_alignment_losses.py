@@ -41,7 +41,7 @@ def dpop_by_hand(w, l, rw, rl, beta, lam):  # noqa: E741
     return loss, -sigmoid(-z) * (beta + lam * fell), sigmoid(-z) * beta
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(quads, st.sampled_from([0.01, 0.05, 0.5]), st.sampled_from([0.0, 1.0, 2.5, 50.0]))
 @example([(-2.7e-13, 0.0, 0.0, 0.0), (-9e-5, 0.0, 0.0, 0.0), (-1.1e-4, 0.0, 0.0, 0.0)], 0.01, 1.0)
 def test_dpop_is_the_closed_form_with_its_gradient(rows, beta, lam):
@@ -149,7 +149,7 @@ def test_sft_micro_batches_sum_to_the_whole():
     assert sft_loss(rows, torch.tensor([1, 1, 1, 1, 0, 1])).item() == pytest.approx(want.item())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.lists(st.floats(-1e3, 1e3, width=32), min_size=4, max_size=4), min_size=1, max_size=4))
 def test_advantages_are_a_naive_loop(groups):
     rewards = torch.tensor(groups, dtype=torch.float64)
@@ -299,7 +299,7 @@ def test_a_log_ratio_beyond_exp_has_a_finite_loss_and_gradient(kind, far):
     assert loss.item() == pytest.approx(math.exp(20) - 21) and lp.grad.item() == pytest.approx(1 - math.exp(20))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.floats(-1e4, 1e4, width=32), st.floats(1, 80))
 def test_the_bound_changes_nothing_below_it(log_ratio, bound):
     x = torch.tensor(log_ratio, dtype=torch.float64, requires_grad=True)

@@ -75,7 +75,7 @@ REFERENCES = {"boxed_math": ["42", "1/2", "-0,5", "50%"], "multiple_choice": [*"
 
 
 @pytest.mark.parametrize("name", rewards.NAMES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_no_completion_earns_more_than_the_reference_and_none_throws(name, data):
     kind = name if name in PIECES else name.removesuffix("_format") if name.startswith("tool") else "boxed_math"
@@ -85,7 +85,7 @@ def test_no_completion_earns_more_than_the_reference_and_none_throws(name, data)
     assert 0.0 <= reward("", completion, reference) <= reward("", reference_answer(kind, reference), reference) == 1.0
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(-(10**9), 10**9), st.integers(0, 6), st.sampled_from([" ", "\u00a0", "\u202f", r"\,", ""]), st.booleans())
 @example(-1234567, 3, " ", True)
 def test_every_spelling_of_a_number_is_that_number(digits, decimals, space, minus):
@@ -99,7 +99,7 @@ def test_every_spelling_of_a_number_is_that_number(digits, decimals, space, minu
     assert parse(text + r"\,\%") == value / 100
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text("0123456789.,/%-−() {}e\\frac", max_size=20))
 @example("0\\ ")
 @example("\\ -5")
@@ -143,7 +143,7 @@ FRAMES = [
 WRAPPED = ["{}", "({})", "„{}”", '"{}"', "'{}'", "**{}**", "[{}]", "«{}»", "${}$", r"\text{{{}}}", "{})", "{}."]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_which_one_in_every_case_letter_and_quote(data):
     draw = data.draw
@@ -161,7 +161,7 @@ def test_which_one_in_every_case_letter_and_quote(data):
         assert chosen(spoiled) is None
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.sampled_from("ABCD"), st.sampled_from("ABCD"))
 def test_two_letters_are_no_choice(first, second):
     text = f"Odpowiedź: {first}. Poprawna odpowiedź to {second}."
@@ -175,7 +175,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.dictionaries(st.text(max_size=5), JSON, max_size=4), JSON)
 def test_a_call_is_itself_in_any_order_and_no_other(arguments, other):
     reward, text = rewards.get("tool_call"), json.dumps({"name": "f", "arguments": arguments})

@@ -33,7 +33,7 @@ def composed(command: str):
     return compose(words)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(path=ANY | TRICKY, other=TRICKY, name=NAMES)
 @example(path='my text/Ala\'s "kot".txt', other="a=b,c", name="tiny_pl/num_layers=6")
 @example(path="${run.root}/x", other="a${b\\", name="seed=1,lr=2e-4")
@@ -45,7 +45,7 @@ def test_what_a_command_says_survives_the_shell_and_hydra(path, other, name):
     assert (cfg.data.train, cfg.student.path, cfg.run.name, cfg.run.root) == ([path, other], path, name, other)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(path=TRICKY.filter(bool), name=NAMES)
 def test_the_next_command_of_a_command_is_of_the_same_run_and_data(path, name):
     words = [override("data.train", [path]), override("run.root", path), override("run.name", name), "distill.seq_length=64"]
