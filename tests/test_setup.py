@@ -28,7 +28,7 @@ def setup(tmp_path):
     programs.mkdir()
     for name in ("minitron", "requirements.lock", "pyproject.toml"):
         shutil.copy(REPOSITORY / name, folder)
-    for name in ("awk", "bash", "cat", "cut", "dirname", "env", "getconf", "head", "readlink", "sha256sum", "sort", "xargs"):
+    for name in ("awk", "bash", "cat", "cut", "dirname", "env", "getconf", "head", "readlink", "sha256sum", "sort"):
         (programs / name).symlink_to(shutil.which(name))
 
     def run(*words: str, **variables: str) -> subprocess.CompletedProcess:

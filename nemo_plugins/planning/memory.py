@@ -52,17 +52,15 @@ def layer_activations(model: Architecture, tokens: int, bytes_per_value: int, on
     Both norms; q, k and v as one tensor, of which v stays a part, q and k once more with their rotation, its sines and cosines,
     the attention's output; gate and up as one tensor, up once more (to which Megatron adds an offset), the activated gate and
     the product in the FFN. Llama's configuration fuses the last, and keeps `2 * ffn_hidden_size` values a token less.
-    Where q and k are normed, they are kept once more, before and after it as of any norm.
     Not counted: the norms' and the attention's fp32 statistics, 8 + 4 · heads bytes a token.
 
     Args:
         one_kernel: as of `norm_activations`.
     """
     heads = (3 * model.num_attention_heads + 3 * model.num_query_groups + 4) * model.head_dim
-    normed = 2 * model.hidden_size
+    norms = norm_activations(2 * model.hidden_size, tokens, bytes_per_value, one_kernel)
     if model.qk_norm:
-        normed += (model.num_attention_heads + model.num_query_groups) * model.head_dim
-    norms = norm_activations(normed, tokens, bytes_per_value, one_kernel)
+        norms += qk_norm_activations(model, tokens, bytes_per_value, one_kernel)
     return norms + tokens * bytes_per_value * (heads + 5 * model.ffn_hidden_size)
 
 
@@ -74,6 +72,17 @@ def norm_activations(channels: int, tokens: int, bytes_per_value: int, one_kerne
         one_kernel: false on a CPU, where torch's RMSNorm keeps its input and what comes of dividing it in fp32, and its output.
     """
     return tokens * channels * (2 * bytes_per_value if one_kernel else 8 + bytes_per_value)
+
+
+def qk_norm_activations(model: Architecture, tokens: int, bytes_per_value: int, one_kernel: bool) -> float:
+    """Bytes that the norms of q and k keep: q, and k where it is cast, for it is a part of q, k and v as one tensor otherwise.
+
+    The rotation that comes next needs no output of theirs. `one_kernel` as of `norm_activations`.
+    """
+    q, k = model.num_attention_heads * model.head_dim, model.num_query_groups * model.head_dim
+    if one_kernel:
+        return tokens * q * bytes_per_value
+    return tokens * 4 * (q + k + q + (k if bytes_per_value < 4 else 0))
 
 
 def training(
