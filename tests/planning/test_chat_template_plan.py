@@ -104,6 +104,6 @@ def test_a_template_is_judged_without_torch(model):
     script = (
         "import sys\nfrom nemo_plugins.planning import alignment_plan\nfrom nemo_plugins.runs.prepare import compose\n"
         f"alignment_plan.sft(compose(['+model=tiny_pl', 'experiment=laptop', 'model.path={model(OF_LLAMA)}']))\n"
-        "assert 'jinja2' in sys.modules and not {'torch', 'transformers', 'tokenizers', 'numpy'} & set(sys.modules)\n"
+        "assert 'jinja2' in sys.modules and not {'torch', 'transformers', 'tokenizers'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, check=True, timeout=120)
