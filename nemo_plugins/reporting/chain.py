@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -40,12 +41,20 @@ def read(folder: Path) -> dict[str, dict[str, Any]]:
     return {str(path.parent.relative_to(folder)): json.loads(path.read_text()) for path in files}
 
 
-def losses(summaries: dict[str, dict[str, Any]]) -> dict[str, float]:
-    """Held-out loss of each model that the run has, nats a token: on one set of windows where the distillation measured all."""
-    measured = {(stage, metric): loss for stage, one in summaries.items() for metric, loss in one.get("metrics", {}).items()}
-    apart = any(measured.get(MODELS[model][0]) is None for model in ("teacher", "pruned"))
-    places = {name: of_pruning if apart and of_pruning else place for name, (place, of_pruning, _) in MODELS.items()}
-    return {name: measured[place] for name, place in places.items() if measured.get(place) is not None}
+def places(summaries: Mapping[str, dict[str, Any]]) -> dict[str, tuple[str, str]]:
+    """Stage and metric with the held-out loss of each model that the run has: of one set of windows where one stage has all."""
+
+    def has(place: tuple[str, str]) -> bool:
+        return summaries.get(place[0], {}).get("metrics", {}).get(place[1]) is not None
+
+    apart = not all(has(MODELS[model][0]) for model in ("teacher", "pruned"))
+    chosen = {name: of_pruning if apart and of_pruning else place for name, (place, of_pruning, _) in MODELS.items()}
+    return {name: place for name, place in chosen.items() if has(place)}
+
+
+def losses(summaries: Mapping[str, dict[str, Any]]) -> dict[str, float]:
+    """Held-out loss of each model that the run has, nats a token."""
+    return {name: summaries[stage]["metrics"][metric] for name, (stage, metric) in places(summaries).items()}
 
 
 def recovered(values: dict[str, float]) -> float | None:

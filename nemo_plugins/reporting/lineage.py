@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from nemo_plugins.evaluation.run_outputs import RECIPE, FinishedStage, stages
 from nemo_plugins.models import hf_config
 from nemo_plugins.reporting import headline
-from nemo_plugins.reporting.chain import MODELS
+from nemo_plugins.reporting.chain import places
 from nemo_plugins.reporting.page import Cell, PageTable, Picture, Section, Sourced
 from nemo_plugins.runs import command_line, output
 from nemo_plugins.runs.stages import students
@@ -93,11 +93,8 @@ def settings_table(chain: Lineage) -> PageTable:
 
 def loss_table(chain: Lineage) -> PageTable:
     """Held-out loss of each model of the run."""
-    rows = [
-        [model, stage, figure]
-        for model, (stage, metric, _) in MODELS.items()
-        if stage in chain.stages and (figure := chain.figure(stage, "metrics", metric)) is not None
-    ]
+    found = places({name: stage.summary for name, stage in chain.stages.items()})
+    rows = [[model, stage, chain.figure(stage, "metrics", metric)] for model, (stage, metric) in found.items()]
     return PageTable(["model", "measured by", "loss"], rows)
 
 
