@@ -164,9 +164,9 @@ def speeds(chain: Lineage, models: Mapping[str, Mapping[str, Any]], subject: str
     Returns: rates of one backend; of a format where both teacher and student were timed.
     """
     found: dict[str, Rate] = {}
-    for stage in chain.stages.values():
+    for stage in (one for one in chain.stages.values() if one.recipe == "bench"):
         rows = [row for row in stage.summary.get("rows", ()) if row.get("sequences") == 1 and not row.get("extrapolated")]
-        rows = [row for row in rows if row.get("backend") == rows[0].get("backend")] if stage.recipe == "bench" else []
+        rows = [row for row in rows if row.get("backend") == rows[0].get("backend")]
         rates = {(row["format"], row["model"]): row for row in reversed(rows)}
         for form in dict.fromkeys(row["format"] for row in rows):
             if not {(form, "teacher"), (form, "student")} <= rates.keys():
