@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config
 
 from nemo_plugins.data import documents
 
-pytestmark = pytest.mark.nemo
+pytestmark = [pytest.mark.nemo, pytest.mark.slow]  # two chains; in CI they are planned, and the laptop's runs
 
 LENGTH = 128
 TEXT, CHATS = (REPOSITORY / "assets" / name for name in ("polish_text", "chat_samples"))
@@ -55,7 +55,7 @@ def finished(run: Path) -> list[str]:
 
 def test_a_teacher_and_a_text_are_enough_and_dialogues_add_their_stages(chain):
     said, run = chain()
-    plain = ["convert-import", "prune", "distill", "convert-export", "quantize", "eval", "report"]
+    plain = ["convert-import", "prune", "pruned-export", "distill", "convert-export", "quantize", "eval", "report"]
     assert sorted(finished(run)) == sorted(plain)
     assert "Traceback" not in said.stdout + said.stderr
     assert (run / "report" / "report.html").is_file()
