@@ -25,6 +25,8 @@ def test_distillation(laptop, layout):
     ok(laptop.recipe("distill", f"run.name=tiny_pl-laptop/{name}", student, *split))
     for key, tolerance in (("loss", 2e-5), ("grad_norm", 2e-4), ("val_loss", 2e-5)):
         one, two = laptop.losses("distill", key), laptop.losses(f"{name}/distill", key)
+        if layout == "pipeline" and key == "val_loss":
+            one = one[1:]  # NeMo leaves out a pipeline's validation before the first step
         assert one == pytest.approx(two, rel=tolerance), key
 
 
