@@ -147,7 +147,7 @@ mkdir -p "$checkout"
 tar -c --exclude=__pycache__ LICENSE README.md minitron pyproject.toml requirements.lock assets conf nemo_plugins recipes | tar -C "$checkout" -x
 chmod 755 "$work"
 chmod -R a+rwX "$shared"
-tiny=(+model=tiny_pl experiment=laptop debug=fast)
+tiny=(+model=tiny_pl debug=fast)
 
 step 'doctor, as the image user, no network' inside ./minitron doctor platform=cpu run.root=/tmp/runs
 step 'doctor.deep: imports torch and NeMo' inside ./minitron doctor platform=cpu doctor.deep=true run.root=/tmp/runs

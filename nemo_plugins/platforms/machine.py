@@ -104,7 +104,7 @@ def nccl(here: dict[str, str]) -> str | None:
 
 def hf_home() -> Path:
     """Where the Hugging Face libraries keep models and data sets."""
-    return Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    return Path(os.environ.get("HF_HOME") or os.path.expanduser("~/.cache/huggingface"))
 
 
 def place(path: Path) -> dict[str, Any]:
