@@ -16,7 +16,7 @@ from typing import Any
 
 from nemo_plugins.configs.store import REPOSITORY
 from nemo_plugins.platforms import gpus, locked
-from nemo_plugins.runs import locks
+from nemo_plugins.runs import locks, paths
 from nemo_plugins.runs.errors import UserError
 
 SLURM = ("sbatch", "srun", "scontrol", "sinfo")
@@ -64,8 +64,8 @@ def facts(root: str | Path = "runs") -> dict[str, Any]:
         **memory(),
         "shm_bytes": shutil.disk_usage("/dev/shm").free if Path("/dev/shm").is_dir() else 0,
         "root": place(Path(root)),
-        "hf_cache": place(hf_home()),
-        "hf_token": bool(os.environ.get("HF_TOKEN")) or (hf_home() / "token").is_file(),
+        "hf_cache": place(paths.hf_home()),
+        "hf_token": bool(os.environ.get("HF_TOKEN")) or (paths.hf_home() / "token").is_file(),
         "slurm": [name for name in SLURM if shutil.which(name)],
         "containers": [name for name in CONTAINERS if shutil.which(name)],
         "inside": inside(),
@@ -102,14 +102,9 @@ def nccl(here: dict[str, str]) -> str | None:
     return libraries[-1].name.removeprefix("libnccl.so.") if libraries else None
 
 
-def hf_home() -> Path:
-    """Where the Hugging Face libraries keep models and data sets."""
-    return Path(os.environ.get("HF_HOME") or os.path.expanduser("~/.cache/huggingface"))
-
-
 def place(path: Path) -> dict[str, Any]:
     """Of a folder that there is or will be: `path`, `free_bytes`, `writable`, and `problem`: why not, or None."""
-    path, free = path.expanduser().absolute(), 0
+    path, free = Path(os.path.expanduser(path)).absolute(), 0
     try:
         there = next(parent for parent in (path, *path.parents) if parent.exists())
         problem = None if there.is_dir() else f"{there} is no folder"

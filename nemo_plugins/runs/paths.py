@@ -75,13 +75,17 @@ def local_weights(path: str) -> Path | None:
         return inner if (inner / "config.json").is_file() and not (folder / "config.json").is_file() else folder
     if not is_hub_id(path):
         return None
-    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
-    cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub") / f"models--{path.replace('/', '--')}"
+    cache = Path(os.environ.get("HF_HUB_CACHE") or hf_home() / "hub") / f"models--{path.replace('/', '--')}"
     reference = cache / "refs" / "main"
     if not reference.is_file():
         return None
     snapshot = cache / "snapshots" / reference.read_text().strip()
     return snapshot if snapshot.is_dir() else None
+
+
+def hf_home() -> Path:
+    """Where the Hugging Face libraries keep models and data sets; below "~" as it stands for a user without a home."""
+    return Path(os.environ.get("HF_HOME") or os.path.expanduser("~/.cache/huggingface"))
 
 
 def weights_missing(key: str, path: str) -> str:
