@@ -146,6 +146,7 @@ shared="$work/shared" checkout="$work/shared/checkout"
 mkdir -p "$checkout"
 tar -c --exclude=__pycache__ LICENSE README.md minitron pyproject.toml requirements.lock assets conf nemo_plugins recipes | tar -C "$checkout" -x
 chmod 755 "$work"
+mkdir "$checkout/runs"
 chmod -R a+rwX "$shared"
 tiny=(+model=tiny_pl debug=fast)
 

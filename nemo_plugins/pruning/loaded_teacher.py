@@ -103,6 +103,7 @@ class LoadedTeacher:
 
         CallbackGroup.get_instance()._callbacks.clear()  # NeMo's telemetry takes a second validation for an error
         self.model, self.trainer = model, trainer
+        trainer.logger = None  # Lightning's own writes into the current folder, which may be an image's
         process_groups.wait(self.cfg.platform.process_group_minutes)
         self.data.val_dataloader = self.data.train_dataloader  # as nemo/collections/llm/modelopt/prune/pruner.py:104
 

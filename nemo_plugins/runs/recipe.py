@@ -36,6 +36,7 @@ from nemo_plugins.runs.workers import rank
 
 Main = Callable[[Recipe, Run], None]
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS)
 NEARLY_FULL = 1 << 20  # bytes
 
 
@@ -100,6 +101,11 @@ def _command(job: Callable[[DictConfig], int], stage: Stage, docstring: str) -> 
     except BrokenPipeError:  # of what Hydra prints itself: `--cfg job | head`
         output.unread(1)
         return DONE
+    except OSError as error:
+        if error.errno not in NOT_OURS:
+            raise
+        output.error(f"{name}: {error.filename} cannot be written ({error.strerror})\nexpected run.root=<a folder of yours>")
+        return WRONG_INPUT
     except (HydraException, OmegaConfBaseException) as error:
         output.error(f"{name}: {hydra_errors.explain(error)}")
         return WRONG_INPUT

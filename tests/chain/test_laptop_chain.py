@@ -1,6 +1,7 @@
 """What the laptop's chain leaves: a student that loads and writes, the teacher's own rows, a first loss that can be checked."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -34,6 +35,7 @@ def test_every_stage_leaves_a_whole_run_folder(laptop):
         assert not list((laptop.run / stage).rglob("*.partial"))
     assert (laptop.run / "prune" / "plots" / "layers.png").stat().st_size > 5000
     assert (laptop.run / "distill" / "plots" / "curves.png").stat().st_size > 5000
+    assert not Path("lightning_logs").exists()  # nothing is written beside it
 
 
 def test_it_prints_and_draws_what_came_of_it(laptop):

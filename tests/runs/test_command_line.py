@@ -1,7 +1,9 @@
 """Commands that are printed: pasted into a shell they compose to what they say, and they keep what the one before was given."""
 
+import errno
 import shlex
 import subprocess
+import sys
 
 import pytest
 from hypothesis import example, given, settings
@@ -152,3 +154,16 @@ def test_what_was_expected_is_not_composed_again(monkeypatch):
     monkeypatch.setattr("hydra.compose", None)
     again = prepare.compose([*words, "run.name=mine"])
     assert again == fresh and again.run.name == "mine"
+
+
+def test_a_place_that_cannot_be_written_is_a_mistake(monkeypatch, capsys):
+    def job(arguments):
+        raise PermissionError(errno.EACCES, "Permission denied", "runs/tiny_pl")
+
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr("sys.argv", ["prune.py", "+model=tiny_pl"])
+    module = sys.modules["nemo_plugins.runs.recipe"]  # the package's own name of it is the decorator
+    monkeypatch.setattr(module, "_compose_and_run", job)
+    assert module._command(None, stages.by_name()["prune"], "") == 2
+    said = capsys.readouterr().err
+    assert "runs/tiny_pl cannot be written (Permission denied)" in said and "run.root=" in said
