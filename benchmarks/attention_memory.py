@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,29 +23,17 @@ ATTENTIONS = ("torch", "megatron")
 
 def step(length: int, layers: int, attention: str) -> int:
     """Bytes that a step takes at most, in this process."""
+    import attention_model
     import torch
-    from megatron.core import parallel_state
-    from megatron.core.transformer.dot_product_attention import DotProductAttention
 
     from nemo_plugins import runs
-    from nemo_plugins.models import nemo
-    from nemo_plugins.platforms.attention import megatrons
-    from nemo_plugins.runs.prepare import compose
 
-    mask = None
-    if attention == "megatron":  # which would make its mask on CUDA
-        DotProductAttention.forward = megatrons
-        mask = torch.ones(1, 1, length, length, dtype=torch.bool).triu(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tempfile.mktemp()}", rank=0, world_size=1)
-    parallel_state.initialize_model_parallel()
     sizes = {**SIZES, "num_layers": layers, "vocab_size": 512, "context_length": length}
-    cfg = compose(["+model=tiny_pl", *(f"model.{key}={value}" for key, value in sizes.items())])
-    config = nemo.config(cfg.model, runs.architecture(cfg.model), torch.float32)
-    config.use_cpu_initialization = True
-    model = config.configure_model(None)
-    tokens = torch.randint(sizes["vocab_size"], (1, length + 1))
+    mask = attention_model.attend(attention, length)
+    model, shape = attention_model.load(*(f"model.{key}={value}" for key, value in sizes.items()))
+    tokens = torch.randint(shape.vocab_size, (1, length + 1))
     before = runs.peak_memory_bytes()
-    model(tokens[:, :-1], torch.arange(length)[None], mask, labels=tokens[:, 1:]).mean().backward()
+    attention_model.loss(model, tokens, mask).backward()
     return runs.peak_memory_bytes() - before
 
 

@@ -19,12 +19,12 @@ sys.path.insert(0, str(seeds.REPOSITORY))
 
 
 def main() -> int:
-    from nemo_plugins.reporting import chain, plots
+    from nemo_plugins.reporting import heldout_losses, plots
 
     folder, runs = seeds.run(__doc__, "laptop_claims", "claims")
     reports = [json.loads((run / "report.json").read_text()) for run in runs.values()]
 
-    losses = {name: [report["heldout_loss"][name] for report in reports] for name in chain.MODELS}
+    losses = {name: [report["heldout_loss"][name] for report in reports] for name in heldout_losses.MODELS}
     mean = {name: statistics.mean(values) for name, values in losses.items()}
     shares = [report["recovered"] for report in reports]
     print(f"\nHeld-out loss of {len(reports)} seeds (nats a token)\n")
@@ -38,8 +38,7 @@ def main() -> int:
         holds = sum(report["claims"][number]["holds"] for report in reports)
         print(f"{holds} of {len(reports)} seeds: {claim['text']}")
     (folder / "claims.json").write_text(json.dumps({"losses": losses, "recovered": shares}, indent=2) + "\n")
-    baselines = [name for name, (_, _, is_baseline) in chain.MODELS.items() if is_baseline]
-    plots.losses(folder / "claims.png", mean, baselines, f"tiny_pl: held-out loss, mean of {len(reports)} seeds")
+    plots.losses(folder / "claims.png", mean, heldout_losses.BASELINES, f"tiny_pl: held-out loss, mean of {len(reports)} seeds")
     return 0
 
 

@@ -12,11 +12,11 @@ from nemo_plugins.reporting import paper_figures
 
 
 def main() -> None:
-    made = paper_figures.recompute()
+    paper = paper_figures.recompute()
     print(f"{'benchmark':<12}{'student':>9}{'teacher':>9}{'recovery':>10}")
-    for name, student, teacher, ratio in made.rows:
+    for name, student, teacher, ratio in paper.rows:
         print(f"{name:<12}{student:>9.2f}{teacher:>9.2f}{100 * ratio:>9.2f}%")
-    print(made.words())
+    print(paper.words())
 
 
 if __name__ == "__main__":

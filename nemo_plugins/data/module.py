@@ -34,7 +34,9 @@ class Documents(Dataset):
     """
 
     def __init__(self, samples: Dataset, eod: int | None, thd: bool = False):
-        self.samples, self.eod, self.thd = samples, eod, thd
+        self.samples = samples
+        self.eod = eod
+        self.thd = thd
 
     def __len__(self) -> int:
         return len(self.samples)

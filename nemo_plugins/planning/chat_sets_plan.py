@@ -22,37 +22,42 @@ def reads(cfg: Recipe) -> tuple[str, ...]:
     return ("chat", "sft.learn", "sft.packing", *(f"{stage}.{key}" for stage in STAGES for key in READ))
 
 
+def named(cfg: Recipe) -> list[str]:
+    """The stages whose files are given."""
+    return [stage for stage in STAGES if getattr(cfg, stage).data]
+
+
 def plan(cfg: Recipe) -> Plan:
     """Validate the sets of both stages. Raises UserError naming the key."""
-    made = Plan(f"chats {cfg.run.name}: dialogues and preference pairs to {cfg.model.name}'s tokens")
+    planned = Plan(f"chats {cfg.run.name}: dialogues and preference pairs to {cfg.model.name}'s tokens")
     checks.single_process(cfg.platform, "recipes/data.py has processes of its own (corpus.workers) and")
     corpus_plan.numbers(cfg)
     if cfg.corpus.engine is CorpusEngine.slurm:
-        corpus_plan.slurm(made, cfg)
-    named = [stage for stage in STAGES if getattr(cfg, stage).data]
-    if not named:
-        made.lack("data", "neither sft.data nor dpo.data names a file", "give sft.data=[<file>.jsonl.gz]", give="sft.data")
-        return made
-    template = chat_template_plan.add(made, cfg, named[0])
+        corpus_plan.slurm(planned, cfg)
+    stages = named(cfg)
+    if not stages:
+        planned.lack("data", "neither sft.data nor dpo.data names a file", "give sft.data=[<file>.jsonl.gz]", give="sft.data")
+        return planned
+    template = chat_template_plan.add(planned, cfg, stages[0])
     if template is None:
-        made.need("weights", _no_tokenizer, cfg)
+        planned.need("weights", _no_tokenizer, cfg)
     size = 0.0
-    for stage in named:
+    for stage in stages:
         check = STAGES[stage]
-        alignment_plan.files(made, cfg, stage, template.guarded(check) if template else check)
+        alignment_plan.files(planned, cfg, stage, template.guarded(check) if template else check)
         size += sum(_text(source) for source in (*getattr(cfg, stage).data, *getattr(cfg, stage).heldout))
     folder = paths.run_root(cfg)
-    made.need("disk", checks.disk, folder, size * WORK)
+    planned.need("disk", checks.disk, folder, size * WORK)
     where = "Slurm" if cfg.corpus.engine is CorpusEngine.slurm else f"this machine, {cfg.corpus.workers or 'all'} cores"
     rows = [
-        *((f"{stage}.data", ", ".join(getattr(cfg, stage).data)) for stage in named),
+        *((f"{stage}.data", ", ".join(getattr(cfg, stage).data)) for stage in stages),
         ("text", f"about {gib(size)}"),
-        ("longest", ", ".join(f"{getattr(cfg, stage).seq_length:,} tokens ({stage})" for stage in named)),
+        ("longest", ", ".join(f"{getattr(cfg, stage).seq_length:,} tokens ({stage})" for stage in stages)),
         ("runs on", where),
     ]
-    made.tables.append(Table("Sets", rows, numbers=False))
-    made.sizes = f"about {gib(size)} of text"
-    return made
+    planned.tables.append(Table("Sets", rows, numbers=False))
+    planned.sizes = f"about {gib(size)} of text"
+    return planned
 
 
 def _no_tokenizer(cfg: Recipe) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,20 +10,8 @@ from typing import Any
 from rich.table import Table
 
 from nemo_plugins import runs
-from nemo_plugins.reporting import headline
+from nemo_plugins.reporting import heldout_losses
 from nemo_plugins.runs.folder import write as write_whole
-
-# model → (stage, metric) on the windows that trainings are validated on, the same on pruning's where it has one, baseline?
-MODELS = {
-    "teacher": (("distill", "teacher_val_loss"), ("prune", "loss_before"), False),
-    "pruned": (("distill", "val_loss_first"), ("prune", "loss_after"), False),
-    "distilled": (("distill", "val_loss"), None, False),
-    "pruned at random": (("random/distill", "val_loss_first"), ("random/prune", "loss_after"), True),
-    "pruned at random, distilled": (("random/distill", "val_loss"), None, True),
-    "without its last layers": (("last_layers/distill", "val_loss_first"), ("last_layers/prune", "loss_after"), True),
-    "without its last layers, distilled": (("last_layers/distill", "val_loss"), None, True),
-    "from scratch, same tokens": (("scratch/pretrain", "val_loss"), None, True),
-}
 
 
 @dataclass(frozen=True)
@@ -41,26 +28,10 @@ def read(folder: Path) -> dict[str, dict[str, Any]]:
     return {str(path.parent.relative_to(folder)): json.loads(path.read_text()) for path in files}
 
 
-def places(summaries: Mapping[str, dict[str, Any]]) -> dict[str, tuple[str, str]]:
-    """Stage and metric with the held-out loss of each model that the run has: of one set of windows where one stage has all."""
-
-    def has(place: tuple[str, str]) -> bool:
-        return summaries.get(place[0], {}).get("metrics", {}).get(place[1]) is not None
-
-    apart = not all(has(MODELS[model][0]) for model in ("teacher", "pruned"))
-    chosen = {name: of_pruning if apart and of_pruning else place for name, (place, of_pruning, _) in MODELS.items()}
-    return {name: place for name, place in chosen.items() if has(place)}
-
-
-def losses(summaries: Mapping[str, dict[str, Any]]) -> dict[str, float]:
-    """Held-out loss of each model that the run has, nats a token."""
-    return {name: summaries[stage]["metrics"][metric] for name, (stage, metric) in places(summaries).items()}
-
-
 def recovered(values: dict[str, float]) -> float | None:
     """Share of the loss that pruning cost which distillation won back; None also where one of the three is not there."""
     models = ("teacher", "pruned", "distilled")
-    return headline.recovered(*(values[model] for model in models)) if values.keys() >= set(models) else None
+    return heldout_losses.recovered(*(values[model] for model in models)) if values.keys() >= set(models) else None
 
 
 def claims(values: dict[str, float]) -> list[Claim]:
@@ -80,14 +51,13 @@ def write(folder: Path) -> None:
     from nemo_plugins.reporting import plots
 
     summaries = read(folder)
-    values = losses(summaries)
+    values = heldout_losses.losses(summaries)
     if not values:
         return
     share, shown = recovered(values), claims(values)
     report = {"heldout_loss": values, "recovered": share, "claims": [asdict(claim) for claim in shown]}
     write_whole(folder / "report.json", json.dumps(report, indent=2) + "\n")
-    baselines = [name for name, (_, _, is_baseline) in MODELS.items() if is_baseline]
-    plots.losses(folder / "plots" / "losses.png", values, baselines, f"{folder.name}: held-out loss")
+    plots.losses(folder / "plots" / "losses.png", values, heldout_losses.BASELINES, f"{folder.name}: held-out loss")
 
     console = runs.console()
     table = Table(title="loss on held-out text", title_justify="left")

@@ -14,7 +14,7 @@ from nemo_plugins.configs.store import REPOSITORY
 from nemo_plugins.data import documents
 from nemo_plugins.evaluation import run_outputs
 from nemo_plugins.evaluation.run_outputs import FinishedStage
-from nemo_plugins.reporting import headline
+from nemo_plugins.reporting import headline, heldout_losses
 from nemo_plugins.runs import chain, command_line, errors, folder, paths
 from nemo_plugins.runs.folder import write
 from nemo_plugins.runs.progress_line import ProgressLine
@@ -59,7 +59,7 @@ class FirstResult:
         first, now = losses[0], losses[1]
         if first["step"] or "teacher_val_loss" not in first:
             return
-        share = headline.recovered(first["teacher_val_loss"], first["val_loss"], now["val_loss"])
+        share = heldout_losses.recovered(first["teacher_val_loss"], first["val_loss"], now["val_loss"])
         if share is not None:
             value = f"{100 * share:.1f} %"
             line.say(f"  {value:<14} of the held-out loss that pruning cost is won back by step {now['step']:,}")

@@ -12,6 +12,7 @@ from typing import Any
 
 from nemo_plugins.evaluation import run_outputs
 from nemo_plugins.evaluation.run_outputs import FinishedStage
+from nemo_plugins.reporting import heldout_losses
 from nemo_plugins.runs import output
 
 BF16 = 2  # bytes a parameter
@@ -42,34 +43,15 @@ def of(run_folder: Path) -> list[Figure]:
     return [figure for figure in figures if figure]
 
 
-def recovered(teacher: float, pruned: float, distilled: float) -> float | None:
-    """Share of the loss that pruning cost which distillation won back; None where pruning cost nothing."""
-    return (pruned - distilled) / (pruned - teacher) if pruned > teacher else None
-
-
 def losses(stages: list[FinishedStage]) -> tuple[dict[str, float], tuple[str, ...]] | None:
-    """Held-out loss of `teacher`, `pruned` and `distilled`, nats a token, and where they are written.
-
-    A distillation measures all three on the same windows; one that did not is held against what the pruning measured.
-    """
-    distill, prune = _last(stages, "distill"), _last(stages, "prune")
-    if distill is None:
+    """Held-out loss of `teacher`, `pruned` and `distilled`, nats a token, and where they are written."""
+    latest = {recipe: stage for recipe in ("prune", "distill") if (stage := _last(stages, recipe))}
+    summaries = {recipe: stage.summary for recipe, stage in latest.items()}
+    values = heldout_losses.losses(summaries)
+    if not values.keys() >= {"teacher", "pruned", "distilled"}:
         return None
-    places = {
-        "teacher": (distill, "teacher_val_loss"),
-        "pruned": (distill, "val_loss_first"),
-        "distilled": (distill, "val_loss"),
-    }
-    if not _measured(places) and prune:
-        places |= {"teacher": (prune, "loss_before"), "pruned": (prune, "loss_after")}
-    if not _measured(places):
-        return None
-    values = {model: stage.summary["metrics"][key] for model, (stage, key) in places.items()}
-    return values, tuple(_place(stage, "metrics", key) for stage, key in places.values())
-
-
-def _measured(places: dict[str, tuple[FinishedStage, str]]) -> bool:
-    return all(isinstance(stage.summary.get("metrics", {}).get(key), float) for stage, key in places.values())
+    places = heldout_losses.places(summaries).values()
+    return values, tuple(_place(latest[recipe], "metrics", metric) for recipe, metric in places)
 
 
 def _size(stages: list[FinishedStage]) -> Figure | None:
@@ -145,7 +127,7 @@ def _loss(stages: list[FinishedStage]) -> Figure | None:
     if (measured := losses(stages)) is None:
         return None
     values, sources = measured
-    share = recovered(**values)
+    share = heldout_losses.recovered(**values)
     if share is None:
         return None
     meaning = (

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from nemo_plugins.evaluation.run_outputs import RECIPE, FinishedStage, stages
 from nemo_plugins.models import hf_config
 from nemo_plugins.reporting import headline
-from nemo_plugins.reporting.chain import places
+from nemo_plugins.reporting.heldout_losses import places
 from nemo_plugins.reporting.page import Cell, PageTable, Picture, Section, Sourced
 from nemo_plugins.runs import command_line, output
 from nemo_plugins.runs.stages import students

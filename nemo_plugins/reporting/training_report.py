@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nemo_plugins.reporting import headline, training_plots
+from nemo_plugins.reporting import heldout_losses, training_plots
 from nemo_plugins.reporting.page import Cell, PageTable, Picture, Section, cell, page
 from nemo_plugins.reporting.training_plots import finite, sets, skipped, taken
 
@@ -133,7 +133,7 @@ def won_back(lines: training_plots.Lines) -> str:
         return ""
     before, after = student[0], student[max(student)]
     said = f"On the same held-out windows the teacher's loss is {cell(teacher)}, the student's was {cell(before)} before step 1"
-    share = headline.recovered(teacher, before, after)
+    share = heldout_losses.recovered(teacher, before, after)
     if share is None:
         return f"{said} and is {cell(after)} now: there was nothing to win back."
     return f"{said} and is {cell(after)} now: {share:.1%} of the gap is won back."

@@ -102,13 +102,20 @@ def _command(job: Callable[[DictConfig], int], stage: Stage, docstring: str) -> 
         output.unread(1)
         return DONE
     except OSError as error:
-        if error.errno not in NOT_OURS:
+        if error.errno not in NOT_OURS or not error.filename:
             raise
-        output.error(f"{name}: {error.filename} cannot be written ({error.strerror})\nexpected run.root=<a folder of yours>")
+        output.error(f"{name}: {_denied(error)}")
         return WRONG_INPUT
     except (HydraException, OmegaConfBaseException) as error:
         output.error(f"{name}: {hydra_errors.explain(error)}")
         return WRONG_INPUT
+
+
+def _denied(error: OSError) -> str:
+    """What may not be read, or not be written."""
+    if os.path.exists(error.filename) and not os.access(error.filename, os.R_OK):
+        return f"{error.filename} cannot be read ({error.strerror})"
+    return f"{error.filename} cannot be written ({error.strerror})\nexpected run.root=<a folder of yours>"
 
 
 def _compose_and_run(job: Callable[[DictConfig], int]) -> int:

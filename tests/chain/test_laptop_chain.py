@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from nemo_plugins.data.module import Windows
 from nemo_plugins.planning import chain_plan
-from nemo_plugins.reporting import chain
+from nemo_plugins.reporting import chain, heldout_losses
 from nemo_plugins.runs.prepare import compose
 
 pytestmark = pytest.mark.nemo
@@ -66,7 +66,7 @@ def test_the_baselines_have_the_students_sizes(laptop):
         own = [word for word in links[name] if word not in given and not word.startswith("run.name=")]
         ok(laptop.recipe(recipe, f"run.name=tiny_pl-laptop/{name.split('/')[0]}", *own))
     summaries = chain.read(laptop.run)
-    values = chain.losses(summaries)
+    values = heldout_losses.losses(summaries)
     assert values["distilled"] < values["from scratch, same tokens"]
     pruned, by_chance = (summaries[stage]["metrics"]["loss_after"] for stage in ("prune", "random/prune"))
     assert pruned < by_chance

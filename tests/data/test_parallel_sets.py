@@ -15,6 +15,7 @@ from transformers import AutoTokenizer
 
 from nemo_plugins.data.chat import messages, packing, rows, sets
 from nemo_plugins.data.chat.template import ChatTemplate
+from nemo_plugins.planning import chat_sets_plan
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SAMPLES = REPOSITORY / "assets" / "chat_samples"
@@ -90,7 +91,7 @@ def test_what_was_killed_goes_on_and_is_what_one_process_makes(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert {part: part.stat().st_mtime_ns for part in parts} == kept
-    assert len(list(work.glob("*/parts/?????"))) > len(sets.STAGES) * len(sets.SETS)
+    assert len(list(work.glob("*/parts/?????"))) > len(chat_sets_plan.STAGES) * len(sets.SETS)
 
     summary = json.loads((tmp_path / "runs" / "tiny_pl" / "chats" / "summary.json").read_text())
     folders = {name: tmp_path / "runs" / "tiny_pl" / "chats" / path for name, path in summary["outputs"].items()}

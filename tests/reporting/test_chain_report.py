@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from nemo_plugins.reporting import chain, plots
+from nemo_plugins.reporting import chain, heldout_losses, plots
 
 VALUES = {
     "teacher": 2.0,
@@ -31,7 +31,7 @@ def test_a_claim_that_does_not_hold_is_said_so():
 
 
 def test_write_prints_every_model_and_draws(tmp_path, capsys):
-    places = [(name, *place) for name, (*places, _) in chain.MODELS.items() for place in places if place]
+    places = [(name, *place) for name, (*places, _) in heldout_losses.MODELS.items() for place in places if place]
     for name, stage, metric in places:
         folder = tmp_path / stage
         folder.mkdir(parents=True, exist_ok=True)
@@ -49,11 +49,11 @@ def test_write_prints_every_model_and_draws(tmp_path, capsys):
 
 def test_losses_that_are_compared_are_of_the_same_windows():
     pruning = {"prune": {"metrics": {"loss_before": 3.0, "loss_after": 5.0}}}
-    assert chain.losses(pruning) == {"teacher": 3.0, "pruned": 5.0}
+    assert heldout_losses.losses(pruning) == {"teacher": 3.0, "pruned": 5.0}
     alone = {**pruning, "distill": {"metrics": {"val_loss": 4.0, "val_loss_first": 5.5}}}  # the teacher was not measured there
-    assert chain.losses(alone) == {"teacher": 3.0, "pruned": 5.0, "distilled": 4.0}
+    assert heldout_losses.losses(alone) == {"teacher": 3.0, "pruned": 5.0, "distilled": 4.0}
     alone["distill"]["metrics"]["teacher_val_loss"] = 3.5
-    assert chain.losses(alone) == {"teacher": 3.5, "pruned": 5.5, "distilled": 4.0}
+    assert heldout_losses.losses(alone) == {"teacher": 3.5, "pruned": 5.5, "distilled": 4.0}
 
 
 def test_layers_marks_kept_and_dropped(tmp_path):

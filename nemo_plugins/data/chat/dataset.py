@@ -38,7 +38,10 @@ class DialogueWindows(Dataset):
     """
 
     def __init__(self, samples: Samples, seq_length: int, pad: int, seed: int, *, packed: bool = True, thd: bool = False):
-        self.samples, self.seq_length, self.pad, self.thd = samples, seq_length, pad, thd
+        self.samples = samples
+        self.seq_length = seq_length
+        self.pad = pad
+        self.thd = thd
         self.windows = packing.stored(samples, seq_length, seed) if packed else packing.alone(len(samples))
         self.fill = packing.fill(samples.positions, self.windows, seq_length)
         self.most = self.windows.largest + 2  # entries of cu_seqlens, with the padding's

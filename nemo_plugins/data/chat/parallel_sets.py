@@ -26,7 +26,7 @@ from nemo_plugins.data.chat import evaluation_items, packing, rows, sets, store
 from nemo_plugins.data.chat.template import ChatTemplate
 from nemo_plugins.data.corpus import execute
 from nemo_plugins.data.corpus.duplicates import CorpusJob
-from nemo_plugins.planning import chat_template_plan
+from nemo_plugins.planning import chat_sets_plan, chat_template_plan
 from nemo_plugins.runs import locks, sizes
 from nemo_plugins.runs.atomic import write
 
@@ -83,24 +83,19 @@ def run(cfg: Recipe, run: runs.Run) -> None:
         outputs[name], reports[made_of.key] = to, samples.report
         metrics |= {f"{name}_samples": len(samples), f"{name}_tokens": int(samples.positions.sum())}
         metrics[f"{name}_rows_dropped"] = samples.report["dropped"]
-    run.finish(outputs, metrics, next=[runs.command(cfg, stage) for stage in named(cfg)], rows=reports)
-
-
-def named(cfg: Recipe) -> list[str]:
-    """The stages whose files are given."""
-    return [stage for stage in sets.STAGES if getattr(cfg, stage).data]
+    run.finish(outputs, metrics, next=[runs.command(cfg, stage) for stage in chat_sets_plan.named(cfg)], rows=reports)
 
 
 def prepare(cfg: Recipe, run: runs.Run) -> ChatsWork:
     """The sets and their pieces: the same whenever it is asked, while the files are the same."""
-    described = chat_template_plan.described_by(cfg, named(cfg)[0])
+    described = chat_template_plan.described_by(cfg, chat_sets_plan.named(cfg)[0])
     vocabulary = sizes.student(cfg).vocab_size
     folder = run.folder / "tokenizer"
     tokenizer = save_tokenizer(described, folder, cfg.chat.template)
     template, cache = ChatTemplate(tokenizer, vocabulary), sets.cache(cfg)
     items = evaluation_items.of(cfg.corpus.decontamination, run.folder / "evaluation_items")
     found = []
-    for stage in named(cfg):
+    for stage in chat_sets_plan.named(cfg):
         packed = stage == "sft" and cfg.sft.packing is not Packing.none
         for name in sets.SETS:
             made_of = sets.of(cfg, stage, name, items)

@@ -25,7 +25,6 @@ from nemo_plugins.runs.fingerprint import fingerprint
 FORMAT = 3  # raise when checks or encoding change: older folders are then made again
 CACHE = ".chats"  # below run.root: encoded dialogues, shared by its runs
 LARGE = 64 << 20  # bytes of files from which on a job of GPUs should not be the one that encodes them
-STAGES = ("sft", "dpo")  # that learn from encoded samples
 SETS = ("data", "heldout")
 
 
