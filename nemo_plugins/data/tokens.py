@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 from nemo_plugins.data.control_tokens import Ordinary
 from nemo_plugins.data.documents import documents
 from nemo_plugins.runs import locks
+from nemo_plugins.runs.atomic import whole
 from nemo_plugins.runs.errors import UserError
 
 __all__ = ["Encoder", "Tokens", "cached", "documents", "existing", "is_prefix", "stored", "tokenizer_fingerprint", "write"]
@@ -145,12 +145,9 @@ def stored(cache: Path, source: str, tokenizer, content: str, make: Callable[[Pa
     with open(cache / f"{folder.name}.lock", "w") as lock:
         locks.take(lock)
         if not folder.exists():
-            partial = folder.with_suffix(".partial")
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir()
-            written = make(partial / "tokens", parts)
-            (partial / "tokens.json").write_text(json.dumps({"documents": written.documents, "tokens": written.tokens}))
-            os.rename(partial, folder)
+            with whole(folder) as partial:
+                written = make(partial / "tokens", parts)
+                (partial / "tokens.json").write_text(json.dumps({"documents": written.documents, "tokens": written.tokens}))
         shutil.rmtree(parts, ignore_errors=True)
     counts = json.loads((folder / "tokens.json").read_text())
     return Tokens(folder / "tokens", counts["documents"], counts["tokens"])

@@ -53,7 +53,8 @@ def links(cfg: Recipe, arguments: list[str] | None = None) -> list[Link]:
         )
     given = sys.argv[1:] if arguments is None else arguments
     own = [word for word in given if not word.startswith("-") and key_of(word) not in HANDED_ON_NOT]
-    return [_link(cfg, stage, own) for stage in cfg.experiment.stages if stage not in left_out(cfg)]
+    gone = left_out(cfg)
+    return [_link(cfg, stage, own) for stage in cfg.experiment.stages if stage not in gone]
 
 
 def left_out(cfg: Recipe) -> list[StageConfig]:

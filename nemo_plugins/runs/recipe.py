@@ -101,13 +101,13 @@ def _command(job: Callable[[DictConfig], int], stage: Stage, docstring: str) -> 
     except BrokenPipeError:  # of what Hydra prints itself: `--cfg job | head`
         output.unread(1)
         return DONE
+    except (HydraException, OmegaConfBaseException) as error:  # before OSError: Hydra's for a missing group is one
+        output.error(f"{name}: {hydra_errors.explain(error)}")
+        return WRONG_INPUT
     except OSError as error:
         if error.errno not in NOT_OURS or not error.filename:
             raise
         output.error(f"{name}: {_denied(error)}")
-        return WRONG_INPUT
-    except (HydraException, OmegaConfBaseException) as error:
-        output.error(f"{name}: {hydra_errors.explain(error)}")
         return WRONG_INPUT
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from nemo_plugins.data.chat import store
 from nemo_plugins.data.chat.encode import Sample
 from nemo_plugins.runs import locks
+from nemo_plugins.runs.atomic import whole
 
 FORMAT = 1  # raise when other windows come out: older folders are then packed again
 PADDING = -1  # document index of places that hold nothing
@@ -93,7 +94,7 @@ def stored(samples: store.Samples, seq_length: int, seed: int) -> PackedWindows:
         locks.take(lock)
         if not to.exists():
             packed = pack(samples.positions, seq_length, seed)
-            with store.whole(to) as folder:
+            with whole(to) as folder:
                 np.save(folder / "order.npy", np.concatenate([*packed, np.zeros(0, np.int64)]))
                 np.save(folder / "ends.npy", np.cumsum([len(one) for one in packed], dtype=np.int64))
     return PackedWindows(*(np.load(to / f"{name}.npy", "r", allow_pickle=False) for name in ("order", "ends")))

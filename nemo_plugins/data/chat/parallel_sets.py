@@ -28,7 +28,7 @@ from nemo_plugins.data.corpus import execute
 from nemo_plugins.data.corpus.duplicates import CorpusJob
 from nemo_plugins.planning import chat_sets_plan, chat_template_plan
 from nemo_plugins.runs import locks, sizes
-from nemo_plugins.runs.atomic import write
+from nemo_plugins.runs.atomic import whole, write
 
 MIB = 1 << 20
 
@@ -187,7 +187,7 @@ class Encode(Step):
             counts.update(json.loads(self.work.counts(task).read_text()))
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a process has one core
         report = made_of.report()
-        with self.track_time(), store.whole(self.work.part(rank)) as folder:
+        with self.track_time(), whole(self.work.part(rank)) as folder:
             template = _template(self.work.tokenizer, self.work.vocabulary)
             store.write(folder, made_of.samples([piece], template, counts, report))
             write(folder / "report.json", json.dumps(report.summary(), ensure_ascii=False))
@@ -208,7 +208,7 @@ class Join(Step):
                 report = made_of.report()
                 for part in parts:
                     report.add(json.loads((part / "report.json").read_text()))
-                with store.whole(to) as folder:
+                with whole(to) as folder:
                     store.join(folder, parts)
                     sets.finish(folder, report)
         if seed is not None:

@@ -20,6 +20,7 @@ from nemo_plugins.data.chat import encode, messages, preferences, rows, store
 from nemo_plugins.data.chat.evaluation_items import EvaluationItems
 from nemo_plugins.data.chat.template import ChatTemplate
 from nemo_plugins.runs import locks
+from nemo_plugins.runs.atomic import whole
 from nemo_plugins.runs.fingerprint import fingerprint
 
 FORMAT = 3  # raise when checks or encoding change: older folders are then made again
@@ -127,7 +128,7 @@ def samples(made_of: ChatSet, template: ChatTemplate, folder: Path) -> store.Sam
             pieces = [rows.Piece(path) for path in made_of.paths]
             report = made_of.report()
             counts = made_of.runs_of_items(pieces)
-            with store.whole(to) as made:
+            with whole(to) as made:
                 store.write(made, made_of.samples(pieces, template, counts, report))
                 finish(made, report)
     return store.read(to)

@@ -7,10 +7,8 @@ beside them, for each length and seed that it was packed with, `windows-…/` (`
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,16 +74,6 @@ def join(folder: Path, parts: Sequence[Path]) -> None:
     lengths = [np.diff(np.load(part / "offsets.npy", allow_pickle=False)) for part in parts]
     np.save(folder / "offsets.npy", np.concatenate([[0], *lengths]).cumsum(dtype=np.int64))
     np.save(folder / "weights.npy", np.concatenate([np.load(part / "weights.npy", allow_pickle=False) for part in parts]))
-
-
-@contextmanager
-def whole(to: Path) -> Iterator[Path]:
-    """A new folder that gets its name `to` once the block has ended well: one that is there is whole."""
-    partial = to.with_name(f"{to.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    yield partial
-    os.rename(partial, to)
 
 
 def read(folder: Path) -> Samples:
