@@ -10,6 +10,7 @@ from torch import distributed
 
 from nemo_plugins import runs
 from nemo_plugins.alignment.rollouts import Away
+from nemo_plugins.training import process_groups
 
 Made = TypeVar("Made")
 
@@ -33,6 +34,7 @@ def on_first_rank(group, work: Callable[[], Made]) -> Made:
             results = [outcome(work)]
         except Exception:
             results = [runs.Failed(traceback.format_exc())]
+    process_groups.meet(group)
     if distributed.get_world_size(group) > 1:
         distributed.broadcast_object_list(results, group=group, group_src=0)
     if isinstance(results[0], Exception):

@@ -32,6 +32,7 @@ from nemo_plugins.alignment.rollouts.sampling import uniforms
 from nemo_plugins.configs.schema import Overlong, Recipe
 from nemo_plugins.data.chat.prompts import Prompt
 from nemo_plugins.planning import grpo_plan
+from nemo_plugins.training import process_groups
 from nemo_plugins.training.checkpoints import StepCheckpoint
 from nemo_plugins.training.parameters import settled
 from nemo_plugins.training.progress import Metrics
@@ -310,7 +311,9 @@ def _gathered(own: dict[int, PromptGroup] | Exception) -> dict[int, PromptGroup]
     copies = parallel_state.get_data_parallel_world_size()
     parts = [own] * copies
     if copies > 1:
-        distributed.all_gather_object(parts, own, group=parallel_state.get_data_parallel_group())
+        group = parallel_state.get_data_parallel_group()
+        process_groups.meet(group)  # a server answers one copy much later than another
+        distributed.all_gather_object(parts, own, group=group)
     for part in parts:
         if isinstance(part, Exception):
             raise part

@@ -11,7 +11,6 @@ import os
 import shutil
 import subprocess
 import sys
-from datetime import timedelta
 from pathlib import Path
 
 from torch import distributed
@@ -22,7 +21,6 @@ from nemo_plugins.configs.schema import LoraConfig
 from nemo_plugins.configs.store import REPOSITORY
 
 OF_THE_JOB = ("RANK", "LOCAL_", "GROUP_", "ROLE_", "WORLD_SIZE", "MASTER_", "TORCHELASTIC", "SLURM_", "NVTE_")
-PATIENCE = timedelta(hours=4)  # own choice: NCCL's own ten minutes are too few to read and write a large model
 
 
 def adapters(lora: LoraConfig):
@@ -43,7 +41,7 @@ def merge(base: Path, trained: Path, to: Path) -> None:
     Raises:
         runs.Failed: the process failed.
     """
-    on_first_rank(distributed.new_group(backend="gloo", timeout=PATIENCE), lambda: _start(base, trained, to))
+    on_first_rank(distributed.group.WORLD, lambda: _start(base, trained, to))
 
 
 def _start(base: Path, trained: Path, to: Path) -> None:

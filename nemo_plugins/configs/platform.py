@@ -52,7 +52,7 @@ class PlatformConfig:
     # true: a stage that trains refuses to start without it; false: torch's own layers also where it is there
     transformer_engine: bool | str = "auto"
     node_memory_gib: float = 1000.0  # of one node, for the plan
-    # that a process waits for another before torch ends it; own choice: three times what grpo.endpoint may take for an answer
+    # that a process waits for another in a collective before torch ends it; own choice: a slow disk's checkpoint, thrice
     process_group_minutes: float = 60.0
     threads: int | None = None  # CPU threads of one process; default: cores / devices
 

@@ -86,13 +86,6 @@ def _ranges(cfg: Recipe) -> None:
             raise UserError("grpo.engine=endpoint: grpo.endpoint.url is not given", "expected e.g. http://node7:8000/v1")
         if end.refresh_every < 1 or end.requests < 1 or not end.cap >= 1:
             raise UserError("grpo.endpoint: expected refresh_every and requests of at least 1, and a cap of at least 1")
-        longest, most = (end.timeout + end.patience) / 60, cfg.platform.process_group_minutes  # the last try may be a whole one
-        if longest >= most:
-            raise UserError(
-                f"platform.process_group_minutes={most:g}: one answer may take {longest:g} minutes "
-                "(grpo.endpoint.timeout and patience), and torch would end the processes that wait for it",
-                f"expected more than {longest:g}, and than grpo.endpoint.refresh takes",
-            )
 
 
 def _rollouts(cfg: Recipe) -> Table:

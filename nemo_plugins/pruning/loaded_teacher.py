@@ -178,6 +178,7 @@ class LoadedTeacher:
     def _kept_or_measured(self, path: Path, asked: Measured) -> Scores:
         with locked(path) if self.is_writer else nullcontext():  # candidates of a job array wait for the first
             here = [path.is_file()]
+            process_groups.meet(torch.distributed.group.WORLD)
             torch.distributed.broadcast_object_list(here)  # rank 0 decides for all
             if here[0]:
                 return Scores.load(path)

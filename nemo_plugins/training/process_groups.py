@@ -1,16 +1,41 @@
-"""How long the processes of a job wait for each other in a collective before torch ends them.
+"""How the processes of a job wait for each other: in a collective so long, then torch ends them; at the store for ever.
 
 NeMo hands on no time (nemo/lightning/pytorch/strategies/megatron_strategy.py:634; its variable is also the heartbeat of NCCL's
 watchdog), so torch's 10 minutes hold for NCCL, and Megatron-Core's 30 for the groups of a layout (parallel_state.py:526). Both
-are shorter than what one process does while the others wait: a calibration that another job is at, an export to a server of
-completions, its answers.
+can be shorter than what one process does while the others wait: a calibration that another job is at, a merge of adapters, the
+answers of a server.
 """
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from datetime import timedelta
 
+from torch import distributed
 from torch.distributed import distributed_c10d
+
+POLL = 1.0  # seconds between two looks at the store, at most
+_met: Counter[str] = Counter()  # by the group's name: how often this process has met the others
+
+
+def meet(group) -> None:
+    """Wait until all processes of a group are here, however long that takes: before a collective that some come to much later.
+
+    Each adds itself to a count in the group's store and looks now and then how far it is.
+
+    Raises:
+        torch.distributed.DistError: the process that keeps the store has died.
+    """
+    if distributed.get_world_size(group) == 1:
+        return
+    store, name = distributed_c10d._world.pg_map[group][1], group.group_name
+    _met[name] += 1
+    wanted = _met[name] * distributed.get_world_size(group)
+    here, began = store.add("here", 1), time.monotonic()
+    while here < wanted:
+        time.sleep(min(POLL, 0.001 + (time.monotonic() - began) / 10))
+        here = store.add("here", 0)
 
 
 def wait(minutes: float) -> None:

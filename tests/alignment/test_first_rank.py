@@ -10,6 +10,7 @@ from nemo_plugins import runs
 from nemo_plugins.alignment import lora
 from nemo_plugins.alignment.first_rank import on_first_rank
 from nemo_plugins.alignment.rollouts import Away
+from nemo_plugins.training import process_groups
 
 pytestmark = pytest.mark.long  # its tests start processes or draw pictures
 
@@ -17,6 +18,7 @@ pytestmark = pytest.mark.long  # its tests start processes or draw pictures
 def one_rank(rank, ranks, folder):
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder / 'rendezvous'}", rank=rank, world_size=ranks)
+    process_groups.wait(minutes=2 / 60)
     group = distributed.new_group(list(range(ranks)))
 
     def fails(error):
@@ -35,7 +37,7 @@ def one_rank(rank, ranks, folder):
 
     def start(base, trained, to):
         assert rank == 0
-        time.sleep(1)
+        time.sleep(3)  # longer than a collective may take
         if to.name == "fails":
             raise runs.Failed("merging ended with exit code 1")
         to.mkdir()

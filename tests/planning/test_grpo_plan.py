@@ -47,15 +47,6 @@ def test_the_plan_says_how_old_a_servers_weights_get(refresh, by):
     assert rollouts["engine"] == f"endpoint http://node7:8000/v1, its weights at most 6 updates old, {by}"
 
 
-def test_processes_wait_longer_than_a_server_may_take():
-    """torch would end those that wait, and the run with them, before it could write its checkpoint."""
-    end = ("grpo.engine=endpoint", "grpo.endpoint.url=http://127.0.0.1:8000/v1", "grpo.endpoint.refresh=true")
-    plan(*end)
-    with pytest.raises(UserError, match="platform.process_group_minutes=60: one answer may take 70 minutes"):
-        plan(*end, "grpo.endpoint.patience=3600")
-    plan(*end, "grpo.endpoint.patience=3600", "platform.process_group_minutes=90")
-
-
 def test_rewards_speak_the_runs_language():
     cfg = compose(["+model=tiny_pl", "experiment=laptop", "language=cs"])
     found = grpo_plan.options(cfg)

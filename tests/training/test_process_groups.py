@@ -1,10 +1,13 @@
-"""Processes that wait for another's long work in a collective are not ended by torch."""
+"""Processes that wait for another's long work are not ended by torch, and end where the other does."""
 
+import os
+import socket
 from datetime import timedelta
 from types import SimpleNamespace
 
+import pytest
 import torch
-from torch import distributed
+from torch import distributed, multiprocessing
 
 from nemo_plugins.training import process_groups
 
@@ -28,3 +31,22 @@ def test_all_groups_of_a_strategy_wait_as_long_as_is_asked():
         assert store.timeout == timedelta(minutes=90)  # where a group's first collective waits
     finally:
         distributed.destroy_process_group()
+
+
+def of_two(rank, port):
+    distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    for _ in range(2):
+        process_groups.meet(distributed.group.WORLD)
+    if rank == 0:  # it keeps the store
+        os._exit(0)
+    with pytest.raises(distributed.DistError):
+        process_groups.meet(distributed.group.WORLD)
+    os._exit(0)  # no group is left to be taken down
+
+
+@pytest.mark.long  # two processes that import torch
+def test_who_waits_for_a_process_that_died_does_not_wait_on():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    multiprocessing.spawn(of_two, (port,), nprocs=2)
