@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from nemo_plugins import runs
-from nemo_plugins.alignment.generations import section
 from nemo_plugins.alignment.losses import kl_estimate, preference_loss, summed
 from nemo_plugins.alignment.metrics import preference_metrics
 from nemo_plugins.alignment.objective import Batch, Measure
@@ -21,7 +20,7 @@ from nemo_plugins.configs.schema import DpoConfig, Preference, Recipe
 from nemo_plugins.data.chat import sets
 from nemo_plugins.data.chat.pairs import Pairs
 from nemo_plugins.reporting import preference_plots
-from nemo_plugins.training import trainer
+from nemo_plugins.training import generations, trainer
 from nemo_plugins.training.metric_sums import MetricSums
 
 METRICS = (
@@ -104,7 +103,7 @@ class PreferenceTraining(PolicyTraining):
         }
 
     def sections(self, plots, lines) -> list:
-        return [*preference_plots.sections(plots, lines), *section(self.run.folder)]
+        return [*preference_plots.sections(plots, lines), *generations.section(self.run.folder)]
 
     def outputs(self) -> dict:
         return {"reference": self.run.folder / "reference"}

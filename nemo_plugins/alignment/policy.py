@@ -10,7 +10,6 @@ from torch.utils.data import Dataset
 
 from nemo_plugins import runs
 from nemo_plugins.alignment import chat_files
-from nemo_plugins.alignment.generations import Generations
 from nemo_plugins.alignment.objective import Measure, install_objective
 from nemo_plugins.alignment.samples import SampleModule
 from nemo_plugins.configs.schema import ChatSource, Recipe
@@ -18,6 +17,7 @@ from nemo_plugins.data.chat import evaluation_items, sets, store
 from nemo_plugins.data.chat.template import ChatTemplate
 from nemo_plugins.models import nemo
 from nemo_plugins.runs import sizes
+from nemo_plugins.training import generations
 from nemo_plugins.training.metric_sums import MetricSums
 from nemo_plugins.training.training import Training
 
@@ -57,12 +57,13 @@ class PolicyTraining(Training):
         self.files(name)
         return sets.samples(sets.of(self.cfg, self.key, name, self.items), self.template, self.cache)
 
-    def generations(self) -> list[Generations]:
+    def generations(self) -> list[generations.Generations]:
         """The callback that answers the stage's `prompts` at each validation; none where there are none."""
-        if not self.train.prompts or self.cfg.platform.pipeline_parallel > 1:
-            return []
-        plain, longest = self.tokenizer.tokenizer, self.cfg.model.context_length
-        return [Generations(self.run.folder, self.train.prompts, self.template, plain, longest)]
+        prompts = {
+            prompt: self.template.ids([{"role": "user", "content": prompt}], add_generation_prompt=True)
+            for prompt in self.train.prompts
+        }
+        return generations.of(self.cfg, self.run.folder, prompts, self.template.ends, self.tokenizer.tokenizer)
 
     def data(self) -> SampleModule:
         return SampleModule(

@@ -10,7 +10,6 @@ from torch import Tensor
 from nemo_plugins import platforms, runs
 from nemo_plugins.alignment import lora
 from nemo_plugins.alignment.adaptive_rate import AdaptiveRate
-from nemo_plugins.alignment.generations import section
 from nemo_plugins.alignment.losses import sft_loss
 from nemo_plugins.alignment.objective import Batch
 from nemo_plugins.alignment.policy import PolicyTraining
@@ -18,6 +17,7 @@ from nemo_plugins.alignment.samples import Epochs
 from nemo_plugins.configs.schema import Packing, Recipe
 from nemo_plugins.data.chat.dataset import DialogueWindows
 from nemo_plugins.planning import alignment_plan
+from nemo_plugins.training import generations
 from nemo_plugins.training.metric_sums import MetricSums
 
 
@@ -80,7 +80,7 @@ class SupervisedFineTuning(PolicyTraining):
         }
 
     def sections(self, plots, lines) -> list:
-        return section(self.run.folder)
+        return generations.section(self.run.folder)
 
     def outputs(self) -> dict:
         """The whole checkpoint where adapters were trained: merged into the weights that they were trained on."""

@@ -90,7 +90,7 @@ class SftConfig(AlignConfig):
 
     packing: Packing = Packing.auto
     learn: Learn = Learn.every
-    prompts: list[str] = field(default_factory=list)  # answered at each validation; not on pipelines
+    prompts: list[str] = field(default_factory=list)  # answered at each validation; not on pipelines or in context parallel
     lora: LoraConfig = field(default_factory=LoraConfig)
     adaptive_tokens: int | None = None  # BS of lr * sqrt(T / BS), T a step's learned tokens (arXiv 2410.18565); null: lr stays
 

@@ -82,6 +82,7 @@ class LossConfig:
 @dataclass
 class DistillConfig(TrainConfig):
     loss: LossConfig = field(default_factory=LossConfig)
+    prompts: list[str] = field(default_factory=list)  # beginnings to go on with; otherwise as of sft
 
 
 @dataclass

@@ -11,20 +11,6 @@ ROWS = 64  # tokens at a time: fp32 copies of that many rows of logits and no mo
 
 
 @torch.no_grad()
-def best(logits: Tensor, group: Group = None) -> Tensor:
-    """The most likely token, `[s, b]`, of logits `[s, b, v/tp]` with a vocabulary split over `group`; the lowest of equals."""
-    value, index = logits.max(-1)
-    if group is None:
-        return index
-    value, index = value.float(), index + group.rank() * logits.shape[-1]
-    top = value.clone()
-    distributed.all_reduce(top, distributed.ReduceOp.MAX, group)
-    index = index.masked_fill(value < top, torch.iinfo(index.dtype).max)
-    distributed.all_reduce(index, distributed.ReduceOp.MIN, group)
-    return index
-
-
-@torch.no_grad()
 def cross_entropy(logits: Tensor, labels: Tensor, group: Group = None) -> Tensor:
     """−log p of each label, nats, fp32 `[s, b]`.
 

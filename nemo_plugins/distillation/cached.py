@@ -18,7 +18,8 @@ from nemo_plugins.distillation import records
 from nemo_plugins.distillation.distill import Distillation
 from nemo_plugins.distillation.losses import kd_loss_cached
 from nemo_plugins.distillation.record import header
-from nemo_plugins.distillation.watch import LogitsWatch, vocabulary_group
+from nemo_plugins.distillation.watch import LogitsWatch
+from nemo_plugins.training.vocabulary_parallel import vocabulary_group
 
 RECORD = ("indices", "logprobs", "tail")
 

@@ -6,7 +6,9 @@ from nemo_plugins import runs
 from nemo_plugins.configs.schema import LossConfig, Recipe
 from nemo_plugins.distillation.watch import LogitsWatch
 from nemo_plugins.models import nemo
+from nemo_plugins.reporting.first_result import TOKENS
 from nemo_plugins.runs import sizes
+from nemo_plugins.training import generations
 from nemo_plugins.training.training import Training
 
 PAPER = (1.12, 0.89)  # first and last loss of Bielik-11B's distillation (arXiv 2603.11881)
@@ -28,6 +30,14 @@ class Distillation(Training):
         self.watch = LogitsWatch()
         self.loss = cfg.distill.loss
         self.paper = PAPER if cfg.model.name == "bielik11b" and self.loss == LossConfig() else None
+
+    def callbacks(self, common: list) -> list:
+        plain = self.tokenizer.tokenizer
+        prompts = {prompt: plain(prompt).input_ids for prompt in self.cfg.distill.prompts}
+        return [*generations.of(self.cfg, self.run.folder, prompts, {plain.eos_token_id}, plain, TOKENS), *common]
+
+    def sections(self, plots, lines) -> list:
+        return generations.section(self.run.folder)
 
     def facts(self) -> dict:
         loss, model = self.loss, self.cfg.model

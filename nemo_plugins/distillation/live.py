@@ -28,12 +28,12 @@ from torch import Tensor
 
 from nemo_plugins import runs
 from nemo_plugins.configs.schema import LossConfig
-from nemo_plugins.distillation import agreement
 from nemo_plugins.distillation.distill import Distillation
 from nemo_plugins.distillation.losses import kd_loss
-from nemo_plugins.distillation.watch import LogitsWatch, vocabulary_group
+from nemo_plugins.distillation.watch import LogitsWatch
 from nemo_plugins.planning import work
 from nemo_plugins.training import trainer
+from nemo_plugins.training.vocabulary_parallel import best, vocabulary_group
 
 COPIED = ("bf16", "fp16", "params_dtype")
 
@@ -149,7 +149,7 @@ class _TrainingLoss(_DistillationLossReduction):
         if not self.watch.due:
             return super().forward(batch, forward_out)
         student, teacher = _logits(self.module)
-        self.watch.look(student, batch, agreement.best(teacher, vocabulary_group()))
+        self.watch.look(student, batch, best(teacher, vocabulary_group()))
         loss, report = super().forward(batch, forward_out)
         self.watch.add_divergence(report["kd_logits_train_loss"], batch)
         return loss, report
@@ -166,7 +166,7 @@ class _HeldoutTextLoss(MaskedTokenLossReduction):
             group = vocabulary_group()
             # the forward KL at temperature 1, whatever is trained: what several losses can be compared by
             divergence = kd_loss(student, teacher, group=group)
-            self.watch.look(student, batch, agreement.best(teacher, group), divergence, teacher)
+            self.watch.look(student, batch, best(teacher, group), divergence, teacher)
             for layers in self.module._layers_to_loss:
                 for layer in layers:
                     layer._intermediate_output = None
@@ -200,7 +200,7 @@ def _teacher_on_heldout_text(module) -> None:
     forward = module.forward
 
     def with_teacher(self, *args, **kwargs):
-        if not self.training:
+        if not self.training and not self._only_student_fwd:  # as while it speaks
             with torch.no_grad():
                 self.teacher_model(*args, **kwargs)
         return forward(*args, **kwargs)

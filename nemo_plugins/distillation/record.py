@@ -21,11 +21,11 @@ from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.data import blend, text, tokens
 from nemo_plugins.distillation import records
 from nemo_plugins.distillation.losses import topk_record
-from nemo_plugins.distillation.watch import vocabulary_group
 from nemo_plugins.models import nemo
 from nemo_plugins.training import trainer
 from nemo_plugins.training.parameters import settled
 from nemo_plugins.training.stop_requests import StopRequests
+from nemo_plugins.training.vocabulary_parallel import vocabulary_group
 
 INTERVAL = 20.0  # seconds between lines of progress
 

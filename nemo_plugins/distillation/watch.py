@@ -6,18 +6,11 @@ What NeMo lacks: it reports the training loss alone, and on held-out text it doe
 from __future__ import annotations
 
 import torch
-from megatron.core import parallel_state
 from torch import Tensor
-from torch.distributed import ProcessGroup
 
 from nemo_plugins.distillation import agreement
 from nemo_plugins.training.metric_sums import MetricSums
-
-
-def vocabulary_group() -> ProcessGroup | None:
-    """The processes over which the vocabulary is split; None where it is whole."""
-    group = parallel_state.get_tensor_model_parallel_group()
-    return group if group.size() > 1 else None
+from nemo_plugins.training.vocabulary_parallel import best, vocabulary_group
 
 
 class LogitsWatch(MetricSums):
@@ -51,7 +44,7 @@ class LogitsWatch(MetricSums):
         group, mask = vocabulary_group(), batch["loss_mask"].float()
         labels = batch["labels"].transpose(0, 1)
         ce = agreement.cross_entropy(logits.detach(), labels, group)
-        agrees = (agreement.best(logits.detach(), group) == teacher_best).float()
+        agrees = (best(logits.detach(), group) == teacher_best).float()
         each = {"kd": torch.zeros_like(ce) if divergence is None else divergence, "ce": ce, "agreement": agrees}
         if teacher is not None:
             each["teacher_ce"] = agreement.cross_entropy(teacher, labels, group)

@@ -43,7 +43,7 @@ class FirstResult:
         self.validated = "loss recovered" in self.figures  # whether the distillation's first validation has been looked at
 
     def __call__(self, line: ProgressLine) -> None:
-        """Say what is new; while a stage runs that is the share of the loss won back at the distillation's first validation."""
+        """Say what is new; while a stage runs that is what the distillation's first validation tells: loss won back, words."""
         if line.stage == "distill" and not self.validated:
             self._validation(line)
         elif not line.stage:
@@ -63,6 +63,9 @@ class FirstResult:
         if share is not None:
             value = f"{100 * share:.1f} %"
             line.say(f"  {value:<14} of the held-out loss that pruning cost is won back by step {now['step']:,}")
+        samples = self.folder / "distill" / "samples" / f"step={now['step']:07d}.json"  # written before the loss is
+        for said in json.loads(samples.read_text()) if samples.is_file() else []:
+            line.say(f"  {'so far':<14} {said['prompt']} […] {_one_line(said['answer'])}")
 
     def _part(self, stage: str, name: str, models: tuple[str, ...], line: ProgressLine) -> None:
         done = {found.name: found for found in run_outputs.stages(self.folder)}
@@ -74,7 +77,7 @@ class FirstResult:
         line.say(f"  {figure.value:<14} {figure.meaning}")
         self.figures[name] = figure.value
         if done["prune"].summary["teacher"]["parameters"] <= LARGEST:
-            self.sentence = self.sentence or beginning(self.cfg)
+            self.sentence = self.sentence or next(iter(self.cfg.distill.prompts), "") or beginning(self.cfg)
         if self.sentence:
             for model, text in self._speak(models, done).items():
                 line.say(f"  {model:<14} {self.sentence} […] {text}")
@@ -122,6 +125,10 @@ def beginning(cfg: Recipe) -> str:
     return " ".join(words[:WORDS])
 
 
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
 def main(file: str, tokens: int, sentence: str, pairs: list[str]) -> None:
     """Write what each model goes on with."""
     import torch
@@ -134,7 +141,7 @@ def main(file: str, tokens: int, sentence: str, pairs: list[str]) -> None:
         model = AutoModelForCausalLM.from_pretrained(weights, dtype=torch.float32, use_safetensors=True, **known).eval()
         ids = tokenizer(sentence, return_tensors="pt").input_ids
         drawn = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=tokens)
-        said[name] = " ".join(tokenizer.decode(drawn[0, ids.shape[1] :], skip_special_tokens=True).split())
+        said[name] = _one_line(tokenizer.decode(drawn[0, ids.shape[1] :], skip_special_tokens=True))
     Path(file).write_text(json.dumps(said))
 
 

@@ -1,13 +1,22 @@
-"""Logits `[s, b, v/tp]` whose vocabulary is split over a tensor-parallel group into equal shards, in rank order. Pure torch."""
+"""Logits `[s, b, v/tp]` whose vocabulary is split over a tensor-parallel group into equal shards, in rank order."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TypeAlias
 
+import torch
 from torch import Tensor, distributed
 
 Group: TypeAlias = distributed.ProcessGroup | None  # None: the vocabulary is whole
+
+
+def vocabulary_group() -> Group:
+    """The processes over which the vocabulary is split; None where it is whole."""
+    from megatron.core import parallel_state  # here: the losses that need no more than torch import this module
+
+    group = parallel_state.get_tensor_model_parallel_group()
+    return group if group.size() > 1 else None
 
 
 def ranks(group: Group) -> int:
@@ -36,3 +45,17 @@ def chunks(logits: Tensor, rows: int) -> Iterator[tuple[slice, slice]]:
     for i in range(0, s, positions):
         for j in range(0, b, samples):
             yield slice(i, i + positions), slice(j, j + samples)
+
+
+@torch.no_grad()
+def best(logits: Tensor, group: Group = None) -> Tensor:
+    """The most likely token, `[s, b]`, of logits `[s, b, v/tp]` with a vocabulary split over `group`; the lowest of equals."""
+    value, index = logits.max(-1)
+    if group is None:
+        return index
+    value, index = value.float(), index + group.rank() * logits.shape[-1]
+    top = value.clone()
+    distributed.all_reduce(top, distributed.ReduceOp.MAX, group)
+    index = index.masked_fill(value < top, torch.iinfo(index.dtype).max)
+    distributed.all_reduce(index, distributed.ReduceOp.MIN, group)
+    return index

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from nemo_plugins.data.module import Windows
 from nemo_plugins.planning import chain_plan
 from nemo_plugins.reporting import chain, heldout_losses
+from nemo_plugins.reporting.first_result import TOKENS
 from nemo_plugins.runs.prepare import compose
 
 pytestmark = pytest.mark.nemo
@@ -36,6 +37,19 @@ def test_every_stage_leaves_a_whole_run_folder(laptop):
     assert (laptop.run / "prune" / "plots" / "layers.png").stat().st_size > 5000
     assert (laptop.run / "distill" / "plots" / "curves.png").stat().st_size > 5000
     assert not Path("lightning_logs").exists()  # nothing is written beside it
+
+
+def test_the_student_goes_on_with_a_sentence_at_each_validation(laptop, exported):
+    """What it says at the end is what transformers says greedily; it speaks without its teacher."""
+    files = sorted((laptop.run / "distill" / "samples").iterdir())
+    assert [file.name for file in files] == ["step=0000000.json", "step=0000003.json", "step=0000006.json"]
+    [said] = json.loads(files[-1].read_text())
+    tokenizer = AutoTokenizer.from_pretrained(exported["distilled"])
+    model = AutoModelForCausalLM.from_pretrained(exported["distilled"])
+    ids = tokenizer(said["prompt"], return_tensors="pt").input_ids
+    written = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=TOKENS, do_sample=False)
+    assert said["answer"] == tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True)
+    assert len(said["answer"].split()) > 3
 
 
 def test_it_prints_and_draws_what_came_of_it(laptop):

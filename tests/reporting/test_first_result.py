@@ -79,9 +79,13 @@ def test_the_first_validation_of_the_distillation_says_what_is_won_back_so_far(r
     log.write_text('{"step": 0, "val_loss": 5.0, "teacher_val_loss": 3.0}\n{"step": 1, "loss": 0.4}\n{"step": 20, "val')
     result(line)
     assert capsys.readouterr().out == ""
+    (run / "distill" / "samples").mkdir()
+    answer = json.dumps([{"prompt": "Stoi na stacji", "answer": "lokomotywa,\nciężka"}])
+    (run / "distill" / "samples" / "step=0000020.json").write_text(answer)
     log.write_text('{"step": 0, "val_loss": 5.0, "teacher_val_loss": 3.0}\n{"step": 20, "val_loss": 3.8}\n')
     result(line)
     assert "60.0 %" in (said := capsys.readouterr().out) and "by step 20" in said
+    assert "Stoi na stacji […] lokomotywa, ciężka" in said
     result(line)
     assert capsys.readouterr().out == ""
 

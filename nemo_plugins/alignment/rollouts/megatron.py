@@ -6,19 +6,18 @@ group's prompt once for each completion, and steps on for rows that have long en
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
 
 import torch
 from megatron.core import parallel_state
 from megatron.core.inference.contexts import StaticInferenceContext
 from megatron.core.inference.model_inference_wrappers.gpt.gpt_inference_wrapper import GPTInferenceWrapper
 from megatron.core.inference.model_inference_wrappers.inference_wrapper_config import InferenceWrapperConfig
-from megatron.core.models.common.embeddings.rotary_pos_embedding import RotaryEmbedding
 from torch import Tensor, distributed
 
 from nemo_plugins.alignment.rollouts import Completion, Request
 from nemo_plugins.alignment.rollouts.sampling import draw
+from nemo_plugins.training.generations import generating
 
 
 class MegatronEngine:
@@ -148,35 +147,3 @@ def _rows(context: StaticInferenceContext, rows: Tensor, count: int) -> None:
     for layer, memory in context.key_value_memory_dict.items():
         context.key_value_memory_dict[layer] = tuple(each[:, rows] for each in memory)
     context.max_batch_size = count
-
-
-@contextmanager
-def generating(model) -> Iterator[None]:
-    """Without dropout and sequence parallelism, which knows nothing of single tokens; afterwards as before."""
-    training = model.training
-    with _whole_sequences(model) if model.config.sequence_parallel else nullcontext():
-        model.eval()
-        try:
-            yield
-        finally:
-            model.train(training)
-            RotaryEmbedding.forward.cache_clear()  # it keeps tensors of inference mode, which no backward pass may save
-
-
-@contextmanager
-def _whole_sequences(model) -> Iterator[None]:
-    from megatron.core.transformer.utils import set_model_to_sequence_parallel
-
-    # NeMo's adapters have a switch of their own
-    adapters = [module for module in model.modules() if getattr(module, "disable_sequence_parallel_comm", None) is False]
-
-    def switch(on: bool) -> None:
-        set_model_to_sequence_parallel(model, on)
-        for adapter in adapters:
-            adapter.disable_sequence_parallel_comm = not on
-
-    switch(False)
-    try:
-        yield
-    finally:
-        switch(True)

@@ -96,6 +96,7 @@ DISTILL = Stage(
         f"distill.loss.kind={'|'.join(Divergence)}": "divergence; .temperature=X, .top_k=N, .alpha=X",
         "distill.bad_step=stop|skip, distill.spike=X": "what becomes of a step with no finite loss, or one X times the median",
         "distill.data=[FILE], data.document_boundaries=true": "training text (default: data.train); kept apart",
+        "distill.prompts=[TEXT]": "beginnings that the student goes on with at each validation, for people to read",
         "teacher.mode=live|record|cached": "the teacher beside the student; alone, its top-k to files; from those files",
         "teacher.path=DIR, student.path=DIR": "default: what the run's convert-import and prune left",
     },

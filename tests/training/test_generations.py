@@ -10,8 +10,8 @@ from megatron.core.models.common.embeddings.rotary_pos_embedding import RotaryEm
 from torch import distributed
 
 from nemo_plugins import platforms
-from nemo_plugins.alignment.generations import Generations
 from nemo_plugins.alignment.rollouts.megatron import generating
+from nemo_plugins.training.generations import Generations
 
 pytestmark = pytest.mark.nemo
 
@@ -56,12 +56,11 @@ def model(tmp_path):
 
 
 def test_answers_are_of_any_length_under_sequence_parallelism(model, tmp_path):
-    template = SimpleNamespace(ids=lambda messages, add_generation_prompt: [5], ends=(END,))
     tokenizer = SimpleNamespace(eos_token_id=END, decode=lambda ids, skip_special_tokens: " ".join(map(str, ids)))
     strategy = SimpleNamespace(megatron_parallel=[model])
     trainer = SimpleNamespace(strategy=strategy, is_global_zero=True, global_step=2)
     model.train()
-    Generations(tmp_path, ["Licz."], template, tokenizer, 64).on_validation_end(trainer, None)
+    Generations(tmp_path, {"Licz.": [5]}, {END}, tokenizer, 64).on_validation_end(trainer, None)
     said = json.loads((tmp_path / "samples" / "step=0000002.json").read_text())
     assert said == [{"prompt": "Licz.", "answer": "6 7 0 1 2 3"}]
     assert model.training and model.config.sequence_parallel and model.linear.sequence_parallel
