@@ -36,8 +36,8 @@ PACKAGES = (
     "hydra-core",
     "numpy",
 )
-NOT_COMPARED = ("model.recommended.", "model.source")  # they act through the sections that they fill
-NOT_COMPARED += ("distill.prompts", "sft.prompts", "dpo.prompts")  # what is said to them changes no weight
+ELSEWHERE = ("model.recommended.", "model.source")  # they act through the sections that they fill
+NOT_COMPARED = (*ELSEWHERE, "distill.prompts", "sft.prompts", "dpo.prompts")  # what is said to prompts changes no weight
 # what a stage that goes on may be told anew: how often it saves and speaks, and what it does with a bad step
 FREE = {"log_every", "checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "keep_best", "stop_minutes"}
 FREE |= {"bad_step", "spike"}
