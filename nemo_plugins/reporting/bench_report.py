@@ -97,7 +97,7 @@ def cells(cfg: Recipe, rows: Sequence[dict], names: Sequence[str]) -> list[tuple
 def paper(cfg: Recipe) -> Table:
     """The paper's own measurement, quoted."""
     figures = bench_plan.papers_row()
-    rate, each, first = (figures[key] for key in ("tokens_per_second", "milliseconds", "first_token_milliseconds"))
+    rate, each, first = figures["tokens_per_second"], figures["milliseconds"], figures["first_token_milliseconds"]
     rows = []
     for role in ("teacher", "student"):
         faster = f"x{figures['speed_up']:.3f}" if role == "student" else ""
