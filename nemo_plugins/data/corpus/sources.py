@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from nemo_plugins.data import documents, lines
 from nemo_plugins.data.corpus.reading import TaskInput
@@ -139,7 +140,7 @@ def save(path: Path, tasks: Sequence[Sequence[TaskInput]]) -> None:
         UserError: the file is there from an attempt that was stopped, and says something else.
     """
     files = sorted({part.path for task in tasks for part in task})
-    content = {
+    content: dict[str, Any] = {
         "files": {file: fingerprint(file) for file in files},
         "tasks": [[asdict(part) for part in task] for task in tasks],
     }
