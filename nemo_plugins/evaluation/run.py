@@ -68,7 +68,7 @@ def evaluate(
             try:
                 lm = lm or harness.model(cfg, path)
                 began = time.monotonic()
-                with harness.answered(lambda share, items=task.items: progress.part(share * items)):
+                with harness.answered(progress.part, task.items):
                     said = harness.run(cfg, lm, task)
             except Exception as error:  # of whatever a task's own code may raise; it is told, and costs no other result
                 lacking[f"{name}: {task.name}"] = complaint(error)

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -109,7 +110,7 @@ def mix(types: Mapping[str, str]) -> str:
     return ", ".join(f"{kind} x {count}" for kind, count in Counter(types.values()).most_common())
 
 
-def _with_prefix(converter: type, adds_space: bool) -> type:
+def _with_prefix(converter: Any, adds_space: bool) -> Any:
     """A converter that says whether text begins with a space: Llama's does, the others leave it to llama.cpp's default."""
     import gguf
 

@@ -7,6 +7,7 @@ ModelOpt simulates it, before writing, and the written weights, read back and mu
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -27,7 +28,7 @@ LARGEST_ERROR = {
 }  # of a weight, relative in the 2-norm; own choice: twice what noise has
 
 
-def convert(folder: HfFolder, to: Path, target: Target, windows: list[list[int]], known: Reference | None) -> dict[str, object]:
+def convert(folder: HfFolder, to: Path, target: Target, windows: list[list[int]], known: Reference | None) -> dict[str, Any]:
     """Calibrate on the windows, measure, write, read back. Whole or not at all.
 
     Returns: KL, top-1 and perplexities of the simulated model, and the largest error of a weight as it was written.
@@ -49,7 +50,7 @@ def convert(folder: HfFolder, to: Path, target: Target, windows: list[list[int]]
 
     recipe = mtq.FP8_DEFAULT_CFG if target is Target.fp8_static else mtq.NVFP4_DEFAULT_CFG
     model = mtq.quantize(model, recipe, calibrate)
-    checked: dict[str, object] = {}
+    checked: dict[str, Any] = {}
     if known:
         if known.windows:
             checked |= vars(known.quality(lambda window: reference.logits(model, window)))

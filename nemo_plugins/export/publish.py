@@ -27,20 +27,17 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     """Make the folders; with `publish.push`, send them."""
     source = quantize_plan.read(cfg)
     run.input(source.path)
-    name = cfg.publish.repository.split("/")[1]
-    folders = {cfg.publish.repository: _weights(cfg, source, run.folder / "hub" / name)}
+    repository, name = str(cfg.publish.repository), _name(cfg)
+    folders = {repository: _weights(cfg, source, run.folder / "hub" / name)}
     ggufs = [target for target in cfg.publish.formats if target in GGUF]
     if ggufs:
-        folders[f"{cfg.publish.repository}-GGUF"] = _ggufs(cfg, source, run.folder / "hub" / f"{name}-GGUF", ggufs)
+        folders[f"{repository}-GGUF"] = _ggufs(cfg, source, run.folder / "hub" / f"{name}-GGUF", ggufs)
     if Target.fp8 in cfg.publish.formats:
-        folders[f"{cfg.publish.repository}-FP8"] = _fp8(cfg, source, run.folder / "hub" / f"{name}-FP8")
-    sent = (
-        {repository: send(folder, repository, cfg.publish.private) for repository, folder in folders.items()}
-        if cfg.publish.push
-        else {}
-    )
-    for repository in folders:
-        runs.say(f"{repository}: {sent.get(repository, 'not sent (publish.push=true sends it)')}")
+        folders[f"{repository}-FP8"] = _fp8(cfg, source, run.folder / "hub" / f"{name}-FP8")
+    to_send = folders.items() if cfg.publish.push else ()
+    sent = {where: send(folder, where, cfg.publish.private) for where, folder in to_send}
+    for where in folders:
+        runs.say(f"{where}: {sent.get(where, 'not sent (publish.push=true sends it)')}")
     run.finish(
         outputs={folder.name: folder for folder in folders.values()},
         next=runs.command(cfg, "chat") if sent else runs.command(cfg, "publish", "publish.push=true", "force=true"),
@@ -71,7 +68,7 @@ def send(folder: Path, repository: str, private: bool) -> str:
 def card(cfg: Recipe, source: HfFolder, to: Path, front: Front, body: Iterable[str]) -> None:
     """Write the model card of a repository that holds `source`, or formats made of it."""
     root = runs.run_root(cfg)
-    front = replace(front, licence=cfg.publish.licence, tags=(*front.tags, source.config["model_type"]))
+    front = replace(front, licence=str(cfg.publish.licence), tags=(*front.tags, source.config["model_type"]))
     lines = [line for part in body for line in (part, "")]
     write(to / "README.md", model_card.text(cfg, lineage.read(root), scores.read(root), source.path, front, lines))
 
@@ -98,13 +95,12 @@ def _ggufs(cfg: Recipe, source: HfFolder, to: Path, targets: list[Target]) -> Pa
     partial = to.with_name(f".{to.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    name = cfg.publish.repository.split("/")[1]
     rows: list[list[str]] = []
     for target in targets:
         file = publish_plan.quantised(cfg, target)
-        called = f"{name}-{target.value.upper()}.gguf"
+        called = f"{_name(cfg)}-{target.value.upper()}.gguf"
         link(file, partial / called)
-        note = runs.find(cfg, "quantize") / f"{target.value}.json"
+        note = file.resolve().parents[1] / f"{target.value}.json"
         numbers = json.loads(note.read_text()) if note.is_file() else {}
         measured = [
             f"{numbers[key]:{form}}" if key in numbers else ""
@@ -132,8 +128,13 @@ def _fp8(cfg: Recipe, source: HfFolder, to: Path) -> Path:
     return to
 
 
+def _name(cfg: Recipe) -> str:
+    """The repository's without its owner's."""
+    return str(cfg.publish.repository).partition("/")[2]
+
+
 def _title(cfg: Recipe) -> str:
-    return cfg.publish.title or cfg.publish.repository.split("/")[1]
+    return cfg.publish.title or _name(cfg)
 
 
 def _quantised(cfg: Recipe, **more) -> Front:
