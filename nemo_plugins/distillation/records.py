@@ -87,7 +87,7 @@ class Recorded:
         """Why what was recorded as `self` says cannot serve a distillation that asks for `other`; empty where it can."""
         names = [each.name for each in fields(self) if each.name != "versions"]
         differ = [(name, getattr(self, name), getattr(other, name), KEYS.get(name)) for name in names]
-        differ += [(name, *both, None) for name, *both in self._versions(other) if name not in ONLY_WARNED]
+        differ += [(name, there, wanted, None) for name, there, wanted in self._versions(other) if name not in ONLY_WARNED]
         return [
             f"{name}: {_shown(name, there)} there, {_shown(name, wanted)} asked for" + (f" ({key})" if key else "")
             for name, there, wanted, key in differ
@@ -103,7 +103,7 @@ class Recorded:
         return [(each, self.versions.get(each), other.versions.get(each)) for each in sorted(self.versions | other.versions)]
 
 
-def _shown(name: str, value: object) -> object:
+def _shown(name: str, value: Any) -> object:
     if name not in FINGERPRINTS:
         return value
     return described(value) if isinstance(value, str) else [described(one) for one in value]

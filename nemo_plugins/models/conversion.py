@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,6 +23,7 @@ from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.models import hf_config, nemo, random_weights
 from nemo_plugins.models.families import ModelFamily
 from nemo_plugins.planning import convert_plan, quantize_plan
+from nemo_plugins.runs import paths
 from nemo_plugins.runs.progress import Progress
 
 OUTPUT = ("lm_head.weight", "output_layer.weight")  # Hugging Face's name and NeMo's
@@ -63,7 +65,8 @@ class WatchedState(UserDict):
     """
 
     def __init__(self, state: MutableMapping, progress: Progress):
-        self.data, self.progress = state, progress
+        self.data: MutableMapping[str, torch.Tensor] = state  # type: ignore[assignment]  # typeshed wants a dict, and any mapping serves
+        self.progress = progress
         progress.now("tensors", sum(not key.endswith("_extra_state") for key in state))
 
     def __setitem__(self, key: str, tensor: torch.Tensor) -> None:
@@ -231,7 +234,8 @@ def run(cfg: Recipe, run: runs.Run) -> None:
         if cfg.convert.random:
             source, made = random_weights.write(cfg, run.folder / "hf"), {"hf": run.folder / "hf"}
         else:
-            source, made = run.input(runs.local_weights(cfg.convert.source or cfg.model.path)), {}
+            key = "convert.source" if cfg.convert.source else "model.path"
+            source, made = run.input(paths.weights_of(cfg.convert.source or cfg.model.path, key)), {}
         dtype = nemo.DTYPES[convert_plan.dtype(cfg, source)]
         generation = None
         if (source / "generation_config.json").is_file():
@@ -242,11 +246,12 @@ def run(cfg: Recipe, run: runs.Run) -> None:
         module = nemo.module(cfg.model, runs.architecture(cfg.model), dtype, tokenizer, generation)
         with Progress("convert", unit="tensors") as progress:
             import_hf(source, run.folder / "checkpoint", module, dtype, progress)
+        about: dict[str, Any] = {hf_config.RANDOM: cfg.run.seed} if cfg.convert.random else {}
         run.finish(
             outputs={"checkpoint": run.folder / "checkpoint", **made},
             next=runs.command(cfg, "prune", *runs.left_by("teacher.path", run.folder / "checkpoint", ("convert-import",))),
             dtype=str(dtype).removeprefix("torch."),
-            **({hf_config.RANDOM: cfg.run.seed} if cfg.convert.random else {}),
+            **about,
         )
     else:
         source = run.input(convert_plan.checkpoint_of(cfg))

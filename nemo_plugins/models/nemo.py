@@ -92,7 +92,7 @@ def config(model: ModelConfig, architecture: Architecture, dtype: torch.dtype, g
         generation_config=generation_config,
         **family.settings,
     )
-    if scaling := model.rope_scaling:
+    if (scaling := model.rope_scaling) and family.llama3_config:  # runs/prepare.py refuses it for other families
         return named(family.llama3_config)(
             **values,
             scale_factor=scaling["factor"],
