@@ -88,7 +88,7 @@ class PreferenceTraining(PolicyTraining):
         return Pairs(self.encoded(name), self.template.pad, 8 * self.cfg.platform.tensor_parallel)
 
     def callbacks(self, common: list) -> list:
-        return [self.reference, *self.generations(), *common]
+        return [self.reference, *self.generations(self.cfg.dpo.prompts), *common]
 
     def facts(self) -> dict:
         dpo = self.cfg.dpo
@@ -110,7 +110,7 @@ class PreferenceTraining(PolicyTraining):
 
     def metrics(self, first, last, validated) -> dict:
         lines = list(self.run.read_metrics()) if self.run.is_writer else []
-        tested = next((line for line in reversed(lines) if "val_margin" in line), {})
+        tested: dict[str, float | None] = next((line for line in reversed(lines) if "val_margin" in line), {})
         names = ("margin", "accuracy", "chosen_shift", "chosen_fell", "reference_kl")
         return {
             "loss_first": first["loss"],

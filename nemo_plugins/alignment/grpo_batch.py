@@ -101,7 +101,7 @@ class Rows(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         number, place = divmod(index, self.per_rollout * self.epochs)
-        if number != self.number:
+        if self.rollout is None or number != self.number:
             raise RuntimeError(f"sample {index} is of rollout {number}, {self.number} is here")
         epoch, place = divmod(place, self.per_rollout)
         order = np.random.default_rng([self.seed, 2, number, epoch]).permutation(self.per_rollout)

@@ -11,7 +11,7 @@ import os
 import shlex
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -45,7 +45,7 @@ class EndpointEngine:
     on_policy = False
 
     def __init__(
-        self, endpoint: EndpointConfig, folder: Path, ends: Sequence[int], temperature: float, local,
+        self, endpoint: EndpointConfig, folder: Path, ends: Collection[int], temperature: float, local,
         export: Callable[[Path], None], transport: httpx.BaseTransport | None = None,
     ):  # fmt: skip
         self.endpoint = endpoint
@@ -85,7 +85,7 @@ class EndpointEngine:
             words = shlex.split(self.endpoint.refresh)
             _run([word.replace("{hf}", str(self.folder)).replace("{step}", str(step)) for word in words])
             return
-        server = self.endpoint.url.rstrip("/").removesuffix("/v1")
+        server = str(self.endpoint.url).rstrip("/").removesuffix("/v1")
         wanted = f"expected vLLM {VLLM} or later, started with VLLM_SERVER_DEV_MODE=1, or grpo.endpoint.refresh"
         reload = {"method": "reload_weights", "kwargs": {"weights_path": str(self.folder)}}
         self._post(f"{server}/collective_rpc", reload, wanted)
@@ -121,7 +121,7 @@ class EndpointEngine:
             "stop_token_ids": self.ends,
             "return_token_ids": True,
         }
-        url = f"{self.endpoint.url.rstrip('/')}/completions"
+        url = f"{str(self.endpoint.url).rstrip('/')}/completions"
         wanted = "expected a server of completions that takes token ids and tells logprobs"
         return completion(self._post(url, body, wanted), self.ends)
 
@@ -159,7 +159,7 @@ def _run(words: list[str]) -> None:
         raise Away(f"grpo.endpoint.refresh: {shlex.join(words[:2])} ended with {done.returncode}: {tail}")
 
 
-def completion(answer: dict, ends: Sequence[int]) -> Completion:
+def completion(answer: dict, ends: Collection[int]) -> Completion:
     """What a server's answer holds.
 
     Raises:
