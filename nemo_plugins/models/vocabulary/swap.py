@@ -193,9 +193,11 @@ def examples(mixed, wanted: list[int], new: Vocabulary, old: Vocabulary) -> dict
     """Some new tokens with the old ones that they are made of, for a person to read."""
     by_model: dict[str, dict[str, float]] = {}
     for rank in range(0, len(wanted), max(1, len(wanted) // SHOWN)):
-        row = mixed[rank]
+        text, row = new.texts[wanted[rank]], mixed[rank]
+        if text is None:  # an id that no token has
+            continue
         largest = sorted(zip(row.data, row.indices, strict=True), reverse=True)[:3]
-        by_model[new.texts[wanted[rank]] or ""] = {
+        by_model[text] = {
             old.texts[number] or "": round(float(weight), 3) for weight, number in largest
         }
     return by_model
