@@ -21,7 +21,6 @@ from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from nemo_plugins.runs import folder as files
 from nemo_plugins.runs.errors import Failed, UserError
@@ -169,9 +168,7 @@ class Writer:
                 says = f"teacher.record: {self.folder} holds {len(orphans)} files such as {orphans[0].name}, but no {HEADER}"
                 raise UserError(says, "nothing says whose they are; give another teacher.record=, or delete them")
             content = {"recorded": asdict(header), "shard": shard}
-            mine = self.folder / f".{HEADER}.{uuid4().hex}"  # processes on two nodes may share a process id
-            files.write(mine, json.dumps(content, indent=2) + "\n")
-            mine.replace(self.folder / HEADER)
+            files.write(self.folder / HEADER, json.dumps(content, indent=2) + "\n")
         self.warnings = check(self.folder, header)
         self.recorded, self.shard = read_header(self.folder)
 

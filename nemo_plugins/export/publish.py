@@ -20,7 +20,7 @@ from nemo_plugins.planning.weights import INDEX
 from nemo_plugins.reporting import lineage, model_card, scores
 from nemo_plugins.reporting.model_card import Front
 from nemo_plugins.reporting.page import PageTable, markdown
-from nemo_plugins.runs.folder import put_in_place, write
+from nemo_plugins.runs.atomic import whole, write
 
 
 def run(cfg: Recipe, run: runs.Run) -> None:
@@ -74,32 +74,27 @@ def card(cfg: Recipe, source: HfFolder, to: Path, front: Front, body: Iterable[s
 
 
 def _weights(cfg: Recipe, source: HfFolder, to: Path) -> Path:
-    partial = to.with_name(f".{to.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    nemo.copy_description(source.path, partial)
-    for shard in source.shards:
-        link(shard, partial / shard.name)
-    index = source.path / INDEX
-    if index.is_file():
-        shutil.copy(index, partial)
     name = cfg.publish.repository
     asked = '[{"role": "user", "content": "…"}]' if run_outputs.has_chat_template(source.path) else '"…"'
     use = f'pipe = pipeline("text-generation", model="{name}")\nprint(pipe({asked})[0]["generated_text"])'
     body = ["## Use", f"```python\nfrom transformers import pipeline\n\n{use}\n```"]
-    card(cfg, source, partial, Front(_title(cfg), base=publish_plan.base_model(cfg)), body)
-    put_in_place(partial, to)
+    with whole(to) as folder:
+        nemo.copy_description(source.path, folder)
+        for shard in source.shards:
+            link(shard, folder / shard.name)
+        if (source.path / INDEX).is_file():
+            shutil.copy(source.path / INDEX, folder)
+        card(cfg, source, folder, Front(_title(cfg), base=publish_plan.base_model(cfg)), body)
     return to
 
 
 def _ggufs(cfg: Recipe, source: HfFolder, to: Path, targets: list[Target]) -> Path:
-    partial = to.with_name(f".{to.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     rows: list[list[str]] = []
+    files: dict[str, Path] = {}
     for target in targets:
         file = publish_plan.quantised(cfg, target)
         called = f"{_name(cfg)}-{target.value.upper()}.gguf"
-        link(file, partial / called)
+        files[called] = file
         note = file.resolve().parents[1] / f"{target.value}.json"
         numbers = json.loads(note.read_text()) if note.is_file() else {}
         measured = [
@@ -111,20 +106,19 @@ def _ggufs(cfg: Recipe, source: HfFolder, to: Path, targets: list[Target]) -> Pa
         "Files for llama.cpp, each held after writing against the weights that it was made from, on held-out text:",
         "\n".join(markdown(PageTable(["file", "MB", "KL (nats a token)", "top-1", "perplexity"], rows))),
     ]
-    card(cfg, source, partial, _quantised(cfg, library="gguf", tags=("gguf", "llama.cpp")), body)
-    put_in_place(partial, to)
+    with whole(to) as folder:
+        for called, file in files.items():
+            link(file, folder / called)
+        card(cfg, source, folder, _quantised(cfg, library="gguf", tags=("gguf", "llama.cpp")), body)
     return to
 
 
 def _fp8(cfg: Recipe, source: HfFolder, to: Path) -> Path:
-    partial = to.with_name(f".{to.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for file in sorted(publish_plan.quantised(cfg, Target.fp8).iterdir()):
-        link(file, partial / file.name)
     body = ["FP8 (e4m3): weights with a scale for each output channel, activations scaled token by token. For vLLM."]
-    card(cfg, source, partial, _quantised(cfg, tags=("fp8", "compressed-tensors", "vllm")), body)
-    put_in_place(partial, to)
+    with whole(to) as folder:
+        for file in sorted(publish_plan.quantised(cfg, Target.fp8).iterdir()):
+            link(file, folder / file.name)
+        card(cfg, source, folder, _quantised(cfg, tags=("fp8", "compressed-tensors", "vllm")), body)
     return to
 
 

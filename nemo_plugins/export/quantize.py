@@ -21,7 +21,7 @@ from nemo_plugins.export.reference import Reference
 from nemo_plugins.planning import quantize_plan
 from nemo_plugins.planning.hf_folder import HfFolder
 from nemo_plugins.planning.quantize_plan import GGUF, K_QUANTS, ON_GPU
-from nemo_plugins.runs.folder import put_in_place, write
+from nemo_plugins.runs.atomic import put_in_place, write
 from nemo_plugins.runs.output import duration
 
 

@@ -8,7 +8,6 @@ tied embeddings, Llama's no biases.
 from __future__ import annotations
 
 import json
-import shutil
 from collections import UserDict
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from nemo_plugins.models import hf_config, nemo, random_weights
 from nemo_plugins.models.families import ModelFamily
 from nemo_plugins.planning import convert_plan, quantize_plan
 from nemo_plugins.runs import paths
+from nemo_plugins.runs.atomic import whole
 from nemo_plugins.runs.progress import Progress
 
 OUTPUT = ("lm_head.weight", "output_layer.weight")  # Hugging Face's name and NeMo's
@@ -121,8 +121,7 @@ def import_hf(source: Path, to: Path, module, dtype: torch.dtype, progress: Prog
     from nemo.lightning import teardown
     from transformers import AutoModelForCausalLM
 
-    partial, progress = to.with_name(f"{to.name}.partial"), progress or Progress("convert")
-    shutil.rmtree(partial, ignore_errors=True)
+    progress = progress or Progress("convert")
     progress.now(f"reading {source}")
     weights = AutoModelForCausalLM.from_pretrained(
         str(source), torch_dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False
@@ -134,9 +133,9 @@ def import_hf(source: Path, to: Path, module, dtype: torch.dtype, progress: Prog
     with completed(family, weights.config.tie_word_embeddings, imports=True), watched(progress):
         importer.convert_state(weights, module)
     progress.now(f"writing {to}", 0)
-    importer.nemo_save(partial, trainer)
-    teardown(trainer, module)
-    runs.put_in_place(partial, to)
+    with whole(to) as partial:
+        importer.nemo_save(partial, trainer)
+        teardown(trainer, module)
 
 
 def load(checkpoint: Path, dtype: torch.dtype):
@@ -204,8 +203,6 @@ def write_hf(model, description: Path, to: Path, dtype: torch.dtype, progress: P
     from transformers.modeling_utils import no_init_weights
 
     progress = progress or Progress("convert")
-    partial = to.with_name(f"{to.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     values = nemo.hf_config(description, model.config, dtype)
     config, family = AutoConfig.for_model(**values), hf_config.family_of(values)
     exporter = connector(family.exporter, description, config)
@@ -221,10 +218,10 @@ def write_hf(model, description: Path, to: Path, dtype: torch.dtype, progress: P
                 "the training that left it failed, or, in fp16, a weight is beyond 65,504: convert.dtype=bf16 holds it",
             )
     progress.now(f"writing {to}", 0)
-    target.save_pretrained(partial, safe_serialization=True)
-    nemo.copy_description(description, partial)
-    (partial / "config.json").write_text(json.dumps(values, indent=2) + "\n")
-    runs.put_in_place(partial, to)
+    with whole(to) as partial:
+        target.save_pretrained(partial, safe_serialization=True)
+        nemo.copy_description(description, partial)
+        (partial / "config.json").write_text(json.dumps(values, indent=2) + "\n")
 
 
 def run(cfg: Recipe, run: runs.Run) -> None:

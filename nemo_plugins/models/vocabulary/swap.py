@@ -197,9 +197,7 @@ def examples(mixed, wanted: list[int], new: Vocabulary, old: Vocabulary) -> dict
         if text is None:  # an id that no token has
             continue
         largest = sorted(zip(row.data, row.indices, strict=True), reverse=True)[:3]
-        by_model[text] = {
-            old.texts[number] or "": round(float(weight), 3) for weight, number in largest
-        }
+        by_model[text] = {old.texts[number] or "": round(float(weight), 3) for weight, number in largest}
     return by_model
 
 
