@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from nemo_plugins import runs
-from nemo_plugins.alignment.losses import kl_estimate, preference_loss, summed
-from nemo_plugins.alignment.metrics import preference_metrics
+from nemo_plugins.alignment.losses import kl_estimate, preference_loss, preference_metrics, summed
 from nemo_plugins.alignment.objective import Batch, Measure
 from nemo_plugins.alignment.policy import PolicyTraining
 from nemo_plugins.alignment.reference import ReferenceLogprobs

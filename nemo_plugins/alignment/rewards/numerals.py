@@ -66,7 +66,6 @@ class _Reader:
     def __init__(self, text: str, style: Style):
         self.text = text
         self.at = 0
-        self.style = style
         spaces = [" "] if any(x.isspace() for x in style.thousands) else []  # _SPACES made one of each kind of space
         groups = [re.escape(x) for x in [*spaces, *(x for x in style.thousands if not x.isspace())]]
         self.grouped = [re.compile(r"[1-9][0-9]{0,2}" + _GROUPS.format(x)) for x in groups]
