@@ -39,14 +39,13 @@ class EndpointEngine:
         temperature: of what is drawn from.
         local: an engine with the weights in place, for greedy answers.
         export: writes the weights of this moment as a Hugging Face folder; called by every process.
-        transport: of the client; default: HTTP.
     """
 
     on_policy = False
 
     def __init__(
         self, endpoint: EndpointConfig, folder: Path, ends: Collection[int], temperature: float, local,
-        export: Callable[[Path], None], transport: httpx.BaseTransport | None = None,
+        export: Callable[[Path], None],
     ):  # fmt: skip
         self.endpoint = endpoint
         self.folder = folder
@@ -58,7 +57,7 @@ class EndpointEngine:
         key = os.environ.get("OPENAI_API_KEY")
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         limits = httpx.Limits(max_connections=endpoint.requests)
-        self.client = httpx.Client(headers=headers, timeout=endpoint.timeout, limits=limits, transport=transport)
+        self.client = httpx.Client(headers=headers, timeout=endpoint.timeout, limits=limits)
 
     @property
     def fresh(self) -> bool:
