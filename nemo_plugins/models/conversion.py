@@ -65,7 +65,7 @@ class WatchedState(UserDict):
     """
 
     def __init__(self, state: MutableMapping, progress: Progress):
-        self.data: MutableMapping[str, torch.Tensor] = state  # type: ignore[assignment]  # typeshed wants a dict, and any mapping serves
+        self.data: MutableMapping[str, torch.Tensor] = state  # type: ignore[assignment]  # typeshed knows a dict alone
         self.progress = progress
         progress.now("tensors", sum(not key.endswith("_extra_state") for key in state))
 
