@@ -17,10 +17,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import scaling
+from benchmarks import preempted_job, scaling
+from benchmarks.preempted_job import Job, Simulation
 from nemo_plugins.configs.schema import PlanConfig, RecommendedConfig, TrainConfig
-from nemo_plugins.planning import goodput, intervals
-from nemo_plugins.planning.goodput import Job, Simulation
+from nemo_plugins.planning import intervals
 from nemo_plugins.planning.layout import Layout
 
 FACTORS = (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8)  # of Daly's interval
@@ -103,7 +103,7 @@ def every(base: Job, steps: float) -> Job:
 
 
 def run(base: Job, scenario: Scenario, failures: float, given: argparse.Namespace) -> Simulation:
-    return goodput.simulate(
+    return preempted_job.simulate(
         base,
         mtbf_seconds=failures,
         preempted_seconds=scenario.preempted_hours * 3600,
@@ -150,7 +150,7 @@ def sweep(layouts: dict[int, Layout], scenarios: list[Scenario], given: argparse
             base, mtbf = job(made, given, inf), scenario.mtbf(failures)
             daly = intervals.daly(base.checkpoint_seconds, mtbf) / base.step_seconds
             tried = [run(every(base, daly * factor), scenario, failures, given).goodput for factor in FACTORS]
-            least = intervals.least_expected(
+            least = preempted_job.least_expected(
                 base.steps, base.step_seconds, base.checkpoint_seconds, base.start_seconds, wait(base, failures, mtbf), mtbf
             )
             cells = (f"**{each:.2%}**" if each == max(tried) else f"{each:.2%}" for each in tried)
@@ -163,7 +163,7 @@ def sweep(layouts: dict[int, Layout], scenarios: list[Scenario], given: argparse
 def expected(tried: Job, failures: float, mtbf: float) -> float:
     """The closed form's seconds; `mtbf` is between kills, `failures` between those of nodes."""
     between = tried.next_checkpoint(0)
-    return intervals.expected_seconds(
+    return preempted_job.expected_seconds(
         tried.steps,
         tried.step_seconds,
         between,

@@ -23,11 +23,11 @@ LISTS = re.compile(r"(bench\.(?:shapes|backends|formats))=([\w.-]+(?:,[\w.-]+)*)
 @runs.recipe("bench", alone=lambda cfg: bool(cfg.bench.training))  # whose own recipe then starts the processes
 def main(cfg: Recipe, run: runs.Run) -> None:
     if cfg.bench.training:
-        from nemo_plugins.training import bench  # heavy imports after validation
+        from nemo_plugins.training.bench import run as measure  # heavy imports after validation
     else:
-        from nemo_plugins.serving import bench
+        from nemo_plugins.serving.bench import run as measure
 
-    bench.run(cfg, run)
+    measure(cfg, run)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from nemo_plugins import runs
-from nemo_plugins.alignment.losses import kl_estimate, preference_loss, summed
-from nemo_plugins.alignment.metrics import preference_metrics
+from nemo_plugins.alignment.losses import kl_estimate, preference_loss, preference_metrics, summed
 from nemo_plugins.alignment.objective import Batch, Measure
 from nemo_plugins.alignment.policy import PolicyTraining
 from nemo_plugins.alignment.reference import ReferenceLogprobs
@@ -88,7 +87,7 @@ class PreferenceTraining(PolicyTraining):
         return Pairs(self.encoded(name), self.template.pad, 8 * self.cfg.platform.tensor_parallel)
 
     def callbacks(self, common: list) -> list:
-        return [self.reference, *self.generations(), *common]
+        return [self.reference, *self.generations(self.cfg.dpo.prompts), *common]
 
     def facts(self) -> dict:
         dpo = self.cfg.dpo
@@ -110,7 +109,7 @@ class PreferenceTraining(PolicyTraining):
 
     def metrics(self, first, last, validated) -> dict:
         lines = list(self.run.read_metrics()) if self.run.is_writer else []
-        tested = next((line for line in reversed(lines) if "val_margin" in line), {})
+        tested: dict[str, float | None] = next((line for line in reversed(lines) if "val_margin" in line), {})
         names = ("margin", "accuracy", "chosen_shift", "chosen_fell", "reference_kl")
         return {
             "loss_first": first["loss"],

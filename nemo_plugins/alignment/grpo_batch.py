@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,6 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import Dataset
+
+from nemo_plugins.runs.atomic import whole_file
 
 FILLED = {"tokens": None, "labels": None}  # with the pad token; all else with 0
 
@@ -51,10 +52,8 @@ class Rollout:
 
     def save(self, path: Path) -> None:
         """Whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        save_file({field.name: getattr(self, field.name).contiguous() for field in fields(self)}, partial)
-        os.replace(partial, path)
+        with whole_file(path) as partial:
+            save_file({field.name: getattr(self, field.name).contiguous() for field in fields(self)}, partial)
 
     @classmethod
     def load(cls, path: Path) -> Rollout:
@@ -101,7 +100,7 @@ class Rows(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         number, place = divmod(index, self.per_rollout * self.epochs)
-        if number != self.number:
+        if self.rollout is None or number != self.number:
             raise RuntimeError(f"sample {index} is of rollout {number}, {self.number} is here")
         epoch, place = divmod(place, self.per_rollout)
         order = np.random.default_rng([self.seed, 2, number, epoch]).permutation(self.per_rollout)

@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -309,7 +310,7 @@ def _callback(trainer, kind: type):
 def _gathered(own: dict[int, PromptGroup] | Exception) -> dict[int, PromptGroup]:
     """Every data-parallel copy's part together. Raises what any of them met."""
     copies = parallel_state.get_data_parallel_world_size()
-    parts = [own] * copies
+    parts: list[Any] = [own] * copies
     if copies > 1:
         group = parallel_state.get_data_parallel_group()
         process_groups.meet(group)  # a server answers one copy much later than another

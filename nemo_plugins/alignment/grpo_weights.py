@@ -6,7 +6,6 @@ the model, and take the trained ones' place for a forward pass. What NeMo lacks:
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ from torch import Tensor, distributed
 from nemo_plugins import runs
 from nemo_plugins.alignment.grpo_batch import Rollout, Rows, row
 from nemo_plugins.alignment.objective import Batch, data_step, forward_step
+from nemo_plugins.runs.atomic import whole_file
 
 
 def scale(parallel, temperature: float) -> None:
@@ -57,10 +57,8 @@ class FrozenReference:
         if not step:
             self.weights = {name: p.detach().to("cpu", copy=True) for name, p in _parameters(parallel)}
             if parallel_state.get_data_parallel_rank() == 0:
-                self.folder.mkdir(parents=True, exist_ok=True)
-                partial = path.with_name(f".{path.name}.partial")
-                save_file(self.weights, partial)
-                os.replace(partial, path)
+                with whole_file(path) as partial:
+                    save_file(self.weights, partial)
             distributed.barrier()
             return
         if not path.is_file():

@@ -8,7 +8,6 @@ python -m nemo_plugins.alignment.lora BASE ADAPTERS TO    merges, in this proces
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +18,7 @@ from nemo_plugins import platforms, runs
 from nemo_plugins.alignment.first_rank import on_first_rank
 from nemo_plugins.configs.schema import LoraConfig
 from nemo_plugins.configs.store import REPOSITORY
+from nemo_plugins.runs.atomic import whole
 
 OF_THE_JOB = ("RANK", "LOCAL_", "GROUP_", "ROLE_", "WORLD_SIZE", "MASTER_", "TORCHELASTIC", "SLURM_", "NVTE_")
 
@@ -82,13 +82,11 @@ def _merge(base: Path, trained: Path, to: Path) -> None:
         for name, child in list(parent.named_children()):
             if isinstance(child, LoRALinear):
                 setattr(parent, name, child.to_wrap)
-    partial = to.with_name(f"{to.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    trainer.save_checkpoint(partial, weights_only=True)
-    if strategy.async_save:
-        strategy.checkpoint_io.maybe_finalize_save_checkpoint(blocking=True)
-    TrainerContext.from_trainer(trainer).io_dump(partial / "context", yaml_attrs=["model"])
-    runs.put_in_place(partial, to)
+    with whole(to) as partial:
+        trainer.save_checkpoint(partial, weights_only=True)
+        if strategy.async_save:
+            strategy.checkpoint_io.maybe_finalize_save_checkpoint(blocking=True)
+        TrainerContext.from_trainer(trainer).io_dump(partial / "context", yaml_attrs=["model"])
 
 
 if __name__ == "__main__":

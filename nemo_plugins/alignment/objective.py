@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nemo_plugins.training.metric_sums import MetricSums
 
-Batch = Mapping[str, Tensor | None]
+Batch = Mapping[str, Tensor]
 Measure = Callable[[Batch, Tensor], tuple[Tensor, Tensor, dict[str, Tensor]]]
 ON_HOST = ("cu_seqlens_argmin", "max_seqlen")  # NeMo reads them without a copy from the device
 
@@ -55,7 +55,7 @@ def install_objective(model, measure: Measure, watch: MetricSums) -> None:
     model._validation_loss_reduction = Objective(measure, watch)
 
 
-def data_step(dataloader_iter, *_args, **_kwargs) -> dict[str, Tensor | None]:
+def data_step(dataloader_iter, *_args, **_kwargs) -> dict[str, Tensor]:
     """The next micro-batch, on this process's device."""
     batch = next(dataloader_iter)
     batch = batch[0] if isinstance(batch, tuple) else batch

@@ -33,6 +33,7 @@ class PolicyTraining(Training):
         rows: what became of the rows of the files, by set (`data`, `heldout`). A subclass sets it.
     """
 
+    source: Path
     watch: MetricSums
     measure: Measure
     samples: Dataset
@@ -57,13 +58,12 @@ class PolicyTraining(Training):
         self.files(name)
         return sets.samples(sets.of(self.cfg, self.key, name, self.items), self.template, self.cache)
 
-    def generations(self) -> list[generations.Generations]:
-        """The callback that answers the stage's `prompts` at each validation; none where there are none."""
-        prompts = {
-            prompt: self.template.ids([{"role": "user", "content": prompt}], add_generation_prompt=True)
-            for prompt in self.train.prompts
+    def generations(self, prompts: list[str]) -> list[generations.Generations]:
+        """The callback that answers prompts at each validation; none where there are none."""
+        asked = {
+            prompt: self.template.ids([{"role": "user", "content": prompt}], add_generation_prompt=True) for prompt in prompts
         }
-        return generations.of(self.cfg, self.run.folder, prompts, self.template.ends, self.tokenizer.tokenizer)
+        return generations.of(self.cfg, self.run.folder, asked, self.template.ends, self.tokenizer.tokenizer)
 
     def data(self) -> SampleModule:
         return SampleModule(

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,7 +46,7 @@ class ReferenceLogprobs(Callback):
         self.sets = sets
         self.rows = rows
         self.made_of = made_of
-        self.files: dict[str, object] = {}
+        self.files: dict[str, Any] = {}
         for name, pairs in sets.items():
             pairs.reference = self._reader(name, pairs)
 

@@ -66,7 +66,8 @@ class SupervisedFineTuning(PolicyTraining):
     def callbacks(self, common: list) -> list:
         tokens = self.cfg.sft.adaptive_tokens
         transform = [self.adapters] if self.adapters else []  # NeMo's PEFT is a callback, too
-        return [*transform, *self.generations(), *([AdaptiveRate(tokens, self.watch)] if tokens else []), *common]
+        rate = [AdaptiveRate(tokens, self.watch)] if tokens else []
+        return [*transform, *self.generations(self.cfg.sft.prompts), *rate, *common]
 
     def facts(self) -> dict:
         sft = self.cfg.sft

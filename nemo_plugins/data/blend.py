@@ -88,11 +88,6 @@ def sources(called: Sequence[str], tokens: Sequence[int], shared: Sequence[float
     ]
 
 
-def rows(blend: Sequence[Source]) -> list[tuple[str, str, str, str, str]]:
-    """Name, tokens, share, tokens drawn and epochs of each, for a table."""
-    return [(one.name, f"{one.tokens:,}", f"{one.share:.1%}", f"{one.drawn:,}", f"{one.epochs:.2f}") for one in blend]
-
-
 def warnings(blend: Sequence[Source]) -> list[str]:
     """A line for each source that is read too often."""
     return [

@@ -7,11 +7,11 @@ an empty one is none. Text that cannot be read is refused here, with its place: 
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from nemo_plugins.data import lines
 from nemo_plugins.data.lines import COMPRESSED, Line, opened
@@ -99,7 +99,7 @@ def read(part: FilePiece) -> Iterator[str]:
             yield from _texts(part.path, lines.read(stream, start=part.start, stop=part.stop))
 
 
-def _whole(path: Path, stream: BinaryIO) -> Iterator[Line]:
+def _whole(path: Path, stream: io.BufferedIOBase) -> Iterator[Line]:
     """The lines of a whole file. Raises UserError where it breaks off."""
     position = 0
     try:
@@ -116,7 +116,7 @@ def _texts(path: Path, lines_read: Iterable[Line]) -> Iterator[str]:
     is_json = ".jsonl" in path.suffixes
     for line in lines_read:
         try:
-            text = line.content.decode()
+            text = line.whole.decode()
             if is_json:
                 text = json.loads(text)["text"]
         except (ValueError, LookupError, TypeError, RecursionError) as error:  # broken UTF-8, broken JSON, no `text`

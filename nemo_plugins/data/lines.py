@@ -11,7 +11,7 @@ import io
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 COMPRESSED = (".gz", ".zst")
 JSON_LINES = tuple(f".jsonl{packed}" for packed in ("", *COMPRESSED))
@@ -33,8 +33,15 @@ class Line(NamedTuple):
     size: int
     content: bytes | None
 
+    @property
+    def whole(self) -> bytes:
+        """`content` of a line that may be of any length. Raises ValueError where it was longer than allowed."""
+        if self.content is None:
+            raise ValueError(f"a line of {self.size:,} bytes is too long")
+        return self.content
 
-def read(stream: BinaryIO, longest: int | None = None, start: int = 0, stop: int | None = None) -> Iterator[Line]:
+
+def read(stream: io.BufferedIOBase, longest: int | None = None, start: int = 0, stop: int | None = None) -> Iterator[Line]:
     """The lines of an open file, in the memory of one.
 
     Args:
@@ -52,7 +59,8 @@ def read(stream: BinaryIO, longest: int | None = None, start: int = 0, stop: int
         line = stream.readline(-1 if longest is None else longest + 1)
         if not line:
             return
-        number, size, content = number + 1, len(line), line.removeprefix(BOM).rstrip(b"\r\n")
+        number, size = number + 1, len(line)
+        content: bytes | None = line.removeprefix(BOM).rstrip(b"\r\n")
         if longest is not None and size > longest and not line.endswith(b"\n"):
             size, content = size + skip(stream), None
         if content is None or not is_blank(content):
@@ -71,7 +79,7 @@ def is_blank(content: bytes) -> bool:
         return False
 
 
-def skip(stream: BinaryIO) -> int:
+def skip(stream: io.BufferedIOBase) -> int:
     """Read to the end of the line. Returns how many bytes that were."""
     size = 0
     while chunk := stream.readline(CHUNK):
@@ -81,7 +89,7 @@ def skip(stream: BinaryIO) -> int:
     return size
 
 
-def enter(stream: BinaryIO, start: int) -> None:
+def enter(stream: io.BufferedIOBase, start: int) -> None:
     """Go to a byte of a file that was just opened; what is compressed is unpacked up to there."""
     if stream.seekable():
         stream.seek(start)
@@ -90,7 +98,7 @@ def enter(stream: BinaryIO, start: int) -> None:
         start -= skipped
 
 
-def opened(path: Path) -> BinaryIO:
+def opened(path: Path) -> io.BufferedIOBase:
     """The bytes of a file, unpacked."""
     if path.suffix == ".gz":
         return gzip.open(path, "rb")
@@ -114,7 +122,7 @@ class _Zstd(io.RawIOBase):
 
         self.frame = zstandard.ZstdDecompressor().decompressobj
         self.file = open(path, "rb")
-        self.open = None
+        self.open: Any = None  # what unpacks the frame that is being read
         self.packed = b""
         self.text = memoryview(b"")
 

@@ -100,14 +100,19 @@ class TextDataModule(PreTrainingDataModule):
             Transformer Engine that wants micro-batches of one sample: its packed attention knows no batch.
     """
 
+    create_attention_mask: bool
+    reset_attention_mask: bool
+
     def __init__(self, train: list[str], heldout: dict[str, tuple[str, int]], **nemo):
         prefixes = [prefix for prefix, _ in heldout.values()]
         paths = {"train": train, "validation": prefixes[:1], "test": prefixes[:1]}
         super().__init__(paths=paths, split=None, num_workers=0, pin_memory=False, output_log=False, **nemo)
         self.build_kwargs["blend_per_split"][1:] = [None, None]  # held-out text is not sampled: see `build`
         # NeMo asks for masks `[1, s, s]` where Transformer Engine is absent (pre_training.py:242)
-        self.numbered, self.create_attention_mask = self.create_attention_mask, False
-        self.apart, self.reset_attention_mask = self.reset_attention_mask, False
+        self.numbered = self.create_attention_mask
+        self.create_attention_mask = False
+        self.apart = self.reset_attention_mask
+        self.reset_attention_mask = False
         self.heldout_prefixes = prefixes
         self.heldout_sets = {name: batches for name, (_, batches) in heldout.items()}
         self.heldout_batches = sum(self.heldout_sets.values())

@@ -143,6 +143,8 @@ def _tokenise(part: documents.FilePiece, prefix: Path) -> tokens.Tokens:
     """Write a part; its `.json` of counts comes last, and says that it is whole."""
     import numpy as np
 
+    if _encoder is None:
+        raise RuntimeError("_start has not run in this process")
     partial, dtype = prefix.with_suffix(".partial"), _encoder.dtype
     lengths = []
     with partial.open("wb") as file:

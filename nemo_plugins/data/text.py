@@ -103,14 +103,12 @@ def data_module(
     shape: BatchShape,
     *,
     seed: int,
-    steps: int | None = None,
 ):
     """The data module of a stage and the counts of its text.
 
     Args:
         train_paths, key: the stage's own text (`distill.data`, …) and the key that named it.
         tokenizer: NeMo's `AutoTokenizer`.
-        steps: of the training, where it is one: says what each source gives to it, and warns of sources read too often.
         data: `heldout_samples` windows of its held-out text are scored: whole batches, fewer where it is shorter.
     Returns: (TextDataModule, {"train_tokens", "heldout_tokens", "heldout_tokens_scored", "documents"}).
     """
@@ -118,11 +116,9 @@ def data_module(
 
     hf = tokenizer.tokenizer
     blends.check(data, train_paths, key)
-    called = blends.names(train_paths)
     train = prepare(train_paths, hf, cache, key)
     if data.exercises:
         train.append(exercises(data.exercises, seed, hf, cache))
-        called.append("exercises")
     shares = None
     if data.weights or data.exercises_share:
         counts, extra = [source.tokens for source in train], len(train) - len(train_paths)
@@ -137,8 +133,6 @@ def data_module(
         name: whole_batches(source.tokens, shape.seq_length, shape.global_batch_size, data.heldout_samples, name)
         for name, source in sets.items()
     }
-    if steps is not None:
-        _say_blend(called, train, shares, steps * shape.global_batch_size * shape.seq_length)
     module = TextDataModule(
         blend(train, shares),
         {name: (str(source.prefix), batches[name]) for name, source in sets.items()},
@@ -160,12 +154,3 @@ def _index_folder(cache: Path, sources: list[tokens.Tokens]) -> Path:
     """Where Megatron keeps its order of the samples, which it knows by the tokens' paths: a user's may get other tokens."""
     brought = [runs.fingerprint(source.prefix) for source in sources if not source.prefix.is_relative_to(cache)]
     return cache / "index" / hashlib.sha256(" ".join(brought).encode()).hexdigest()[:16] if brought else cache / "index"
-
-
-def _say_blend(called: list[str], train: list[tokens.Tokens], shares: list[float] | None, trained: int) -> None:
-    counts = [source.tokens for source in train]
-    sources = blends.sources(called, counts, shares or blends.shares(counts, None), trained)
-    for name, tokens_there, share, drawn, epochs in blends.rows(sources):
-        runs.say(f"text {name}: {share} of the training, {drawn} tokens drawn of {tokens_there}, {epochs} epochs")
-    for warning in blends.warnings(sources):
-        runs.say(f"warning: {warning}")

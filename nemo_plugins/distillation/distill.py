@@ -20,6 +20,7 @@ class Distillation(Training):
     key = "distill"
     validate_first = True
     teacher_is: str  # for the report
+    watch: LogitsWatch
 
     def __init__(self, cfg: Recipe, run: runs.Run):
         super().__init__(cfg, run)

@@ -106,6 +106,8 @@ class TeacherAndStudent(DistillationGPTModel):
 
     logits_loss: LossConfig
     watch: LogitsWatch
+    _training_loss_reduction: _DistillationLossReduction | None
+    _validation_loss_reduction: MaskedTokenLossReduction | None
 
     def configure_model(self) -> None:
         if hasattr(self, "module"):

@@ -22,6 +22,7 @@ from nemo_plugins.data import blend, text, tokens
 from nemo_plugins.distillation import records
 from nemo_plugins.distillation.losses import topk_record
 from nemo_plugins.models import nemo
+from nemo_plugins.planning import distill_plan
 from nemo_plugins.training import trainer
 from nemo_plugins.training.parameters import settled
 from nemo_plugins.training.stop_requests import StopRequests
@@ -48,7 +49,7 @@ def header(cfg: Recipe, teacher: Path, tokenizer) -> records.Recorded:
         seq_length=distill.seq_length,
         samples=distill.max_steps * distill.global_batch_size,
         temperature=distill.loss.temperature,
-        top_k=distill.loss.top_k,
+        top_k=distill_plan.recorded_tokens(cfg),
         vocabulary=cfg.model.vocab_size,
         precision=trainer.precision(cfg.platform, here).value,
         document_boundaries=cfg.data.document_boundaries,

@@ -21,7 +21,6 @@ from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from nemo_plugins.runs import folder as files
 from nemo_plugins.runs.errors import Failed, UserError
@@ -87,7 +86,7 @@ class Recorded:
         """Why what was recorded as `self` says cannot serve a distillation that asks for `other`; empty where it can."""
         names = [each.name for each in fields(self) if each.name != "versions"]
         differ = [(name, getattr(self, name), getattr(other, name), KEYS.get(name)) for name in names]
-        differ += [(name, *both, None) for name, *both in self._versions(other) if name not in ONLY_WARNED]
+        differ += [(name, there, wanted, None) for name, there, wanted in self._versions(other) if name not in ONLY_WARNED]
         return [
             f"{name}: {_shown(name, there)} there, {_shown(name, wanted)} asked for" + (f" ({key})" if key else "")
             for name, there, wanted, key in differ
@@ -103,7 +102,7 @@ class Recorded:
         return [(each, self.versions.get(each), other.versions.get(each)) for each in sorted(self.versions | other.versions)]
 
 
-def _shown(name: str, value: object) -> object:
+def _shown(name: str, value: Any) -> object:
     if name not in FINGERPRINTS:
         return value
     return described(value) if isinstance(value, str) else [described(one) for one in value]
@@ -169,9 +168,7 @@ class Writer:
                 says = f"teacher.record: {self.folder} holds {len(orphans)} files such as {orphans[0].name}, but no {HEADER}"
                 raise UserError(says, "nothing says whose they are; give another teacher.record=, or delete them")
             content = {"recorded": asdict(header), "shard": shard}
-            mine = self.folder / f".{HEADER}.{uuid4().hex}"  # processes on two nodes may share a process id
-            files.write(mine, json.dumps(content, indent=2) + "\n")
-            mine.replace(self.folder / HEADER)
+            files.write(self.folder / HEADER, json.dumps(content, indent=2) + "\n")
         self.warnings = check(self.folder, header)
         self.recorded, self.shard = read_header(self.folder)
 

@@ -92,7 +92,7 @@ def load(file: Path) -> Result | None:
 def read_samples(file: Path) -> list[dict[str, Any]]:
     """Samples, one object an item."""
     with lines.opened(file) as stream:
-        return [json.loads(line.content) for line in lines.read(stream)]
+        return [json.loads(line.whole) for line in lines.read(stream)]
 
 
 def _plain(value: Any) -> Any:

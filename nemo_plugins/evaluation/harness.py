@@ -75,8 +75,8 @@ def load(cfg: Recipe, name: str, task: TaskConfig) -> Loaded:
     Raises:
         Exception: whatever the task's code or its data set has against it.
     """
-    known = manager(cfg, task)
-    tree = known.load([name if name in known.task_index else _older(eval_tasks.folder(cfg.eval, task), name)])
+    known, where = manager(cfg, task), eval_tasks.folder(cfg.eval, task)
+    tree = known.load([_older(where, name) if where and name not in known.task_index else name])
     shots = task.num_fewshot if task.num_fewshot is not None else cfg.eval.num_fewshot
     for one in tree["tasks"].values():
         own = one.get_config("num_fewshot")
@@ -139,8 +139,8 @@ def run(cfg: Recipe, lm, loaded: Loaded) -> Scored:
 
 
 @contextmanager
-def answered(report: Callable[[float], None]) -> Iterator[None]:
-    """Within it, `report` is called with the share of a task's requests that is answered, as lm-eval's own bars count it."""
+def answered(report: Callable[[float], None], items: int) -> Iterator[None]:
+    """Within it, `report` is called with how many of a task's items are answered, by the requests that lm-eval's bars count."""
     from tqdm import tqdm
 
     class CountingBar(tqdm):
@@ -149,10 +149,10 @@ def answered(report: Callable[[float], None]) -> Iterator[None]:
         def update(self, n=1):
             self.answers += n or 0
             if self.total:
-                report(min(1.0, self.answers / self.total))
+                report(items * min(1.0, self.answers / self.total))
             return super().update(n)
 
-    modules = [sys.modules[name] for name in WITH_BARS if name in sys.modules]
+    modules: list[Any] = [sys.modules[name] for name in WITH_BARS if name in sys.modules]
     before = [(module, module.tqdm) for module in modules if hasattr(module, "tqdm")]
     for module, _ in before:
         module.tqdm = CountingBar
@@ -170,7 +170,9 @@ def scored(cfg: Recipe, loaded: Loaded, said: dict[str, Any]) -> Scored:
         KeyError: the task has no such metric.
     """
     metric, _, which = loaded.config.metric.partition(",")
-    values, samples, aggregate = [], [], None
+    values: list[Any] = []
+    samples: list[dict[str, Any]] = []
+    aggregate: Any = None  # of a group's last task
     for name, task in loaded.tree["tasks"].items():
         mine = sorted((one for one in said["samples"][name] if one["filter"] == which), key=lambda one: one["doc_id"])
         if not mine or metric not in mine[0]:

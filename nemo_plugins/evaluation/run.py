@@ -39,7 +39,7 @@ def run(cfg: Recipe, run: runs.Run) -> None:
         for name, path in folders.items():
             evaluate(cfg, run, (name, path, described[name]["identity"]), loaded, results[name], lacking, progress)
     if not any(results.values()) or (lacking and cfg.eval.missing is Lacking.stop):
-        raise runs.Failed(*_failure(cfg, run, results, lacking))
+        raise runs.Failed(*_failure(results, lacking))
     # models without results are listed in `lacking`; they lower no other model's average
     finish(cfg, run, {name: mine for name, mine in results.items() if mine}, described, lacking)
 
@@ -68,7 +68,7 @@ def evaluate(
             try:
                 lm = lm or harness.model(cfg, path)
                 began = time.monotonic()
-                with harness.answered(lambda share, items=task.items: progress.part(share * items)):
+                with harness.answered(progress.part, task.items):
                     said = harness.run(cfg, lm, task)
             except Exception as error:  # of whatever a task's own code may raise; it is told, and costs no other result
                 lacking[f"{name}: {task.name}"] = complaint(error)
@@ -211,7 +211,7 @@ def _copy(source: Path, to: Path) -> None:
     partial.replace(to)
 
 
-def _failure(cfg: Recipe, run: runs.Run, results: dict[str, dict], lacking: dict[str, str]) -> list[str]:
+def _failure(results: dict[str, dict], lacking: dict[str, str]) -> list[str]:
     kept = sum(len(mine) for mine in results.values())
     lines = [f"  {name}: {why}" for name, why in lacking.items()]
     if any(why.startswith("ConnectionError") for why in lacking.values()):

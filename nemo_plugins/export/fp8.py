@@ -19,8 +19,8 @@ import torch
 from nemo_plugins.models import nemo
 from nemo_plugins.planning import weights
 from nemo_plugins.planning.hf_folder import HfFolder, Tensor
+from nemo_plugins.runs.atomic import put_in_place, whole_file, write
 from nemo_plugins.runs.errors import UserError
-from nemo_plugins.runs.folder import put_in_place, write
 
 LARGEST = 448.0  # of e4m3
 LEAST_SCALE = 1e-12  # of a channel of zeros
@@ -141,8 +141,7 @@ def _packed(header: dict[str, Any]) -> bytes:
 
 
 def _write_shard(file: Path, tensors: list[Tensor], header: dict[str, Any]) -> None:
-    partial = file.with_name(f".{file.name}.partial")
-    with partial.open("wb") as out:
+    with whole_file(file) as partial, partial.open("wb") as out:
         packed = _packed(header)
         out.write(struct.pack("<Q", len(packed)) + packed)
         for tensor in tensors:
@@ -156,7 +155,6 @@ def _write_shard(file: Path, tensors: list[Tensor], header: dict[str, Any]) -> N
                 _append(out, scale)
         out.flush()
         os.fsync(out.fileno())
-    partial.replace(file)
 
 
 def _append(out: BinaryIO, values: torch.Tensor) -> None:

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from nemo_plugins.models.families import FAMILIES
 from nemo_plugins.models.nemo import DESCRIPTION
 from nemo_plugins.planning.hf_folder import HfFolder
 from nemo_plugins.planning.weights import INDEX
+from nemo_plugins.runs.atomic import whole_file
 from nemo_plugins.runs.errors import Failed
 
 FILE_TYPES = {
@@ -53,19 +55,16 @@ def convert(folder: HfFolder, to: Path, name: str, adds_space: bool) -> None:
     import gguf
     from conversion import get_model_class
 
-    partial = to.with_name(f".{to.name}.partial")
     kind = {"F32": gguf.LlamaFileType.ALL_F32, "F16": gguf.LlamaFileType.MOSTLY_F16, "BF16": gguf.LlamaFileType.MOSTLY_BF16}[
         folder.dtype
     ]
-    with _links(folder, to.parent / ".source", adds_space) as links, _offline():
+    with whole_file(to) as partial, _links(folder, to.parent / ".source", adds_space) as links, _offline():
         try:
             converter = get_model_class(FAMILIES[folder.architecture.family].architectures[0])
             model = _with_prefix(converter, adds_space)(links, kind, partial, model_name=name)
             model.write()
         except (ValueError, KeyError, NotImplementedError) as error:
-            partial.unlink(missing_ok=True)
             raise Failed(f"llama.cpp's converter refuses {folder.path}: {error}") from error
-    partial.replace(to)
 
 
 def quantise(source: Path, to: Path, target: Target, threads: int, columns: Mapping[str, np.ndarray] | None) -> None:
@@ -80,14 +79,11 @@ def quantise(source: Path, to: Path, target: Target, threads: int, columns: Mapp
 
     params = bindings.LlamaModelQuantizeParams()
     params.nthread, params.ftype = threads, FILE_TYPES[target]
-    partial = to.with_name(f".{to.name}.partial")
     try:
-        with imatrix.given_to(params, columns) if columns else nullcontext():
+        with whole_file(to) as partial, imatrix.given_to(params, columns) if columns else nullcontext():
             bindings.model_quantize(str(source), str(partial), params)
     except RuntimeError as error:
-        partial.unlink(missing_ok=True)
         raise Failed(f"llama.cpp's quantiser refuses {source} as {target}: {error}") from error
-    partial.replace(to)
 
 
 def kinds(file: Path) -> dict[str, str]:
@@ -109,7 +105,7 @@ def mix(types: Mapping[str, str]) -> str:
     return ", ".join(f"{kind} x {count}" for kind, count in Counter(types.values()).most_common())
 
 
-def _with_prefix(converter: type, adds_space: bool) -> type:
+def _with_prefix(converter: Any, adds_space: bool) -> Any:
     """A converter that says whether text begins with a space: Llama's does, the others leave it to llama.cpp's default."""
     import gguf
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from nemo_plugins.runs.atomic import whole_file
 from nemo_plugins.runs.errors import Failed
 
 NAMES = {  # transformers' → llama.cpp's
@@ -79,21 +80,20 @@ def save(path: Path, matrix: Mapping[str, np.ndarray], *, windows: int, seq_leng
     """Write llama.cpp's own file of it, which `llama-quantize --imatrix` reads."""
     import gguf
 
-    partial = path.with_name(f".{path.name}.partial")
-    writer = gguf.GGUFWriter(partial, arch="")
-    writer.add_type("imatrix")
-    writer.add_array("imatrix.datasets", [dataset])
-    writer.add_uint32("imatrix.chunk_count", windows)
-    writer.add_uint32("imatrix.chunk_size", seq_length)
-    tokens = np.array([windows * seq_length], np.float32)
-    for name, values in matrix.items():
-        writer.add_tensor(f"{name}.in_sum2", (values * tokens)[None])
-        writer.add_tensor(f"{name}.counts", tokens[None])
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    partial.replace(path)
+    with whole_file(path) as partial:
+        writer = gguf.GGUFWriter(partial, arch="")
+        writer.add_type("imatrix")
+        writer.add_array("imatrix.datasets", [dataset])
+        writer.add_uint32("imatrix.chunk_count", windows)
+        writer.add_uint32("imatrix.chunk_size", seq_length)
+        tokens = np.array([windows * seq_length], np.float32)
+        for name, values in matrix.items():
+            writer.add_tensor(f"{name}.in_sum2", (values * tokens)[None])
+            writer.add_tensor(f"{name}.counts", tokens[None])
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
 
 
 def load(path: Path) -> dict[str, np.ndarray]:

@@ -7,6 +7,7 @@ ModelOpt simulates it, before writing, and the written weights, read back and mu
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -16,8 +17,8 @@ from nemo_plugins.export.reference import Reference
 from nemo_plugins.models import nemo
 from nemo_plugins.planning import hf_folder
 from nemo_plugins.planning.hf_folder import HfFolder
+from nemo_plugins.runs.atomic import whole
 from nemo_plugins.runs.errors import Failed
-from nemo_plugins.runs.folder import put_in_place
 
 E2M1 = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0])  # magnitudes of the three low bits; the fourth is the sign
 BLOCK = 16  # values that share an fp8 scale in NVFP4
@@ -27,7 +28,7 @@ LARGEST_ERROR = {
 }  # of a weight, relative in the 2-norm; own choice: twice what noise has
 
 
-def convert(folder: HfFolder, to: Path, target: Target, windows: list[list[int]], known: Reference | None) -> dict[str, object]:
+def convert(folder: HfFolder, to: Path, target: Target, windows: list[list[int]], known: Reference | None) -> dict[str, Any]:
     """Calibrate on the windows, measure, write, read back. Whole or not at all.
 
     Returns: KL, top-1 and perplexities of the simulated model, and the largest error of a weight as it was written.
@@ -49,24 +50,23 @@ def convert(folder: HfFolder, to: Path, target: Target, windows: list[list[int]]
 
     recipe = mtq.FP8_DEFAULT_CFG if target is Target.fp8_static else mtq.NVFP4_DEFAULT_CFG
     model = mtq.quantize(model, recipe, calibrate)
-    checked: dict[str, object] = {}
+    checked: dict[str, Any] = {}
     if known:
         if known.windows:
             checked |= vars(known.quality(lambda window: reference.logits(model, window)))
         checked["greedy_equal"] = known.equal_answers(lambda prompt, new: reference.answer(model, prompt, new))
         checked["greedy_of"] = len(known.prompts)
-    partial = to.with_name(f"{to.name}.partial")
-    with torch.inference_mode():
-        export_hf_checkpoint(model, dtype=torch.bfloat16, export_dir=partial)
-    written = (partial / "config.json").read_bytes()
-    nemo.copy_description(folder.path, partial)
-    (partial / "config.json").write_bytes(written)  # ModelOpt's, which says how the weights are stored
-    checked["weight_error"] = weight_error(folder, partial)
-    if checked["weight_error"] > LARGEST_ERROR[target]:
-        raise Failed(
-            f"{target}: a weight of {partial} is {checked['weight_error']:.1%} off the source's, which is not rounding"
-        )
-    put_in_place(partial, to)
+    with whole(to) as partial:
+        with torch.inference_mode():
+            export_hf_checkpoint(model, dtype=torch.bfloat16, export_dir=partial)
+        written = (partial / "config.json").read_bytes()
+        nemo.copy_description(folder.path, partial)
+        (partial / "config.json").write_bytes(written)  # ModelOpt's, which says how the weights are stored
+        checked["weight_error"] = weight_error(folder, partial)
+        if checked["weight_error"] > LARGEST_ERROR[target]:
+            raise Failed(
+                f"{target}: a weight of {partial} is {checked['weight_error']:.1%} off the source's, which is not rounding"
+            )
     return checked
 
 

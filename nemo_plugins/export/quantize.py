@@ -10,6 +10,7 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,7 +21,7 @@ from nemo_plugins.export.reference import Reference
 from nemo_plugins.planning import quantize_plan
 from nemo_plugins.planning.hf_folder import HfFolder
 from nemo_plugins.planning.quantize_plan import GGUF, K_QUANTS, ON_GPU
-from nemo_plugins.runs.folder import put_in_place, write
+from nemo_plugins.runs.atomic import put_in_place, write
 from nemo_plugins.runs.output import duration
 
 
@@ -31,7 +32,7 @@ class Work:
     cfg: Recipe
     folder: Path
     source: HfFolder
-    tokenizer: object
+    tokenizer: Any  # transformers'
     threads: int
 
     @property
@@ -63,7 +64,7 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     torch.set_num_threads(work.threads)
     known = _reference(work)
     tested = verify.cut(tokenizer, _strings(work))
-    done: dict[str, dict[str, object]] = {}
+    done: dict[str, dict[str, Any]] = {}
     for number, target in enumerate(cfg.export.formats, 1):
         note = run.folder / f"{target.value}.json"
         if not (note.is_file() and work.output(target).exists()):
@@ -87,7 +88,7 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     )
 
 
-def line(numbers: dict[str, object]) -> str:
+def line(numbers: dict[str, Any]) -> str:
     """One format's numbers as a line."""
     said = [f"{numbers['bytes'] / 1e6:,.1f} MB"]
     if "kl" in numbers:
@@ -104,7 +105,7 @@ def line(numbers: dict[str, object]) -> str:
     return ", ".join(said)
 
 
-def _make(work: Work, target: Target, known: Reference | None, tested: list[verify.Cut]) -> dict[str, object]:
+def _make(work: Work, target: Target, known: Reference | None, tested: list[verify.Cut]) -> dict[str, Any]:
     """Write one format and check it; it has its name when it has passed, and is gone again when it has not."""
     began, to, export = time.monotonic(), unchecked(work.output(target)), work.cfg.export
     to.parent.mkdir(parents=True, exist_ok=True)
@@ -192,7 +193,7 @@ def _strings(work: Work) -> list[str]:
     return strings.make(documents, work.tokenizer.all_special_tokens, asked.strings, work.cfg.run.seed)
 
 
-def _next(work: Work, done: dict[str, dict[str, object]]) -> list[str]:
+def _next(work: Work, done: dict[str, dict[str, Any]]) -> list[str]:
     smallest = min(
         (target for target in done if Target(target) in GGUF), key=lambda target: done[target]["bytes"], default=None
     )

@@ -6,7 +6,6 @@ Computed once and kept in files until the stage is done, so that one model is in
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nemo_plugins.runs.folder import put_in_place
+from nemo_plugins.runs.atomic import whole
 
 PROMPT_TOKENS = 12  # of a held-out document that is gone on with
 POSITIONS = 512  # compared at a time
@@ -101,18 +100,15 @@ def make(model, folder: Path, windows: list[list[int]], texts: list[str], tokeni
     Args:
         texts: held-out documents, whose first words are the prompts.
     """
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     shape = (len(windows), len(windows[0]) if windows else 0, model.config.vocab_size)
-    kept = np.lib.format.open_memmap(partial / "logits.npy", mode="w+", dtype=np.float32, shape=shape)
-    for number, window in enumerate(windows):
-        kept[number] = logits(model, window)
-    kept.flush()
-    begun = [tokenizer(text)["input_ids"][:PROMPT_TOKENS] for text in texts[:prompts]]
-    answers = [answer(model, prompt, new_tokens) for prompt in begun]
-    (partial / "tokens.json").write_text(json.dumps({"windows": windows, "prompts": begun, "answers": answers}))
-    put_in_place(partial, folder)
+    with whole(folder) as partial:
+        kept = np.lib.format.open_memmap(partial / "logits.npy", mode="w+", dtype=np.float32, shape=shape)
+        for number, window in enumerate(windows):
+            kept[number] = logits(model, window)
+        kept.flush()
+        begun = [tokenizer(text)["input_ids"][:PROMPT_TOKENS] for text in texts[:prompts]]
+        answers = [answer(model, prompt, new_tokens) for prompt in begun]
+        (partial / "tokens.json").write_text(json.dumps({"windows": windows, "prompts": begun, "answers": answers}))
 
 
 def load(folder: Path) -> Reference:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -38,7 +39,7 @@ def puts_space_behind_specials(tokenizer) -> bool:
 
 def gguf(
     file: Path, folder: HfFolder, tokenizer, strings: Sequence[Cut], known: Reference | None, threads: int
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Load a GGUF file in llama.cpp and compare.
 
     Returns: the numbers of its line in the summary.
@@ -67,7 +68,7 @@ def gguf(
 
 def hf(
     folder: Path, source: HfFolder, tokenizer, strings: Sequence[Cut], known: Reference | None, device: str
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Load a Hugging Face folder in another format in transformers and compare. As `gguf`."""
     from transformers import AutoModelForCausalLM
 
@@ -83,7 +84,7 @@ def hf(
     return result
 
 
-def described(folder: Path, source: HfFolder, tokenizer, strings: Sequence[Cut]) -> dict[str, object]:
+def described(folder: Path, source: HfFolder, tokenizer, strings: Sequence[Cut]) -> dict[str, Any]:
     """What a Hugging Face folder says beside its weights: tokenizer, chat template, head_dim. As `gguf`."""
     from transformers import AutoTokenizer
 
@@ -156,7 +157,7 @@ def cut(tokenizer, texts: Sequence[str]) -> list[Cut]:
     ]
 
 
-def _same_tokens(where: Path, tokenizer, strings: Sequence[Cut], plain: Encode, rendered: Encode) -> dict[str, object]:
+def _same_tokens(where: Path, tokenizer, strings: Sequence[Cut], plain: Encode, rendered: Encode) -> dict[str, Any]:
     for one in strings:
         theirs = (rendered if one.is_chat else plain)(one.text)
         if theirs != one.tokens:

@@ -8,12 +8,12 @@ tied embeddings, Llama's no biases.
 from __future__ import annotations
 
 import json
-import shutil
 from collections import UserDict
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,6 +22,8 @@ from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.models import hf_config, nemo, random_weights
 from nemo_plugins.models.families import ModelFamily
 from nemo_plugins.planning import convert_plan, quantize_plan
+from nemo_plugins.runs import paths
+from nemo_plugins.runs.atomic import whole
 from nemo_plugins.runs.progress import Progress
 
 OUTPUT = ("lm_head.weight", "output_layer.weight")  # Hugging Face's name and NeMo's
@@ -63,7 +65,8 @@ class WatchedState(UserDict):
     """
 
     def __init__(self, state: MutableMapping, progress: Progress):
-        self.data, self.progress = state, progress
+        self.data: MutableMapping[str, torch.Tensor] = state  # type: ignore[assignment]  # typeshed knows a dict alone
+        self.progress = progress
         progress.now("tensors", sum(not key.endswith("_extra_state") for key in state))
 
     def __setitem__(self, key: str, tensor: torch.Tensor) -> None:
@@ -118,8 +121,7 @@ def import_hf(source: Path, to: Path, module, dtype: torch.dtype, progress: Prog
     from nemo.lightning import teardown
     from transformers import AutoModelForCausalLM
 
-    partial, progress = to.with_name(f"{to.name}.partial"), progress or Progress("convert")
-    shutil.rmtree(partial, ignore_errors=True)
+    progress = progress or Progress("convert")
     progress.now(f"reading {source}")
     weights = AutoModelForCausalLM.from_pretrained(
         str(source), torch_dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False
@@ -131,9 +133,9 @@ def import_hf(source: Path, to: Path, module, dtype: torch.dtype, progress: Prog
     with completed(family, weights.config.tie_word_embeddings, imports=True), watched(progress):
         importer.convert_state(weights, module)
     progress.now(f"writing {to}", 0)
-    importer.nemo_save(partial, trainer)
-    teardown(trainer, module)
-    runs.put_in_place(partial, to)
+    with whole(to) as partial:
+        importer.nemo_save(partial, trainer)
+        teardown(trainer, module)
 
 
 def load(checkpoint: Path, dtype: torch.dtype):
@@ -201,8 +203,6 @@ def write_hf(model, description: Path, to: Path, dtype: torch.dtype, progress: P
     from transformers.modeling_utils import no_init_weights
 
     progress = progress or Progress("convert")
-    partial = to.with_name(f"{to.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     values = nemo.hf_config(description, model.config, dtype)
     config, family = AutoConfig.for_model(**values), hf_config.family_of(values)
     exporter = connector(family.exporter, description, config)
@@ -218,10 +218,10 @@ def write_hf(model, description: Path, to: Path, dtype: torch.dtype, progress: P
                 "the training that left it failed, or, in fp16, a weight is beyond 65,504: convert.dtype=bf16 holds it",
             )
     progress.now(f"writing {to}", 0)
-    target.save_pretrained(partial, safe_serialization=True)
-    nemo.copy_description(description, partial)
-    (partial / "config.json").write_text(json.dumps(values, indent=2) + "\n")
-    runs.put_in_place(partial, to)
+    with whole(to) as partial:
+        target.save_pretrained(partial, safe_serialization=True)
+        nemo.copy_description(description, partial)
+        (partial / "config.json").write_text(json.dumps(values, indent=2) + "\n")
 
 
 def run(cfg: Recipe, run: runs.Run) -> None:
@@ -231,7 +231,8 @@ def run(cfg: Recipe, run: runs.Run) -> None:
         if cfg.convert.random:
             source, made = random_weights.write(cfg, run.folder / "hf"), {"hf": run.folder / "hf"}
         else:
-            source, made = run.input(runs.local_weights(cfg.convert.source or cfg.model.path)), {}
+            key = "convert.source" if cfg.convert.source else "model.path"
+            source, made = run.input(paths.weights_of(cfg.convert.source or cfg.model.path, key)), {}
         dtype = nemo.DTYPES[convert_plan.dtype(cfg, source)]
         generation = None
         if (source / "generation_config.json").is_file():
@@ -242,11 +243,12 @@ def run(cfg: Recipe, run: runs.Run) -> None:
         module = nemo.module(cfg.model, runs.architecture(cfg.model), dtype, tokenizer, generation)
         with Progress("convert", unit="tensors") as progress:
             import_hf(source, run.folder / "checkpoint", module, dtype, progress)
+        about: dict[str, Any] = {hf_config.RANDOM: cfg.run.seed} if cfg.convert.random else {}
         run.finish(
             outputs={"checkpoint": run.folder / "checkpoint", **made},
             next=runs.command(cfg, "prune", *runs.left_by("teacher.path", run.folder / "checkpoint", ("convert-import",))),
             dtype=str(dtype).removeprefix("torch."),
-            **({hf_config.RANDOM: cfg.run.seed} if cfg.convert.random else {}),
+            **about,
         )
     else:
         source = run.input(convert_plan.checkpoint_of(cfg))

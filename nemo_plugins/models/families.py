@@ -124,14 +124,17 @@ FAMILIES = {  # by `model.family` of the configuration
 }
 
 
-def of(config: Mapping[str, Any]) -> str | None:
-    """The family that a `config.json` is of; None: of none."""
+def of(config: Mapping[str, Any]) -> str:
+    """The family that a `config.json` is of. Raises ValueError: of none."""
     fits = [
         name
         for name, family in FAMILIES.items()
         if config.get("model_type") == family.model_type and all(config.get(key) == value for key, value in family.only.items())
     ]
-    return fits[-1] if fits else None  # of several the one that asks for more
+    if not fits:
+        known = ", ".join(dict.fromkeys(family.model_type for family in FAMILIES.values()))
+        raise ValueError(f"model_type is {config.get('model_type')!r}; expected one of {known}")
+    return fits[-1]  # of several the one that asks for more
 
 
 def titles() -> str:

@@ -7,11 +7,8 @@ config) in its tokenizer folder, which NeMo copies from stage to stage; export t
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from importlib import import_module
 from pathlib import Path
-from uuid import uuid4
 
 import torch
 
@@ -20,6 +17,7 @@ from nemo_plugins.models import hf_config as config_json
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.models.families import FAMILIES
 from nemo_plugins.runs import paths
+from nemo_plugins.runs.atomic import write
 
 DESCRIPTION = (  # of a Hugging Face folder: everything but weights and code
     "config.json",
@@ -45,9 +43,7 @@ def copy_description(source: Path, to: Path) -> None:
     to.mkdir(parents=True, exist_ok=True)
     for name in DESCRIPTION:
         if (source / name).is_file():
-            partial = to / f".{name}.{uuid4().hex}"  # processes on two nodes may share a process id
-            shutil.copy(source / name, partial)
-            os.replace(partial, to / name)
+            write(to / name, (source / name).read_bytes())
 
 
 def tokenizer(source: Path, description: Path):
@@ -92,7 +88,7 @@ def config(model: ModelConfig, architecture: Architecture, dtype: torch.dtype, g
         generation_config=generation_config,
         **family.settings,
     )
-    if scaling := model.rope_scaling:
+    if (scaling := model.rope_scaling) and family.llama3_config:  # runs/prepare.py refuses it for other families
         return named(family.llama3_config)(
             **values,
             scale_factor=scaling["factor"],

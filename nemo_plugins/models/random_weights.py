@@ -7,7 +7,6 @@ it: cards tell, and nothing of it is published.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from math import prod
 from pathlib import Path
@@ -22,6 +21,7 @@ from nemo_plugins.models import hf_config, nemo
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.models.families import FAMILIES
 from nemo_plugins.planning import convert_plan, hf_folder, weights
+from nemo_plugins.runs.atomic import whole
 
 SHARD = 5 * 10**9  # bytes, as transformers has it
 IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -33,31 +33,29 @@ def write(cfg: Recipe, to: Path) -> Path:
     Matrices are normal with the model's own deviation, norms are 1. They are drawn on the CPU, so that `run.seed` gives the
     same ones everywhere.
     """
-    partial = to.with_name(f"{to.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     tokenizer = convert_plan.tokenizer(cfg.model)
-    nemo.copy_description(tokenizer, partial)
     dtype = nemo.DTYPES[convert_plan.dtype(cfg, tokenizer)]
     described = config(cfg.model, tokenizer, dtype, cfg.run.seed)
-    (partial / "config.json").write_text(json.dumps(described, indent=2) + "\n")
     draw = torch.Generator().manual_seed(cfg.run.seed)
     files = list(_files(runs.architecture(cfg.model), dtype.itemsize))
     names = [f"model-{number:05}-of-{len(files):05}.safetensors" for number in range(1, len(files) + 1)]
     if len(files) == 1:
         names = [weights.WEIGHTS]
-    for name, shapes in zip(names, files, strict=True):
-        tensors = {}
-        for key, shape in shapes.items():
-            tensors[key] = torch.full(shape, float("norm" in key), dtype=dtype)
-            if len(shape) > 1:
-                tensors[key].normal_(0, cfg.model.init_std, generator=draw)
-        save_file(tensors, partial / name, metadata={"format": "pt"})
-        runs.say(f"random weights: {name} written")
-    if len(files) > 1:
-        places = {key: name for name, shapes in zip(names, files, strict=True) for key in shapes}
-        total = dtype.itemsize * sum(prod(shape) for shapes in files for shape in shapes.values())
-        (partial / weights.INDEX).write_text(weights.index(places, total))
-    runs.put_in_place(partial, to)
+    with whole(to) as partial:
+        nemo.copy_description(tokenizer, partial)
+        (partial / "config.json").write_text(json.dumps(described, indent=2) + "\n")
+        for name, shapes in zip(names, files, strict=True):
+            tensors = {}
+            for key, shape in shapes.items():
+                tensors[key] = torch.full(shape, float("norm" in key), dtype=dtype)
+                if len(shape) > 1:
+                    tensors[key].normal_(0, cfg.model.init_std, generator=draw)
+            save_file(tensors, partial / name, metadata={"format": "pt"})
+            runs.say(f"random weights: {name} written")
+        if len(files) > 1:
+            places = {key: name for name, shapes in zip(names, files, strict=True) for key in shapes}
+            total = dtype.itemsize * sum(prod(shape) for shapes in files for shape in shapes.values())
+            (partial / weights.INDEX).write_text(weights.index(places, total))
     return to
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypedDict
 
 from omegaconf import OmegaConf
 
@@ -155,7 +156,18 @@ def server(cfg: Recipe, role: str) -> str:
     return url
 
 
-def papers_row() -> dict[str, object]:
+class PapersRow(TypedDict):
+    """The paper's figures; those of both models by role."""
+
+    device: str
+    tokens_per_second: dict[str, float]
+    milliseconds: dict[str, float]
+    first_token_milliseconds: dict[str, float]
+    speed_up: float
+    bound: float
+
+
+def papers_row() -> PapersRow:
     """What the paper measured, quoted: one stream in bf16 on an RTX PRO 6000 (arXiv 2603.11881)."""
     return {
         "device": devices.load(PAPER.device, "device").name,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from nemo_plugins.configs.schema import CorpusEngine, CorpusTask, Recipe
 from nemo_plugins.data.chat import messages, preferences
 from nemo_plugins.planning import alignment_plan, chat_template_plan, checks, corpus_plan
@@ -40,7 +42,7 @@ def plan(cfg: Recipe) -> Plan:
         return planned
     template = chat_template_plan.add(planned, cfg, stages[0])
     if template is None:
-        planned.need("weights", _no_tokenizer, cfg)
+        planned.need("weights", tokenizer, cfg)
     size = 0.0
     for stage in stages:
         check = STAGES[stage]
@@ -60,7 +62,10 @@ def plan(cfg: Recipe) -> Plan:
     return planned
 
 
-def _no_tokenizer(cfg: Recipe) -> None:
+def tokenizer(cfg: Recipe) -> Path:
+    """The folder with the tokenizer that the sets are written with. Raises UserError where none is here."""
+    if (folder := chat_template_plan.described_by(cfg, named(cfg)[0])) is not None:
+        return folder
     raise UserError(
         f"no checkpoint of this run has a tokenizer, and {paths.weights_missing('model.path', cfg.model.path)}"
         if cfg.model.path

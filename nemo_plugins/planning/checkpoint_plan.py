@@ -7,7 +7,7 @@ from math import ceil
 
 from nemo_plugins.configs.schema import PlanConfig, TrainConfig
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.planning import devices, goodput, intervals, memory, work
+from nemo_plugins.planning import devices, intervals, memory, work
 from nemo_plugins.planning.budget import gigabytes
 from nemo_plugins.planning.plan import Plan, Table
 from nemo_plugins.runs.errors import UserError
@@ -76,7 +76,7 @@ def advise(
         saving,
         step,
         mtbf,
-        goodput.next_checkpoint(0, train.max_steps, step, train.checkpoint_every, train.checkpoint_minutes),
+        intervals.next_checkpoint(0, train.max_steps, step, train.checkpoint_every, train.checkpoint_minutes),
         intervals.steps_between(step, saving, mtbf, train.max_steps),
     )
 

@@ -107,7 +107,7 @@ def _or_not(asked: object, what: str) -> str:
     return what if asked else "not asked for"
 
 
-def _sources(made: Plan, cfg: Recipe, key: str = "sources") -> float:
+def _sources(made: Plan, cfg: Recipe) -> float:
     """Check that sources are named and here. Returns about how many bytes of text they hold."""
     sources = cfg.corpus.sources
     if not sources:
@@ -118,7 +118,7 @@ def _sources(made: Plan, cfg: Recipe, key: str = "sources") -> float:
     size = 0.0
     for source in sources:
         if not source.startswith("hf:"):
-            size += made.need("data", _text, source, f"corpus.{key}") or 0
+            size += made.need("data", _text, source, "corpus.sources") or 0
     return size
 
 

@@ -68,7 +68,7 @@ def judge(cfg: Recipe, facts: Facts) -> Verdict:
         *_python(facts),
         *(_gpus(cfg, facts) if on_gpu else [_no_gpus(facts)]),
         *_gpu_packages(facts, on_gpu),
-        *_room(facts, on_gpu),
+        *_room(facts),
         _weights(cfg),
         *_surroundings(facts),
     ]
@@ -206,7 +206,7 @@ def _gpu_packages(facts: Facts, on_gpu: bool) -> list[Finding]:
     return [*found, Finding("NCCL", here or "none", "ok" if here else "note" if on_gpu else "-", remedy)]
 
 
-def _room(facts: Facts, on_gpu: bool) -> list[Finding]:
+def _room(facts: Facts) -> list[Finding]:
     total, free, root, cache = (facts[key] for key in ("memory_bytes", "memory_free_bytes", "root", "hf_cache"))
     small = total is not None and total < LEAST_MEMORY
     found = [

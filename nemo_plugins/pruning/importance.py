@@ -2,7 +2,6 @@
 
 Width, arXiv 2407.14679: a channel's activations become one number a sample (over the sequence), those one number (over the
 samples). The Bielik paper takes the mean of |a| over the sequence and L2 over the samples, which ModelOpt measures, too.
-Depth: Block Influence, 1 − cos(input, output) of a layer (arXiv 2403.03853).
 """
 
 from __future__ import annotations
@@ -11,19 +10,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cosine_similarity
 
 from nemo_plugins.configs.schema import Aggregate
-
-
-def block_influence(hidden_in: Tensor, hidden_out: Tensor) -> float:
-    """1 − the mean over all tokens of the cosine between a layer's input and output, both `[s, b, h]`."""
-    return 1 - cosine_similarity(hidden_in.float(), hidden_out.float(), dim=-1).mean().item()
-
-
-def ffn_importance(activations: Tensor) -> Tensor:
-    """Importance of each neuron, `[f]`, from the second linear layer's input, `[s, b, f]`: mean of |a| over s, L2 over b."""
-    return over_sequence(activations, Aggregate.mean).square().sum(0).sqrt()
 
 
 def over_sequence(activations: Tensor, how: Aggregate) -> Tensor:

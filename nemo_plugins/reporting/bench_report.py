@@ -24,7 +24,7 @@ COLUMNS = [
 
 def write(cfg: Recipe, folder: Path, rows: Sequence[dict], names: Sequence[str]) -> dict[str, Path]:
     """Print the tables, write `table.md` and `plots/speed.png`. Returns the files by name."""
-    shown = [Table(title(rows), cells(cfg, rows, names), COLUMNS), paper(cfg)]
+    shown = [Table(title(rows), cells(cfg, rows, names), COLUMNS), paper()]
     if quality := sizes(cfg):
         shown.append(quality)
     output.tables(Plan("teacher against student" if len(names) == 2 else names[0], shown))
@@ -94,10 +94,10 @@ def cells(cfg: Recipe, rows: Sequence[dict], names: Sequence[str]) -> list[tuple
     return table_rows
 
 
-def paper(cfg: Recipe) -> Table:
+def paper() -> Table:
     """The paper's own measurement, quoted."""
     figures = bench_plan.papers_row()
-    rate, each, first = (figures[key] for key in ("tokens_per_second", "milliseconds", "first_token_milliseconds"))
+    rate, each, first = figures["tokens_per_second"], figures["milliseconds"], figures["first_token_milliseconds"]
     rows = []
     for role in ("teacher", "student"):
         faster = f"x{figures['speed_up']:.3f}" if role == "student" else ""

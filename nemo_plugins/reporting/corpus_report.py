@@ -146,8 +146,8 @@ def _flow(counted: Found) -> PageTable:
     for stage, counts in counted.flow().items():
         for name, count in counts.items():
             what = {"in": "came in", "out": "went on"}.get(name) or REASONS[name]
-            rows.append([stage, name, what, count, count / max(1, counts["in"])])
-    return PageTable(["stage", "", "what", "documents", "share"], [[*row[:4], f"{row[4]:.1%}"] for row in rows])
+            rows.append((stage, name, what, count, f"{count / max(1, counts['in']):.1%}"))
+    return PageTable(["stage", "", "what", "documents", "share"], rows)
 
 
 def _named(cfg: Recipe, counted: Found) -> list[Section]:

@@ -56,7 +56,8 @@ def losses(stages: list[FinishedStage]) -> tuple[dict[str, float], tuple[str, ..
 
 def _size(stages: list[FinishedStage]) -> Figure | None:
     """Both models in bf16, in whatever type their files are."""
-    counts, sources = {}, ()
+    counts: dict[str, int | None] = {}
+    sources: tuple[str, ...] = ()
     if (evaluated := _evaluated(stages, lambda block: block.get("parameters"))) is not None:
         evaluation, names = evaluated
         counts = {role: evaluation.summary["models"][name]["parameters"] for role, name in names.items()}
@@ -64,9 +65,10 @@ def _size(stages: list[FinishedStage]) -> Figure | None:
     elif (prune := _last(stages, "prune")) is not None:
         counts = {role: (prune.summary.get(role) or {}).get("parameters") for role in ("teacher", "student")}
         sources = tuple(_place(prune, role, "parameters") for role in counts)
-    if not all(counts.values()) or not counts:
+    sizes = {role: BF16 * count for role, count in counts.items() if count}
+    if len(sizes) < 2:
         return None
-    teacher, student = BF16 * counts["teacher"], BF16 * counts["student"]
+    teacher, student = sizes["teacher"], sizes["student"]
     change = student / teacher - 1
     value = f"{abs(change):.1%} {'larger' if change > 0 else 'smaller'}".replace("%", " %")
     unit, scale = ("GB", 1e9) if teacher >= 1e9 else ("MB", 1e6)
@@ -77,9 +79,11 @@ def _size(stages: list[FinishedStage]) -> Figure | None:
 def _speed(stages: list[FinishedStage]) -> Figure | None:
     """Decoding in the first format that was timed, one stream."""
     bench = _last([stage for stage in stages if stage.summary.get("rows")], "bench")
+    if bench is None:
+        return None
     rows = [
         (number, row)
-        for number, row in enumerate(bench.summary.get("rows", ()) if bench else ())
+        for number, row in enumerate(bench.summary["rows"])
         if row["sequences"] == 1 and not row.get("extrapolated")
     ]
     for _, first in rows:
@@ -159,7 +163,7 @@ def _evaluated(
     for stage in reversed(stages):
         if stage.recipe == "eval":
             models = stage.summary.get("models", {})
-            names = {"teacher": stage.summary.get("teacher"), "student": stage.summary.get("subject")}
+            names = {"teacher": stage.summary.get("teacher", ""), "student": stage.summary.get("subject", "")}
             if names["teacher"] != names["student"] and all(usable(models.get(name) or {}) for name in names.values()):
                 return stage, names
     return None

@@ -128,8 +128,10 @@ def commands(chain: Lineage) -> list[tuple[str, str]]:
 def _command(command: str) -> str:
     """From the recipe on, as a user types it."""
     words = shlex.split(command)
-    at = next((number for number, word in enumerate(words) if RECIPE.search(word)), None)
-    return command if at is None else command_line.line(RECIPE.search(words[at])[1], words[at + 1 :])
+    for number, word in enumerate(words):
+        if recipe := RECIPE.search(word):
+            return command_line.line(recipe[1], words[number + 1 :])
+    return command
 
 
 def _read(run: Path, stage: FinishedStage) -> str:

@@ -52,7 +52,7 @@ class Front:
 def exported(root: Path) -> Path | None:
     """The Hugging Face folder that a conversion made of the run's last student."""
     for stage in sorted(run_outputs.trained(run_outputs.stages(root)), key=lambda stage: students().index(stage.recipe)):
-        if folder := run_outputs.export_of(root, stage.output("checkpoint")):
+        if (checkpoint := stage.output("checkpoint")) and (folder := run_outputs.export_of(root, checkpoint)):
             return folder
     return None
 
@@ -135,7 +135,7 @@ def untrained(chain: Lineage, folder: Path | None = None) -> list[str]:
     seeds = {stage.summary.get(hf_config.RANDOM) for stage in chain.stages.values()} | {hf_config.random_weights(folder)}
     return [
         f"Made of random weights (seed {seed}), which nobody has trained: only speed and memory mean anything."
-        for seed in sorted(seeds - {None})
+        for seed in sorted(seed for seed in seeds if seed is not None)
     ]
 
 

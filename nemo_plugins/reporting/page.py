@@ -7,7 +7,7 @@ import html
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
 
@@ -106,15 +106,18 @@ class Large:
     figures: Sequence[Figure]
 
 
+Part = str | PageTable | Picture | Drawing | Large
+
+
 @dataclass(frozen=True)
 class Section:
     """A heading, and paragraphs, tables and pictures in their order."""
 
     heading: str
-    parts: Sequence[str | PageTable | Picture | Drawing | Large] = field(default_factory=tuple)
+    parts: Sequence[Part] = ()
 
 
-def page(path: Path, title: str, lead: str | Sequence[str | Picture | Large], sections: Iterable[Section]) -> Path:
+def page(path: Path, title: str, lead: str | Sequence[Part], sections: Iterable[Section]) -> Path:
     """Write the report, whole or not at all.
 
     Args:
@@ -159,7 +162,7 @@ def _text(text: str) -> str:
     return html.escape(text.encode("utf-8", "replace").decode("utf-8"))
 
 
-def _part(part: str | PageTable | Picture | Drawing | Large) -> str:
+def _part(part: Part) -> str:
     if isinstance(part, str):
         return f"<p>{_text(part)}</p>\n"
     if isinstance(part, Drawing):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.reporting.page import PageTable, Picture, Section, cell, page
+from nemo_plugins.reporting.page import PageTable, Part, Picture, Section, cell, page
 
 if TYPE_CHECKING:
     from nemo_plugins.pruning.stability import Stability
@@ -122,7 +122,7 @@ def stability_verdict(stability: Stability) -> str:
     halves = {name: values[-1] for name, values in stability.correlation.items() if math.isfinite(values[-1])}
     if not halves:
         return "Whether the samples were enough is not known: too few scores that differ."
-    worst = min(halves, key=halves.get)
+    worst = min(halves, key=halves.__getitem__)
     at = f"two halves of {stability.samples[-1]:,} samples rank the {worst} alike to {halves[worst]:.3f}"
     if halves[worst] >= ENOUGH:
         return f"Enough samples: even {at}." if len(halves) > 1 else f"Enough samples: {at}."
@@ -143,8 +143,9 @@ def spans(numbers: Iterable[int]) -> str:
 def _cost(explained: Explained) -> PageTable:
     teacher, student = explained.teacher, explained.student
     rows = [(name, getattr(teacher, name), getattr(student, name)) for name in SIZES]
-    for label, kind in (("parameters", "all"), ("parameters, one embedding matrix (as the paper counts)", "paper")):
-        rows.append((label, teacher.parameters(kind), student.parameters(kind)))
+    rows.append(("parameters", teacher.parameters(), student.parameters()))
+    one_matrix = "parameters, one embedding matrix (as the paper counts)"
+    rows.append((one_matrix, teacher.parameters("paper"), student.parameters("paper")))
     shown = [(name, old, new, "" if old == new else f"{100 * (new / old - 1):+.1f} %") for name, old, new in rows]
     before, after = explained.losses
     shown.append(("held-out loss (nats a token)", before, after, f"{after - before:+.4f}"))
@@ -156,7 +157,7 @@ def _layers(folder: Path, explained: Explained) -> Section:
 
     count, kept = explained.teacher.num_layers, set(explained.kept_layers)
     dropped = set(range(count)) - kept
-    parts: list[str | PageTable | Picture] = [
+    parts: list[Part] = [
         PageTable(
             ["layers, from 1", "number", "which"],
             [
@@ -178,7 +179,7 @@ def _layers(folder: Path, explained: Explained) -> Section:
     if explained.removals and explained.removals[1]:
         baseline, runs, chosen = explained.removals
         drawn = pruning_plots.removals(folder / "removals.png", baseline, runs, chosen)
-        said = f" {chosen[0] + 1}–{chosen[1] + 1} was taken out: {runs[chosen]:.4f}." if chosen in runs else ""
+        said = f" {chosen[0] + 1}–{chosen[1] + 1} was taken out: {runs[chosen]:.4f}." if chosen and chosen in runs else ""
         parts += [
             f"Each point is the loss without a run of neighbouring layers that begins there; lower is better.{said}",
             Picture(drawn, "loss after removing each run of neighbouring layers"),
@@ -215,7 +216,8 @@ def _widths(folder: Path, explained: Explained) -> list[Section]:
         return []
     from nemo_plugins.reporting import pruning_plots
 
-    rows, pictures = [], []
+    rows: list[Sequence[str]] = []
+    pictures: list[Part] = []
     for what, (scores, kept) in explained.width.items():
         layers, count = scores.shape
         each = np.asarray(kept, dtype=bool).sum(axis=1)

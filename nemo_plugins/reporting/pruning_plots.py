@@ -36,7 +36,7 @@ def removals(path: Path, baseline: float, runs: Mapping[tuple[int, int], float],
         points = sorted((first + 1, loss) for (first, last), loss in runs.items() if last - first + 1 == length)
         axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=4, label=f"{_layers(length)} removed")
     axes.axhline(baseline, color=BASELINE, linestyle="--", label=f"all layers ({baseline:.3f})")
-    if chosen in runs:
+    if chosen and chosen in runs:
         label = f"chosen: {chosen[0] + 1}–{chosen[1] + 1} ({runs[chosen]:.3f})"
         axes.plot(chosen[0] + 1, runs[chosen], "o", color=DROPPED, markersize=10, label=label, zorder=3)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -142,7 +142,7 @@ def agreement(path: Path, matrix: np.ndarray, names: Sequence[str]) -> Path:
 
 def stability(path: Path, measured: Stability) -> Path:
     """Agreement of two disjoint sets of n samples, by n: of their rankings, and of what they would keep."""
-    panels = [("Spearman correlation", measured.correlation, 0.95)]
+    panels: list[tuple[str, dict[str, list[float]], float | None]] = [("Spearman correlation", measured.correlation, 0.95)]
     if measured.overlap:
         panels.append(("kept by both", measured.overlap, None))
     figure, row = pyplot.subplots(1, len(panels), figsize=(4.6 * len(panels), 3.4), squeeze=False, layout="constrained")

@@ -24,8 +24,8 @@ def write(
         about: what the classifier was trained on.
     """
     curve = reliability(folder / "plots" / "reliability.png", measured.reliability, measured.calibration_error)
-    kinds = [[name, count, f"{share:.1%}"] for name, (count, share) in measured.kinds.items()]
-    by_source = [[name, count, f"{share:.1%}"] for name, (count, share) in sources.items()]
+    kinds = [(name, count, f"{share:.1%}") for name, (count, share) in measured.kinds.items()]
+    by_source = [(name, count, f"{share:.1%}") for name, (count, share) in sources.items()]
     lead = [
         f"Kept from P(HIGH) = {measured.minimum:g} on: precision {measured.precision:.4f}, recall {measured.recall:.4f} of "
         f"{measured.examples:,} examples. The bad ones are made (docs/quality.md): these numbers say how well "

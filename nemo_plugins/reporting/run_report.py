@@ -10,7 +10,7 @@ from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.planning import publish_plan
 from nemo_plugins.reporting import headline, lineage, model_card, paper_figures, results, scores
 from nemo_plugins.reporting.lineage import Lineage
-from nemo_plugins.reporting.page import Large, PageTable, Picture, Section, page
+from nemo_plugins.reporting.page import Large, PageTable, Part, Picture, Section, page
 from nemo_plugins.runs.folder import write
 from nemo_plugins.runs.stages import students
 
@@ -77,7 +77,7 @@ def quoted_sections() -> list[Section]:
         (name, f"{student:.2f}", f"{teacher:.2f}", f"{100 * ratio:.2f}") for name, student, teacher, ratio in recomputed.rows
     ]
     formats = [(row["format"], f"{row['polish']:.2f}") for row in paper["quantised"]]
-    parts = [
+    parts: list[Part] = [
         f"Quoted from {paper['source']}, of Bielik-Minitron-7B and its teacher. Nothing on this page measured them, and they "
         "cannot be compared with other suites.",
         PageTable(["student (quoted)", "English", "Polish"], stages),

@@ -12,7 +12,7 @@ from nemo_plugins.evaluation import cache, run_outputs
 from nemo_plugins.reporting import eval_plots
 from nemo_plugins.reporting.eval_plots import Model, Point
 from nemo_plugins.reporting.lineage import Rate
-from nemo_plugins.reporting.page import Cell, PageTable, Picture, Section, Sourced
+from nemo_plugins.reporting.page import Cell, PageTable, Part, Picture, Section, Sourced
 from nemo_plugins.runs.stages import by_name
 
 SIGNIFICANT = 0.05
@@ -133,7 +133,12 @@ def sections(evaluation: Evaluation, plots: Path, speeds: dict[str, Rate]) -> li
     ]
     heading = f"Scores: {suite['name']}"
     steps = step_table(evaluation)
-    parts = [*filter(None, asked), stage_table(evaluation), _format_note(evaluation), *([steps] if steps.rows else [])]
+    parts: list[Part] = [
+        *filter(None, asked),
+        stage_table(evaluation),
+        _format_note(evaluation),
+        *([steps] if steps.rows else []),
+    ]
     parts += [Picture(path, alt) for path, alt in pictures(evaluation, plots, speeds)]
     shown = [Section(heading, parts), Section(f"Tasks: {suite['name']}", [task_table(evaluation), "± is the standard error."])]
     return shown

@@ -125,7 +125,8 @@ def _label(axes, named: Mapping[str, Point], points: Sequence[Point], lines: Seq
     taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in places]
     crossed = [Bbox(axes.transData.transform(line)) for line in lines]
     for name, point in sorted(named.items(), key=lambda item: item[1][1]):
-        best, at = None, axes.transData.transform(point)
+        at = axes.transData.transform(point)
+        best: tuple[tuple[int, bool, int], Text, Bbox] | None = None
         for dx, dy, horizontal, vertical in PLACES:
             text = axes.annotate(
                 plain(name),
@@ -142,14 +143,16 @@ def _label(axes, named: Mapping[str, Point], points: Sequence[Point], lines: Seq
             covers = sum(box.overlaps(other) for other in taken) + 2 * (not _within(box, inside))
             astray = any(_distance(box, other) < _distance(box, at) for other in places)  # it would name another point
             hits = (covers, astray, sum(box.overlaps(other) for other in crossed))
-            if best is None or hits < best[0]:
-                if best:
-                    best[1].remove()
-                best = (hits, text, box)
-            else:
+            if best is not None and hits >= best[0]:
                 text.remove()
-            if not any(best[0]):
+                continue
+            if best is not None:
+                best[1].remove()
+            best = (hits, text, box)
+            if not any(hits):
                 break
+        if best is None:
+            continue
         if best[0][0]:  # a name that cannot be read only hides another one; the table has it
             best[1].remove()
         else:

@@ -8,11 +8,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 
 from nemo_plugins import runs
-from nemo_plugins.reporting.page import Cell, PageTable, Picture, Section, cell, page
+from nemo_plugins.reporting.page import Cell, PageTable, Part, Picture, Section, cell, page
 from nemo_plugins.runs.folder import write as write_whole
 
 SHORT = {
@@ -50,17 +51,12 @@ def front(rows: Sequence[Row]) -> set[str]:
 
     A row is off it if another has no more parameters and no higher loss, and is better in one of them; equal rows stay both.
     """
-    measured = [row for row in rows if _known(row.loss)]
+    measured = [(row.name, row.parameters, row.loss) for row in rows if _known(row.loss)]
 
-    def beaten(row: Row) -> bool:
-        return any(
-            other.parameters <= row.parameters
-            and other.loss <= row.loss
-            and (other.parameters < row.parameters or other.loss < row.loss)
-            for other in measured
-        )
+    def beaten(size: int, loss: float) -> bool:
+        return any(other <= size and its <= loss and (other < size or its < loss) for _, other, its in measured)
 
-    return {row.name for row in measured if not beaten(row)}
+    return {name for name, size, loss in measured if not beaten(size, loss)}
 
 
 def ranked(rows: Sequence[Row]) -> list[Row]:
@@ -82,7 +78,7 @@ def rank_correlation(rows: Sequence[Row]) -> tuple[int, float | None]:
     both = [(row.loss, row.distilled) for row in rows if _known(row.loss) and _known(row.distilled)]
     if len(both) < 3:
         return len(both), None
-    before, after = (_ranks(values) for values in zip(*both, strict=True))
+    before, after = (_ranks(np.array(values)) for values in zip(*both, strict=True))
     if before.std() == 0 or after.std() == 0:
         return len(both), None
     return len(both), float(np.corrcoef(before, after)[0, 1])
@@ -117,17 +113,18 @@ def write(folder: Path, title: str, rows: list[Row], teacher: tuple[int, float],
     from nemo_plugins.reporting import search_plots  # matplotlib is slow to import
 
     best, order = front(rows), ranked(rows)
-    measured = [row for row in order if _known(row.loss)]  # in this order: the picture numbers them by their rank
-    after = {row.name: row.distilled for row in measured if _known(row.distilled)}
+    before = {row.name: row.loss for row in order if _known(row.loss)}  # in this order: the picture numbers them by their rank
+    after = {row.name: row.distilled for row in order if _known(row.distilled) and row.name in before}
     count, correlation = rank_correlation(rows)
     folder.mkdir(parents=True, exist_ok=True)
-    outputs, parts = {}, []
-    if measured:
+    outputs = {}
+    parts: list[Part] = []
+    if before:
         outputs["pareto"] = search_plots.pareto(
             folder / "plots" / "pareto.png",
-            [row.parameters for row in measured],
-            [row.loss for row in measured],
-            [row.name for row in measured],
+            [row.parameters for row in order if row.name in before],
+            list(before.values()),
+            list(before),
             best,
             set(after),
             teacher,
@@ -141,9 +138,7 @@ def write(folder: Path, title: str, rows: list[Row], teacher: tuple[int, float],
     sections = [Section("Size and loss", parts)] if parts else []
     parts = [trust(rows)]
     if count >= 3:
-        outputs["ranks"] = search_plots.ranks(
-            folder / "plots" / "ranks.png", {row.name: row.loss for row in measured}, after, correlation
-        )
+        outputs["ranks"] = search_plots.ranks(folder / "plots" / "ranks.png", before, after, correlation)
         how = "Each point is a distilled candidate; if they climb from left to right, the order before distillation held."
         parts += [how, Picture(outputs["ranks"], "loss of each candidate before and after distillation")]
     sections += [Section("Can the cheap ranking be trusted?", parts), Section("All candidates", [_table(order, best, teacher)])]
@@ -172,7 +167,7 @@ def show(rows: Sequence[Row], teacher: tuple[int, float]) -> None:
     console.print(trust(rows), soft_wrap=True)
 
 
-def _known(loss: float | None) -> bool:
+def _known(loss: float | None) -> TypeGuard[float]:
     """Whether it was measured; a loss that is not finite counts as failed."""
     return loss is not None and math.isfinite(loss)
 
@@ -181,9 +176,8 @@ def _measured(row: Row) -> bool:
     return _known(row.loss) or _known(row.distilled)
 
 
-def _ranks(values: Sequence[float]) -> np.ndarray:
+def _ranks(values: np.ndarray) -> np.ndarray:
     """Rank of each value, [n]; tied ones share their mean rank."""
-    values = np.asarray(values)
     below, equal = (values[None] < values[:, None]).sum(axis=1), (values[None] == values[:, None]).sum(axis=1)
     return below + (equal - 1) / 2
 

@@ -32,9 +32,9 @@ def series(lines: Lines, key: str) -> dict[int, float]:
     """
     by_step = {}
     for line in lines:
-        if line.get("step") is not None and key in line:
+        if (step := line.get("step")) is not None and key in line:
             value = line[key]
-            by_step[int(line["step"])] = float(value) if value is not None and math.isfinite(value) else math.nan
+            by_step[int(step)] = float(value) if value is not None and math.isfinite(value) else math.nan
     return dict(sorted(by_step.items()))
 
 
@@ -134,7 +134,7 @@ def heldout(path: Path, lines: Lines) -> Path | None:
             colour, marker = styles[name]
             called = (name or MAIN) if len(found) > 1 else name or "each validation"
             axes.plot(*_points(values), color=colour, marker=marker, markersize=4, label=plain(called))
-            best = min(finite(values), key=values.get)
+            best = min(finite(values), key=values.__getitem__)
             axes.plot(best, values[best], "o", markersize=11, markerfacecolor="none", markeredgecolor=colour)
         if label.startswith("held-out loss"):
             _gap(axes, lines, styles)

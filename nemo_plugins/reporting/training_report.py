@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nemo_plugins.reporting import heldout_losses, training_plots
-from nemo_plugins.reporting.page import Cell, PageTable, Picture, Section, cell, page
+from nemo_plugins.reporting.page import Cell, PageTable, Part, Picture, Section, cell, page
 from nemo_plugins.reporting.training_plots import finite, sets, skipped, taken
-
-Part = str | PageTable | Picture
 
 ROWS = 60  # of the table of validations; a longer one is thinned
 NAMED = 8  # steps that a sentence names before it only counts
@@ -57,11 +55,11 @@ def write(folder: Path, trained: Trained) -> dict[str, Path]:
         _likeness(lines),
         skipped_verdict(lines),
     ]
-    sections = [
-        Section("What was trained", [PageTable(["", ""], [(name, cell(value)) for name, value in trained.facts.items()])]),
-        Section("What happened", [PageTable(["event"], [(event,) for event in trained.events])]),
-    ]
-    sections = [section for section in sections if section.parts[0].rows]
+    tables = {
+        "What was trained": PageTable(["", ""], [(name, cell(value)) for name, value in trained.facts.items()]),
+        "What happened": PageTable(["event"], [(event,) for event in trained.events]),
+    }
+    sections = [Section(heading, [table]) for heading, table in tables.items() if table.rows]
     sections += trained.pictures(pictures, lines) if trained.pictures else []
     sections += _sections(pictures, lines, trained.paper, names)
     report = page(folder / "report.html", trained.title, [said for said in lead if said], sections)
@@ -116,7 +114,7 @@ def heldout_verdict(values: Mapping[int, float], name: str = "") -> str:
         said.append(f"At the end it {course}: {_signed(change)} from step {steps[-2]:,} to step {steps[-1]:,}.")
     else:
         said.append("Whether it was still falling at the end is not known: one of the last two validations is not finite.")
-    best = min(known, key=known.get)
+    best = min(known, key=known.__getitem__)
     if len(known) > 1 and known[best] == known[last]:
         said.append("No validation was better than the last one." if last == steps[-1] else "That is the lowest that is known.")
     elif len(known) > 1:
@@ -170,11 +168,11 @@ def _likeness(lines: training_plots.Lines) -> str:
             text = f"The most likely next token is the teacher's at {known[last]:.1%} of the {where} tokens of step {last:,}"
             said.append(text + (f", and was at {known[first]:.1%} of those of step {first:,}." if first != last else "."))
             break
-    known = list(finite(taken(lines, "val_kl")).values())
-    if len(known) > 1:
-        said.append(f"The held-out divergence from the teacher (KL) went from {cell(known[0])} to {cell(known[-1])}.")
-    elif known:
-        said.append(f"The held-out divergence from the teacher (KL) was {cell(known[0])}.")
+    divergence = list(finite(taken(lines, "val_kl")).values())
+    if len(divergence) > 1:
+        said.append(f"The held-out divergence from the teacher (KL) went from {cell(divergence[0])} to {cell(divergence[-1])}.")
+    elif divergence:
+        said.append(f"The held-out divergence from the teacher (KL) was {cell(divergence[0])}.")
     return " ".join(said)
 
 
@@ -200,7 +198,7 @@ def _sections(folder: Path, lines: training_plots.Lines, paper: tuple[float, flo
         norms = finite(taken(lines, "grad_norm"))
         text = "The learning rate of each logged step."
         if norms:
-            most = max(norms, key=norms.get)
+            most = max(norms, key=norms.__getitem__)
             text = f"Norm of the gradient: median {cell(_median(norms))}, most {cell(norms[most])} at step {most:,}"
             text += "; skipped steps are not counted." if skipped(lines) else "."
         found.append(("Health", [Picture(drawn, "norm of the gradient and learning rate by step"), text]))
@@ -222,12 +220,13 @@ def _losses(lines: training_plots.Lines) -> PageTable:
 
 def _validations(lines: training_plots.Lines) -> list[Part]:
     """The table of validations, and a sentence where it is thinned."""
-    columns, best = {}, set()
+    columns: dict[str, dict[int, float]] = {}
+    best: set[int] = set()
     for key, label in (("val_loss", "loss"), ("val_kl", "KL"), ("val_agreement", "agreement")):
         for name, values in sets(lines, key).items():
             columns[f"{label}, {name}" if name else label] = values
             if key == "val_loss" and not best and finite(values):
-                best = {min(finite(values), key=values.get)}
+                best = {min(finite(values), key=values.__getitem__)}
     steps = sorted({step for values in columns.values() for step in values})
     if not steps:
         return []

@@ -8,7 +8,6 @@ import math
 import os
 import resource
 import shlex
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -326,16 +325,6 @@ def _job() -> str:
     """What the ranks of one job share and another job has not."""
     keys = ("MASTER_ADDR", "MASTER_PORT", "SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT", "TORCHELASTIC_RUN_ID")
     return "/".join(["job", *(os.environ.get(key, "") for key in keys)])
-
-
-def put_in_place(partial: Path, to: Path) -> None:
-    """Rename a folder that is now whole to its name; what an unfinished attempt left there is moved out of the way first."""
-    discarded = to.with_name(f"{to.name}.discarded")
-    if to.exists():
-        shutil.rmtree(discarded, ignore_errors=True)
-        to.rename(discarded)
-    partial.rename(to)
-    shutil.rmtree(discarded, ignore_errors=True)
 
 
 def versions() -> dict[str, str]:

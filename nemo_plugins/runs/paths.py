@@ -83,6 +83,16 @@ def local_weights(path: str) -> Path | None:
     return snapshot if snapshot.is_dir() else None
 
 
+def weights_of(path: str | None, key: str) -> Path:
+    """`local_weights` of what a configuration key gives. Raises UserError where it gives nothing, or what is not here."""
+    if not path:
+        raise UserError(f"{key} is not given", f"expected a Hugging Face folder or a hub id: {key}=<path>")
+    folder = local_weights(path)
+    if folder is None:
+        raise UserError(weights_missing(key, path))
+    return folder
+
+
 def hf_home() -> Path:
     """Where the Hugging Face libraries keep models and data sets; below "~" as it stands for a user without a home."""
     return Path(os.environ.get("HF_HOME") or os.path.expanduser("~/.cache/huggingface"))

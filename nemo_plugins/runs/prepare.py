@@ -200,10 +200,7 @@ def _read_hf(model: DictConfig) -> None:
         raise UserError(
             "+model=from_hf needs model.path", "expected a local Hugging Face folder, e.g. model.path=models/my_teacher"
         )
-    folder = paths.local_weights(model.path)
-    if folder is None:
-        raise UserError(paths.weights_missing("model.path", model.path))
-    file = folder / "config.json"
+    file = paths.weights_of(model.path, "model.path") / "config.json"
     try:
         config = json.loads(file.read_text())
         architecture = Architecture.from_hf(config)

@@ -15,6 +15,7 @@ from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.models.families import FAMILIES
 from nemo_plugins.planning import formats
 from nemo_plugins.planning.formats import BLOCKS, GgufTensor
+from nemo_plugins.runs.atomic import whole_file
 
 SCALES = {"q8_0": (0,), "q4_k": (0, 2), "q5_k": (0, 2), "q6_k": (208,), "q5_0": (0,), "q5_1": (0, 2)}  # bytes of fp16 scales
 SMALL = np.frombuffer(np.array([1e-4], np.float16).tobytes(), np.uint8)
@@ -52,37 +53,36 @@ def write(path: Path, model: Architecture, target: Target, seed: int = 0) -> Non
     """Write the file, tensor by tensor, whole or not at all."""
     import gguf
 
-    partial = path.with_name(f".{path.name}.partial")
-    writer = gguf.GGUFWriter(partial, FAMILIES[model.family].gguf)
-    writer.add_block_count(model.num_layers)
-    writer.add_context_length(model.context_length)
-    writer.add_embedding_length(model.hidden_size)
-    writer.add_feed_forward_length(model.ffn_hidden_size)
-    writer.add_head_count(model.num_attention_heads)
-    writer.add_head_count_kv(model.num_query_groups)
-    writer.add_key_length(model.head_dim)
-    writer.add_value_length(model.head_dim)
-    writer.add_rope_dimension_count(model.head_dim)
-    writer.add_rope_freq_base(model.rope_base)
-    writer.add_layer_norm_rms_eps(model.norm_eps)
-    writer.add_vocab_size(model.vocab_size)
-    writer.add_tokenizer_model("none")
-    tensors = kinds(model, target)
-    types = {kind: gguf.GGMLQuantizationType[kind.upper()] for _, _, kind in tensors}
-    for name, tensor, kind in tensors:
-        shape = (tensor.columns,) if tensor.rows == 1 else (tensor.rows, tensor.columns)
-        plain = {"f32": np.float32, "f16": np.float16}.get(kind)
-        stored = shape if plain else (tensor.rows, tensor_bytes(tensor, kind) // tensor.rows)
-        writer.add_tensor_info(name, stored, np.dtype(plain or np.uint8), tensor_bytes(tensor, kind), types[kind])
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
-    rng = np.random.default_rng(seed)
-    tiles = {kind: _tile(kind, rng) for kind in types}
-    for _, tensor, kind in tensors:
-        writer.write_tensor_data(np.resize(tiles[kind], tensor_bytes(tensor, kind)))
-    writer.close()
-    partial.replace(path)
+    with whole_file(path) as partial:
+        writer = gguf.GGUFWriter(partial, FAMILIES[model.family].gguf)
+        writer.add_block_count(model.num_layers)
+        writer.add_context_length(model.context_length)
+        writer.add_embedding_length(model.hidden_size)
+        writer.add_feed_forward_length(model.ffn_hidden_size)
+        writer.add_head_count(model.num_attention_heads)
+        writer.add_head_count_kv(model.num_query_groups)
+        writer.add_key_length(model.head_dim)
+        writer.add_value_length(model.head_dim)
+        writer.add_rope_dimension_count(model.head_dim)
+        writer.add_rope_freq_base(model.rope_base)
+        writer.add_layer_norm_rms_eps(model.norm_eps)
+        writer.add_vocab_size(model.vocab_size)
+        writer.add_tokenizer_model("none")
+        tensors = kinds(model, target)
+        types = {kind: gguf.GGMLQuantizationType[kind.upper()] for _, _, kind in tensors}
+        for name, tensor, kind in tensors:
+            shape = (tensor.columns,) if tensor.rows == 1 else (tensor.rows, tensor.columns)
+            plain = {"f32": np.float32, "f16": np.float16}.get(kind)
+            stored = shape if plain else (tensor.rows, tensor_bytes(tensor, kind) // tensor.rows)
+            writer.add_tensor_info(name, stored, np.dtype(plain or np.uint8), tensor_bytes(tensor, kind), types[kind])
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        rng = np.random.default_rng(seed)
+        tiles = {kind: _tile(kind, rng) for kind in types}
+        for _, tensor, kind in tensors:
+            writer.write_tensor_data(np.resize(tiles[kind], tensor_bytes(tensor, kind)))
+        writer.close()
 
 
 def _kind(tensor: GgufTensor, target: Target, more_bits: bool, is_output: bool) -> str:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nemo_plugins.alignment.metrics import preference_metrics
+from nemo_plugins.alignment.losses import preference_metrics
 
 
 def numbers(found):

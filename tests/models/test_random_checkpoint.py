@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from nemo_plugins.models import hf_config, random_weights
+from nemo_plugins.models import hf_config, nemo, random_weights
 from nemo_plugins.planning import convert_plan, hf_folder, publish_plan
 from nemo_plugins.reporting import model_card
 from nemo_plugins.reporting.lineage import Lineage
@@ -56,6 +56,16 @@ def test_the_seed_decides_and_not_the_files_that_they_are_cut_into(tmp_path, mon
     again = tensors(cut)
     assert all(torch.equal(one[key], again[key]) for key in one)
     assert not any(torch.equal(one[key], other[key]) for key in one if "norm" not in key)
+
+
+def test_a_description_of_read_only_files_can_be_completed(tmp_path):
+    source = tmp_path / "store" / "config.json"
+    source.parent.mkdir()
+    source.write_text("{}")
+    source.chmod(0o444)
+    nemo.copy_description(source.parent, tmp_path / "model")
+    copied = tmp_path / "model" / "config.json"
+    assert copied.read_text() == "{}" and copied.stat().st_mode & 0o200
 
 
 def test_a_model_with_a_smaller_vocabulary_than_the_stand_in_is_refused():

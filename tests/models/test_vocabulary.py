@@ -15,6 +15,7 @@ import pytest
 import torch
 import warm_start
 from safetensors.torch import load_file, save_file
+from scipy import sparse
 from scipy.optimize import minimize
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -210,6 +211,11 @@ def test_a_new_token_is_a_mixture_of_the_shared_ones_that_it_resembles_in_both_m
     made = focus.rows(old, 3, 6, {0: 2, 1: 0}, [2, 3], weights, Start.focus, padding=3)
     expected = [[4, 5], [0, 1], [3.6, 4.6], [2, 3], [6, 7], [6, 7]]  # shared, mixed, the mean of what nothing is known of
     assert made.tolist() == [pytest.approx(row) for row in expected]
+
+
+def test_an_id_that_no_token_has_is_no_example():
+    new, old = (tokens.Vocabulary(texts, {}, {}) for texts in (["kot", None, "pies"], ["ko", "t"]))
+    assert swap.examples(sparse.csr_matrix([[1.0, 0], [0.5, 0.5]]), [1, 2], new, old).keys() == {"pies"}
 
 
 def test_the_space_is_the_same_every_time_and_knows_a_token_by_its_neighbours_and_by_its_letters():

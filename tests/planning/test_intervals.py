@@ -1,10 +1,16 @@
 """Intervals between checkpoints: closed forms against each other and against a search."""
 
+import sys
 from math import exp, inf, sqrt
+from pathlib import Path
 
 import pytest
 
 from nemo_plugins.planning import intervals
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks import preempted_job  # noqa: E402
 
 HOUR = 3600.0
 
@@ -36,7 +42,7 @@ def test_what_is_lost_is_the_first_order_where_failures_are_rare():
 
 def test_expected_seconds_are_dalys_complete_model_without_a_queue():
     mtbf, segments = 2 * HOUR, 10
-    made = intervals.expected_seconds(100, 60, 10, 30, 90, 0, mtbf)
+    made = preempted_job.expected_seconds(100, 60, 10, 30, 90, 0, mtbf)
     first = mtbf * (exp(90 / mtbf) - 1)
     assert made == pytest.approx(first + segments * mtbf * exp(90 / mtbf) * (exp(630 / mtbf) - 1))
     work = 100 * 60
@@ -44,8 +50,8 @@ def test_expected_seconds_are_dalys_complete_model_without_a_queue():
 
 
 def test_without_failures_only_starts_and_checkpoints_cost():
-    assert intervals.expected_seconds(25, 2, 10, 3, 7, 1000, inf) == 7 + 25 * 2 + 3 * 3  # the last 5 steps are saved, too
-    almost = intervals.expected_seconds(25, 2, 10, 3, 7, 1000, 1e9)
+    assert preempted_job.expected_seconds(25, 2, 10, 3, 7, 1000, inf) == 7 + 25 * 2 + 3 * 3  # the last 5 steps are saved, too
+    almost = preempted_job.expected_seconds(25, 2, 10, 3, 7, 1000, 1e9)
     assert almost == pytest.approx(7 + 25 * 2 + 3 * 3, rel=1e-4)
 
 
@@ -56,5 +62,5 @@ def test_steps_are_whole_and_at_least_one():
 
 
 def test_the_least_expected_interval_is_dalys():
-    found = intervals.least_expected(1000, 30, 20, 60, 120, 20 * HOUR)
+    found = preempted_job.least_expected(1000, 30, 20, 60, 120, 20 * HOUR)
     assert found == pytest.approx(intervals.daly(20, 20 * HOUR) / 30, rel=0.1)

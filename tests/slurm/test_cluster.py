@@ -14,10 +14,13 @@ import warm_start
 from cluster import Cluster, lacking
 
 from nemo_plugins.planning import candidates
-from nemo_plugins.planning.goodput import timeline
 from nemo_plugins.runs.prepare import compose
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY))
+
+from benchmarks.preempted_job import timeline  # noqa: E402
+
 pytestmark = [pytest.mark.nemo, pytest.mark.skipif(lacking() is not None, reason=str(lacking()))]
 SITE = ("--gpus-per-node=0", "--ntasks-per-node=1", "--cpus-per-task=1", "--mem=0", "--time=20")
 EVERY = 3  # steps between checkpoints

@@ -92,8 +92,10 @@ def _same(wanted: Value, given: Value) -> bool:
 
 def _rounded(exact: Value, decimal: Value) -> bool:
     """Whether the decimal is `exact` to its last digit, where no decimal is or it is the longer one of two long ones."""
-    longer = exact.step is not None and decimal.step is not None and exact.step < decimal.step <= LONG
-    if decimal.step is None or (_is_decimal(exact.number) and not longer):
+    if exact.number is None or decimal.number is None or decimal.step is None:
+        return False
+    longer = exact.step is not None and exact.step < decimal.step <= LONG
+    if _is_decimal(exact.number) and not longer:
         return False
     return abs(exact.number - decimal.number) < decimal.step
 

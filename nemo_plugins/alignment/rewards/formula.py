@@ -40,6 +40,7 @@ _COMMANDS = frozenset(
     ln log lg exp alpha beta gamma delta epsilon theta lambda mu rho sigma tau phi varphi omega mathbb
     setminus emptyset varnothing langle rangle begin end circ binom lvert rvert vert overline""".split()
 )
+_SHORT_WORDS = frozenset("no to do na od za ok kg cm km mm ml".split())
 _WORDS = frozenset("sin cos tan cot tg ctg ln log exp pmatrix bmatrix matrix sqrt pi".split())
 _ALLOWED = re.compile(r"[A-Za-z0-9\\{}()\[\]^_+\-*/.,;:=<>|!' &%°]*")
 _COMMAND, _LETTERS = re.compile(r"\\([A-Za-z]+)"), re.compile(r"(?<![A-Za-z])[A-Za-z]{2,}")
@@ -67,9 +68,14 @@ class Value:
     latex: str
 
     @property
-    def amount(self) -> Fraction:
-        """The number in its kind's first unit."""
-        return self.number * (self.unit.size if self.unit else 1)
+    def size(self) -> Fraction:
+        """Of the unit, in its kind's first one."""
+        return self.unit.size if self.unit else Fraction(1)
+
+    @property
+    def amount(self) -> Fraction | None:
+        """The number in its kind's first unit; None of a formula."""
+        return None if self.number is None else self.number * self.size
 
 
 def read(text: str, style: Style) -> Value | None:
@@ -87,7 +93,7 @@ def equation(text: str, style: Style) -> tuple[str, Value] | None:
     r"""Of "17 + 25 = 42" the formula to the left and the number to the right; None of anything else."""
     left, equals, right = _plain(text).rpartition("=") if len(text) <= LONGEST else ("", "", "")
     value = _value("", right.strip(), style) if equals and "=" not in left else None
-    formula = _formula(left, style)
+    formula = _formula(left)
     return (formula, value) if value and value.number is not None and formula and not _LETTERS.search(formula) else None
 
 
@@ -101,7 +107,7 @@ def term(latex: str) -> bool:
 
 def scaled(value: Value) -> str:
     """The formula in its kind's first unit."""
-    return rf"{_exact(value.unit.size)}\cdot ({value.latex})"
+    return rf"{_exact(value.size)}\cdot ({value.latex})"
 
 
 def one_is_a_set(left: str, right: str) -> bool:
@@ -142,9 +148,9 @@ def _value(name: str, text: str, style: Style) -> Value | None:
         if number is not None:
             return Value(name, number * count, _step(body), unit, _exact(number * count))
         known = unit.size != 1 or len(unit.kind) > 4
-        if known and count == 1 and text[at - 1] in " }" and (latex := _formula(body, style)):
+        if known and count == 1 and text[at - 1] in " }" and (latex := _formula(body)):
             return Value(name, None, None, unit, latex)
-    latex = _formula(text, style)
+    latex = _formula(text)
     return Value(name, None, None, None, latex) if latex else None
 
 
@@ -168,13 +174,16 @@ def _together(text: str, style: Style) -> tuple[Fraction, quantities.Unit] | Non
     parts = list(_QUANTITY.finditer(text))
     if len(parts) < 2 or "".join(part[0] for part in parts) != text:
         return None
-    read = [(numerals.parse(part[1], style), quantities.unit(part[2])) for part in parts]
-    if any(number is None or unit is None or unit[1] != 1 or unit[0].kind.endswith("…") for number, unit in read):
-        return None
-    units = [unit[0] for _, unit in read]
+    amounts: list[tuple[Fraction, quantities.Unit]] = []
+    for part in parts:
+        number, unit = numerals.parse(part[1], style), quantities.unit(part[2])
+        if number is None or unit is None or unit[1] != 1 or unit[0].kind.endswith("…"):
+            return None
+        amounts.append((number, unit[0]))
+    units = [unit for _, unit in amounts]
     if len({unit.kind for unit in units}) != 1 or [unit.size for unit in units] != sorted({unit.size for unit in units})[::-1]:
         return None
-    return sum(number * unit.size for (number, _), unit in zip(read, units, strict=True)) / units[0].size, units[0]
+    return sum((number * unit.size for number, unit in amounts), Fraction()) / units[0].size, units[0]
 
 
 def _step(text: str) -> Fraction | None:
@@ -190,7 +199,7 @@ def _exact(number: Fraction) -> str:
     return f"{sign}{top}" if bottom == 1 else rf"{sign}\frac{{{top}}}{{{bottom}}}"
 
 
-def _formula(text: str, style: Style) -> str | None:
+def _formula(text: str) -> str | None:
     """The text as LaTeX that math-verify reads, without decimals; None where it is no formula."""
     text = text.replace("⦃", r"\{").replace("⦄", r"\}").strip()
     text = re.sub(r"√\s*\(([^()]*)\)|sqrt\(([^()]*)\)", lambda x: rf"\sqrt{{{x[1] or x[2]}}}", text)
@@ -200,15 +209,15 @@ def _formula(text: str, style: Style) -> str | None:
     text = re.sub(r"\\rangle|(?<=[;,])([^<>;,]*)>$", r"\1]", text)
     text = re.sub(r"\\sqrt\[(\d?[13579])\]\{\s*-\s*([^{}+-]*)\}", r"-\\sqrt[\1]{\2}", text)  # the real root
     text = re.sub(r"(?<![\\A-Za-z])pi(?![A-Za-z])", r"\\pi ", text)
-    items = _items(text, style)
+    items = _items(text)
     if len(items) > 1:
         items = [_ASSIGNED.sub("", item, count=1) if _ASSIGNED.match(item) else item for item in items]
         text = r"\{" + ", ".join(items) + r"\}"
     elif text.startswith(r"\{") and text.endswith(r"\}"):
         inside = text[2:-2] if ";" in text else text[2:-2].replace(",", ", ")
-        text = r"\{" + ", ".join(_items(inside, style)) + r"\}"
-    text = _decimals(text, style)
-    if text is None or not text or not _ALLOWED.fullmatch(text):
+        text = r"\{" + ", ".join(_items(inside)) + r"\}"
+    text = _decimals(text)
+    if not text or not _ALLOWED.fullmatch(text):
         return None
     words = _LETTERS.findall(_COMMAND.sub(" ", text))
     if not set(_COMMAND.findall(text)) <= _COMMANDS or any(word not in _WORDS for word in words if not _product(word)):
@@ -220,26 +229,13 @@ def _formula(text: str, style: Style) -> str | None:
 
 def _product(word: str) -> bool:
     """Letters in a row that a formula may multiply: two of them, no word."""
-    return len(word) <= 2 and word.lower() not in (
-        "no",
-        "to",
-        "do",
-        "na",
-        "od",
-        "za",
-        "ok",
-        "nie",
-        "kg",
-        "cm",
-        "km",
-        "mm",
-        "ml",
-    )
+    return len(word) <= 2 and word.lower() not in _SHORT_WORDS
 
 
-def _items(text: str, style: Style) -> list[str]:
+def _items(text: str) -> list[str]:
     """What a list of solutions has: parted by `lub`, by `;`, or by commas that are not in a number nor in brackets."""
-    depth, parts, here, at = 0, [], "", 0
+    parts: list[str] = []
+    depth, here, at = 0, "", 0
     semicolon = _outside(text, ";")
     while at < len(text):
         option = _OPTION.match(text, at) if depth == 0 and at else None
@@ -266,7 +262,7 @@ def _outside(text: str, mark: str) -> bool:
     return False
 
 
-def _decimals(text: str, style: Style) -> str | None:
+def _decimals(text: str) -> str:
     """Decimals as fractions, exact ones; inside brackets without a `;` a comma parts two numbers, `[0,1]`."""
     pairs = re.compile(r"[(\[][^()\[\];]*[)\]]")
     text = pairs.sub(lambda x: x[0].replace(",", ", "), text)

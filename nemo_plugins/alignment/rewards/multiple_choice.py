@@ -28,6 +28,7 @@ _CLOSING = re.compile(r"\(([A-H])\)\W{0,3}$")  # "Stolicą jest Warszawa (B)."
 _BOX = re.compile(r"\\boxed\s{0,3}\{\s{0,3}\(?([A-Ha-h])(?:\)?\.?\s{0,3}\}|[).:]\s{1,3}[^{}]{1,200}\})")
 _ANOTHER = re.compile(r"\)?\s{0,2}[,;/&+|–-]?\s{0,2}(?:\w{1,5}\s{1,2})?(?<!\w)\(?([A-Hb-h])(?!\w)")  # "B/C", "B C", "B lub C"
 _SENTENCE = re.compile(r"[.!?\n]++\s*+")
+_BEHIND = re.compile(r"\)?[\s,–-]{0,3}")  # a letter, before a denial
 _MARKDOWN = str.maketrans("", "", "*_`#")
 
 
@@ -102,7 +103,8 @@ def _choices(text: str, patterns: tuple[re.Pattern, ...], words: Words, denied: 
 
 def _denied(choice: re.Match, words: Words) -> bool:
     text = choice.string
-    behind = re.compile(r"\)?[\s,–-]{0,3}").match(text, choice.end(1)).end()
+    after = _BEHIND.match(text, choice.end(1))
+    behind = after.end() if after else choice.end(1)
     before = text[max(0, choice.start() - 40) : choice.start()]
     return any(denial.match(text, behind) for denial in words.denials) or any(x.search(before) for x in words.denials_before)
 

@@ -66,7 +66,6 @@ class _Reader:
     def __init__(self, text: str, style: Style):
         self.text = text
         self.at = 0
-        self.style = style
         spaces = [" "] if any(x.isspace() for x in style.thousands) else []  # _SPACES made one of each kind of space
         groups = [re.escape(x) for x in [*spaces, *(x for x in style.thousands if not x.isspace())]]
         self.grouped = [re.compile(r"[1-9][0-9]{0,2}" + _GROUPS.format(x)) for x in groups]
@@ -155,9 +154,9 @@ class _Reader:
         if self.text[self.at : self.at + 1] not in self.points or not self.text[self.at : self.at + 1]:
             return True, value
         decimals = re.compile(r"([0-9]*)(?:\(([0-9]+)\))?").match(self.text, self.at + 1)
-        plain, period = decimals[1], decimals[2]
-        if not plain and not period:
+        if decimals is None or not (decimals[1] or decimals[2]):
             raise _NoNumber
+        plain, period = decimals[1], decimals[2]
         self.at = decimals.end()
         value += Fraction(int(plain or 0), 10 ** len(plain))
         if period:

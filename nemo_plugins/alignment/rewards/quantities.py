@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 # Of each kind, units and how many of the kind's first unit they are.
-_KINDS = {
+_KINDS: dict[str, dict[str, int | str]] = {
     "length": {"m": 1, "mm": "1/1000", "cm": "1/100", "dm": "1/10", "km": 1000},
     "mass": {"kg": 1, "g": "1/1000", "dag": "1/100", "mg": "1/1000000", "t": 1000},
     "time": {"s": 1, "sek": 1, "min": 60, "h": 3600, "godz": 3600, "ms": "1/1000"},

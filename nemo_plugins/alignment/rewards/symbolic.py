@@ -39,6 +39,8 @@ def _ask(reference: str, answer: str, within: str) -> int:
     with _lock:
         worker = _worker()
         try:
+            if worker.stdin is None:
+                raise ValueError("the worker has no pipes")
             worker.stdin.write(json.dumps(question).encode() + b"\n")
             worker.stdin.flush()
             return int(_line(worker, 10 * SECONDS))
@@ -67,7 +69,7 @@ def _worker() -> subprocess.Popen:
 
 
 def _line(worker: subprocess.Popen, seconds: float) -> bytes:
-    if not select.select([worker.stdout], [], [], seconds)[0]:
+    if worker.stdout is None or not select.select([worker.stdout], [], [], seconds)[0]:
         raise TimeoutError(f"nothing came in {seconds:g} seconds")
     line = worker.stdout.readline()
     if not line:

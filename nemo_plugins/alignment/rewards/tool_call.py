@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import re
+from typing import Any
 
 from nemo_plugins.alignment.rewards import thinking
 
@@ -71,7 +72,7 @@ def call(text: str) -> dict:
     return parsed
 
 
-def same(left: object, right: object) -> bool:
+def same(left: Any, right: Any) -> bool:
     """Whether two JSON values are equal in value and type."""
     if type(left) is not type(right):
         return False

@@ -11,7 +11,7 @@ import os
 import shlex
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -39,14 +39,13 @@ class EndpointEngine:
         temperature: of what is drawn from.
         local: an engine with the weights in place, for greedy answers.
         export: writes the weights of this moment as a Hugging Face folder; called by every process.
-        transport: of the client; default: HTTP.
     """
 
     on_policy = False
 
     def __init__(
-        self, endpoint: EndpointConfig, folder: Path, ends: Sequence[int], temperature: float, local,
-        export: Callable[[Path], None], transport: httpx.BaseTransport | None = None,
+        self, endpoint: EndpointConfig, folder: Path, ends: Collection[int], temperature: float, local,
+        export: Callable[[Path], None],
     ):  # fmt: skip
         self.endpoint = endpoint
         self.folder = folder
@@ -58,7 +57,7 @@ class EndpointEngine:
         key = os.environ.get("OPENAI_API_KEY")
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         limits = httpx.Limits(max_connections=endpoint.requests)
-        self.client = httpx.Client(headers=headers, timeout=endpoint.timeout, limits=limits, transport=transport)
+        self.client = httpx.Client(headers=headers, timeout=endpoint.timeout, limits=limits)
 
     @property
     def fresh(self) -> bool:
@@ -85,7 +84,7 @@ class EndpointEngine:
             words = shlex.split(self.endpoint.refresh)
             _run([word.replace("{hf}", str(self.folder)).replace("{step}", str(step)) for word in words])
             return
-        server = self.endpoint.url.rstrip("/").removesuffix("/v1")
+        server = str(self.endpoint.url).rstrip("/").removesuffix("/v1")
         wanted = f"expected vLLM {VLLM} or later, started with VLLM_SERVER_DEV_MODE=1, or grpo.endpoint.refresh"
         reload = {"method": "reload_weights", "kwargs": {"weights_path": str(self.folder)}}
         self._post(f"{server}/collective_rpc", reload, wanted)
@@ -121,7 +120,7 @@ class EndpointEngine:
             "stop_token_ids": self.ends,
             "return_token_ids": True,
         }
-        url = f"{self.endpoint.url.rstrip('/')}/completions"
+        url = f"{str(self.endpoint.url).rstrip('/')}/completions"
         wanted = "expected a server of completions that takes token ids and tells logprobs"
         return completion(self._post(url, body, wanted), self.ends)
 
@@ -159,7 +158,7 @@ def _run(words: list[str]) -> None:
         raise Away(f"grpo.endpoint.refresh: {shlex.join(words[:2])} ended with {done.returncode}: {tail}")
 
 
-def completion(answer: dict, ends: Sequence[int]) -> Completion:
+def completion(answer: dict, ends: Collection[int]) -> Completion:
     """What a server's answer holds.
 
     Raises:

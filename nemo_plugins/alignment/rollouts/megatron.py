@@ -6,7 +6,7 @@ group's prompt once for each completion, and steps on for rows that have long en
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from megatron.core import parallel_state
@@ -32,7 +32,7 @@ class MegatronEngine:
     on_policy = fresh = True
     age = 0
 
-    def __init__(self, model, ends: Sequence[int], batch: int):
+    def __init__(self, model, ends: Collection[int], batch: int):
         self.model, self.batch = model, batch
         self.local = self
         self.ends = torch.tensor(sorted(ends), device=torch.cuda.current_device())

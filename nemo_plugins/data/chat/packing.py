@@ -8,7 +8,7 @@ once, and all processes of a job read the file.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 
 import numpy as np
 
@@ -59,7 +59,7 @@ def pack(positions: np.ndarray, seq_length: int, seed: int) -> list[np.ndarray]:
     return [np.array(windows[i], np.int64) for i in rng.permutation(len(windows))]
 
 
-class PackedWindows(Sequence):
+class PackedWindows:
     """Indices of the samples of each window.
 
     Args:
@@ -100,7 +100,7 @@ def stored(samples: store.Samples, seq_length: int, seed: int) -> PackedWindows:
     return PackedWindows(*(np.load(to / f"{name}.npy", "r", allow_pickle=False) for name in ("order", "ends")))
 
 
-def fill(positions: np.ndarray, windows: Sequence[np.ndarray], seq_length: int) -> float:
+def fill(positions: np.ndarray, windows: Sized, seq_length: int) -> float:
     """Share of all places that hold a token."""
     return float(np.sum(positions)) / (len(windows) * seq_length) if windows else 0.0
 

@@ -21,14 +21,16 @@ class Pairs(Dataset):
     Args:
         samples: chosen and rejected in turn (`sets.pairs`).
         multiple: micro-batches are padded to a multiple of it.
+
+    Attributes:
         reference: called with a pair's index and s, gives the labels' log-probabilities under the reference, fp32 `[2, s]`.
     """
 
-    def __init__(self, samples: Samples, pad: int, multiple: int = 8, reference: Callable[[int, int], Tensor] | None = None):
+    def __init__(self, samples: Samples, pad: int, multiple: int = 8):
         self.samples = samples
         self.pad = pad
         self.multiple = multiple
-        self.reference = reference
+        self.reference: Callable[[int, int], Tensor] | None = None
         self.lengths = samples.positions.reshape(-1, 2).max(1)
 
     def __len__(self) -> int:

@@ -26,7 +26,7 @@ from nemo_plugins.data.chat import evaluation_items, packing, rows, sets, store
 from nemo_plugins.data.chat.template import ChatTemplate
 from nemo_plugins.data.corpus import execute
 from nemo_plugins.data.corpus.duplicates import CorpusJob
-from nemo_plugins.planning import chat_sets_plan, chat_template_plan
+from nemo_plugins.planning import chat_sets_plan
 from nemo_plugins.runs import locks, sizes
 from nemo_plugins.runs.atomic import whole, write
 
@@ -76,7 +76,8 @@ def run(cfg: Recipe, run: runs.Run) -> None:
             execute.local(jobs, logs, cfg.corpus.workers)
     if not cfg.corpus.keep_work:
         shutil.rmtree(work.folder / "parts", ignore_errors=True)
-    metrics, outputs, reports = {}, {}, {}
+    metrics: dict[str, float] = {}
+    outputs, reports = {}, {}
     for made_of, to, _ in work.sets:
         samples = store.read(to)
         name = made_of.key.replace(".", "_")
@@ -88,10 +89,9 @@ def run(cfg: Recipe, run: runs.Run) -> None:
 
 def prepare(cfg: Recipe, run: runs.Run) -> ChatsWork:
     """The sets and their pieces: the same whenever it is asked, while the files are the same."""
-    described = chat_template_plan.described_by(cfg, chat_sets_plan.named(cfg)[0])
     vocabulary = sizes.student(cfg).vocab_size
     folder = run.folder / "tokenizer"
-    tokenizer = save_tokenizer(described, folder, cfg.chat.template)
+    tokenizer = save_tokenizer(chat_sets_plan.tokenizer(cfg), folder, cfg.chat.template)
     template, cache = ChatTemplate(tokenizer, vocabulary), sets.cache(cfg)
     items = evaluation_items.of(cfg.corpus.decontamination, run.folder / "evaluation_items")
     found = []

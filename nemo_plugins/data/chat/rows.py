@@ -190,10 +190,9 @@ def _lines(piece: Piece) -> Iterator[tuple[int, bytes | Fault]]:
             lines.enter(stream, piece.start)
             length = None if piece.stop is None else piece.stop - piece.start
             for one in lines.read(stream, LONGEST - 1, stop=length):  # and a byte for its end
-                number, content = before + one.number, one.content
-                if content is None:
-                    content = Fault("line_too_long", f"{one.size:,} bytes, expected at most {LONGEST:,}")
-                yield number, content
+                number = before + one.number
+                too_long = Fault("line_too_long", f"{one.size:,} bytes, expected at most {LONGEST:,}")
+                yield number, too_long if one.content is None else one.content
     except lines.damages(piece.path) as error:
         yield number + 1, Fault("file_damaged", f"{error}; the rest of this file is lost")
 

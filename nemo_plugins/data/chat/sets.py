@@ -106,7 +106,7 @@ def of(cfg: Recipe, stage: str, name: str, items: EvaluationItems | None) -> Cha
 
 def cache(cfg: Recipe) -> Path:
     """The folder of all sets of a `run.root`."""
-    return runs.run_root(cfg).parents[cfg.run.name.count("/")] / CACHE
+    return runs.run_root(cfg).parents[str(cfg.run.name).count("/")] / CACHE
 
 
 def samples(made_of: ChatSet, template: ChatTemplate, folder: Path) -> store.Samples:

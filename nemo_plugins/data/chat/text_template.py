@@ -117,9 +117,10 @@ class TextTemplate:
         own = file.read_text(encoding="utf-8") if file.name == FILE else described.get("chat_template")
         if isinstance(own, list):  # several by name
             own = next((one["template"] for one in own if one["name"] == "default"), None)
-        if not (source or own):
+        template = source or own
+        if not template:
             raise without(folder)
-        return cls(source or own, special, control, str(file))
+        return cls(template, special, control, str(file))
 
     @cached_property
     def end(self) -> str:

@@ -12,6 +12,7 @@ from nemo_plugins.data.corpus import duplicates, execute, sources, steps
 from nemo_plugins.data.corpus.contamination import load_items
 from nemo_plugins.data.corpus.duplicates import CorpusJob
 from nemo_plugins.data.corpus.steps import MIB, Folders
+from nemo_plugins.runs import paths
 
 
 def run(cfg: Recipe, run: runs.Run) -> None:
@@ -58,7 +59,7 @@ def prepare(cfg: Recipe, run: runs.Run, folders: Folders) -> int:
     items = corpus.decontamination.items
     read = [runs.resolve(path) for path in (*named, *(item for item in items if not sources.is_dataset(item)))]
     read += [runs.resolve(corpus.quality.model)] if corpus.quality.model else []
-    read += [runs.local_weights(cfg.model.path) / "tokenizer.json"] if corpus.tokens else []
+    read += [paths.weights_of(cfg.model.path, "model.path") / "tokenizer.json"] if corpus.tokens else []
     for path in read:
         if path.exists():  # what is not is refused below, by its key
             run.input(path, kept=True)
@@ -82,7 +83,7 @@ def stages(cfg: Recipe, folders: Folders, tasks: int) -> list[CorpusJob]:
     jobs.append(CorpusJob("divide", tasks, partial(_divide, folders, corpus)))
     if corpus.tokens:
         processes = corpus.slurm.cores if corpus.engine is CorpusEngine.slurm else corpus.workers
-        folder = str(runs.local_weights(cfg.model.path))
+        folder = str(paths.weights_of(cfg.model.path, "model.path"))
         jobs.append(CorpusJob("tokens", 1, partial(_tokenise, folders, folder, processes)))
     return jobs
 

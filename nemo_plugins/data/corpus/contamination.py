@@ -15,6 +15,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -157,8 +158,8 @@ def load_items(paths: Iterable[str | Path], fields: Sequence[str] = ()) -> list[
         try:
             with lines.opened(path) as file:
                 for line in lines.read(file):
-                    items += _texts(line.content.decode("utf-8"), f"{path}:{line.number}", fields)
-        except (UnicodeDecodeError, *lines.damages(path)) as error:
+                    items += _texts(line.whole.decode("utf-8"), f"{path}:{line.number}", fields)
+        except (UnicodeDecodeError,) + lines.damages(path) as error:
             raise UserError(f"{path}: not readable: {error}", "expected: JSONL in UTF-8", "export it again") from error
     return items
 
@@ -169,7 +170,7 @@ def _texts(line: str, where: str, fields: Sequence[str]) -> list[str]:
     except json.JSONDecodeError as error:
         raise UserError(f"{where}: no JSON: {error}", "expected: one object a line", "correct or remove the line") from error
     if fields and isinstance(record, dict):
-        chosen = [record.get(name) for name in fields]
+        chosen: Any = [record.get(name) for name in fields]
     elif isinstance(record, dict):
         chosen = list(_telling(record)) or record
     else:

@@ -34,7 +34,8 @@ def opened(text: str, marks: Mapping[str, str]) -> str:
             waiting.append(None)
         elif waiting and before.strip() and (one := waiting.pop()):
             repaired.append(one)
-    parts, end = [], 0
+    parts: list[str] = []
+    end = 0
     for match in sorted(repaired, key=lambda match: match.start()):
         parts += text[end : match.start()], marks[match["typed"]]
         end = match.end()

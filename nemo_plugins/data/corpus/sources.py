@@ -6,13 +6,14 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from nemo_plugins.data import documents, lines
 from nemo_plugins.data.corpus.reading import TaskInput
 from nemo_plugins.runs import paths
+from nemo_plugins.runs.atomic import whole, write
 from nemo_plugins.runs.errors import UserError
 from nemo_plugins.runs.fingerprint import changed, fingerprint
-from nemo_plugins.runs.folder import write
 
 HUB = "hf:"
 UNPACKED = 3  # how much larger text is than its compressed file, at least
@@ -34,8 +35,6 @@ def fetch(source: str, folder: Path) -> Path:
     Raises:
         UserError: it cannot be had, or has no column `text`.
     """
-    import shutil
-
     name, configuration, split = (source.removeprefix(HUB).split(":") + ["", ""])[:3]
     to = folder / "-".join(part.strip("/").replace("/", "_") for part in (name, configuration, split) if part)
     if to.is_dir():
@@ -50,12 +49,9 @@ def fetch(source: str, folder: Path) -> Path:
             "expected a data set of the hub, as hf:<name>:<configuration>:<split>; its token, if any, from HF_TOKEN",
             "on a machine without internet: fetch it elsewhere and give the files, or set HF_HOME to a cache that has it",
         ) from None
-    partial = to.with_name(f".{to.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for number, start in enumerate(range(0, len(rows), ROWS)):
-        rows.select(range(start, min(start + ROWS, len(rows)))).to_parquet(partial / f"{number:05d}.parquet")
-    partial.rename(to)
+    with whole(to) as partial:
+        for number, start in enumerate(range(0, len(rows), ROWS)):
+            rows.select(range(start, min(start + ROWS, len(rows)))).to_parquet(partial / f"{number:05d}.parquet")
     return to
 
 
@@ -139,7 +135,7 @@ def save(path: Path, tasks: Sequence[Sequence[TaskInput]]) -> None:
         UserError: the file is there from an attempt that was stopped, and says something else.
     """
     files = sorted({part.path for task in tasks for part in task})
-    content = {
+    content: dict[str, Any] = {
         "files": {file: fingerprint(file) for file in files},
         "tasks": [[asdict(part) for part in task] for task in tasks],
     }

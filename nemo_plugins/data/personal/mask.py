@@ -34,7 +34,8 @@ def mask(text: str, names: Sequence[str]) -> tuple[str, Counter[str]]:
 
 def _masked(text: str, name: str, counts: Counter[str]) -> str:
     identifier = identifiers.get(name)
-    parts, end = [], 0
+    parts: list[str] = []
+    end = 0
     for start, stop in identifier.spans(text):
         parts += text[end:start], identifier.placeholder
         end = stop

@@ -79,8 +79,7 @@ class Number(Identifier):
             first = 0
             while first < len(groups):
                 last = _reach(groups, first, self.length)
-                begin = None if last is None else self._begin(text, groups, first, last)
-                if begin is None:
+                if last is None or (begin := self._begin(text, groups, first, last)) is None:
                     first += 1
                     continue
                 yield begin, groups[last].end

@@ -74,6 +74,6 @@ def table() -> str:
     parts = []
     for family in FAMILIES:
         rows = "".join(f"| `{name}` | {what.replace('|', chr(92) + '|')} |\n" for name, what in family.DOCUMENTATION.items())
-        title = family.__doc__.splitlines()[0]
+        title = (family.__doc__ or "").partition("\n")[0]
         parts.append(f"### {family.__name__.rpartition('.')[2]}\n{title}\n\n| feature | what it is |\n|---|---|\n{rows}")
     return "\n".join(parts)

@@ -57,8 +57,7 @@ def _evaluate(cfg: Recipe, run: runs.Run) -> None:
     from nemo_plugins.reporting import quality_report
 
     quality = cfg.corpus.quality
-    classifier = Classifier.load(runs.resolve(quality.model), cfg.language)
-    run.input(runs.resolve(quality.model))
+    classifier = Classifier.load(run.input(runs.resolve(str(quality.model))), cfg.language)
     good = list(_documents(cfg, run, quality.heldout))
     if len(good) < LEAST:
         raise runs.UserError(f"corpus.quality.heldout: {len(good)} documents", f"expected {LEAST} or more")
@@ -74,7 +73,7 @@ def _evaluate(cfg: Recipe, run: runs.Run) -> None:
 
 
 def _apply(cfg: Recipe, run: runs.Run) -> None:
-    classifier = Classifier.load(runs.resolve(cfg.corpus.quality.model), cfg.language)
+    classifier = Classifier.load(runs.resolve(str(cfg.corpus.quality.model)), cfg.language)
     counts = dict.fromkeys(("documents", "kept"), 0)
     to = run.folder / "quality.jsonl.zst"
     with stores.Store(to) as store:

@@ -13,7 +13,7 @@ HELDOUT_BYTES = 60_000  # of the bundled held-out text: enough for three digits,
 
 def _rows(path: Path) -> list[dict]:
     with lines.opened(path) as stream:
-        return [json.loads(line.content.decode()) for line in lines.read(stream)]
+        return [json.loads(line.whole) for line in lines.read(stream)]
 
 
 def _probe(name: str) -> dict[str, datasets.Dataset]:

@@ -73,7 +73,7 @@ def rows(
     if kind is Start.random:
         generator = torch.Generator().manual_seed(seed)
         matrix[new] = mean + used.std(0) * torch.randn(len(new), table.shape[1], generator=generator)
-    elif kind is Start.mean:
+    elif kind is Start.mean or weights is None:
         matrix[new] = mean
     else:
         mixed = torch.from_numpy(np.asarray(weights @ table.numpy()))

@@ -19,6 +19,7 @@ from nemo_plugins.models import nemo
 from nemo_plugins.models.vocabulary import focus, shards, space, tokens
 from nemo_plugins.models.vocabulary.tokens import Vocabulary
 from nemo_plugins.planning import hf_folder, vocabulary_plan, weights
+from nemo_plugins.runs import paths
 
 MATRICES = ("model.embed_tokens.weight", "lm_head.weight")  # input and output; one where they are tied
 MODEL_FILES = ("config.json", "generation_config.json")
@@ -29,8 +30,8 @@ SHOWN = 8  # new tokens in the summary, with what they are made of
 def run(cfg: Recipe, run: runs.Run) -> None:
     """Put `convert.tokenizer` in place of the tokenizer of `convert.source` (default: `model.path`)."""
     asked, key = cfg.convert.vocabulary, "convert.source" if cfg.convert.source else "model.path"
-    source = run.input(runs.local_weights(cfg.convert.source or cfg.model.path))
-    given = run.input(runs.resolve(cfg.convert.tokenizer))
+    source = run.input(paths.weights_of(cfg.convert.source or cfg.model.path, key))
+    given = run.input(runs.resolve(str(cfg.convert.tokenizer)))
     text, heldout = ([run.input(runs.resolve(one)) for one in part] for part in (asked.text, asked.heldout))
     partial, to = run.folder / "hf.partial", run.folder / "hf"
     shutil.rmtree(partial, ignore_errors=True)
@@ -141,8 +142,8 @@ def write_tokenizer(given: Path, source: Path, to: Path, old: Vocabulary) -> Voc
 def write_configs(source: Path, to: Path, new: Vocabulary, old: Vocabulary, size: int) -> None:
     """`config.json` and `generation_config.json` with the new size and ids of special tokens."""
     renamed: dict[int, int] = {}
-    for now, was in tokens.shared(new, old).items():
-        renamed.setdefault(was, now)  # where two stand for one, as PAD and EOS may
+    for number, before in tokens.shared(new, old).items():
+        renamed.setdefault(before, number)  # where two stand for one, as PAD and EOS may
     for name in MODEL_FILES:
         if not (source / name).is_file():
             continue
@@ -150,8 +151,9 @@ def write_configs(source: Path, to: Path, new: Vocabulary, old: Vocabulary, size
         for key, value in values.items():
             if key.endswith("_token_id") and value is not None:
                 role = key.removesuffix("_id")
-                own = {old.id_of(role): new.id_of(role)} if None not in (old.id_of(role), new.id_of(role)) else {}
-                values[key] = _renamed(value, renamed | own, new.id_of(role))
+                was, now = old.id_of(role), new.id_of(role)
+                own = {was: now} if was is not None and now is not None else {}
+                values[key] = _renamed(value, renamed | own, now)
         if name == "config.json":
             values["vocab_size"] = size
         _write(to / name, values)
@@ -170,10 +172,12 @@ def replace_matrices(source: Path, to: Path, key: str, rows: int, replace: Calla
     for shard in weights.shards(source, key):
         with safe_open(shard, "pt") as file:
             here = [name for name in MATRICES if name in file.keys()]
+
+            def replaced(name: str, file: Any = file) -> torch.Tensor:
+                return replace(name, file.get_tensor(name))
+
             if here:
-                grown += shards.rewrite(
-                    shard, to / shard.name, rows, here, lambda name, file=file: replace(name, file.get_tensor(name))
-                )
+                grown += shards.rewrite(shard, to / shard.name, rows, here, replaced)
         if not here:
             shutil.copyfile(shard, to / shard.name)
     index = source / weights.INDEX
@@ -187,11 +191,13 @@ def replace_matrices(source: Path, to: Path, key: str, rows: int, replace: Calla
 
 def examples(mixed, wanted: list[int], new: Vocabulary, old: Vocabulary) -> dict[str, dict[str, float]]:
     """Some new tokens with the old ones that they are made of, for a person to read."""
-    by_model = {}
+    by_model: dict[str, dict[str, float]] = {}
     for rank in range(0, len(wanted), max(1, len(wanted) // SHOWN)):
-        row = mixed[rank]
+        text, row = new.texts[wanted[rank]], mixed[rank]
+        if text is None:  # an id that no token has
+            continue
         largest = sorted(zip(row.data, row.indices, strict=True), reverse=True)[:3]
-        by_model[new.texts[wanted[rank]]] = {old.texts[number] or "": round(float(weight), 3) for weight, number in largest}
+        by_model[text] = {old.texts[number] or "": round(float(weight), 3) for weight, number in largest}
     return by_model
 
 

@@ -87,9 +87,9 @@ def shared(new: Vocabulary, old: Vocabulary) -> dict[int, int]:
         if content in old.special:
             pairs[number] = old.special[content]
     for role in ROLES:
-        number, other = new.id_of(role), old.id_of(role)
-        if number is not None and other is not None:
-            pairs.setdefault(number, other)
+        mine, theirs = new.id_of(role), old.id_of(role)
+        if mine is not None and theirs is not None:
+            pairs.setdefault(mine, theirs)
     return pairs
 
 

@@ -15,8 +15,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import count
-from math import ceil, floor, inf, sqrt
+from math import ceil, exp, expm1, floor, inf, isinf, sqrt
 from typing import NamedTuple
+
+from nemo_plugins.planning import intervals
 
 
 class Interruption(StrEnum):
@@ -55,14 +57,6 @@ class Steps(NamedTuple):
     lost: int
 
 
-def next_checkpoint(saved: int, steps: int, step_seconds: float, every: int, minutes: float | None) -> int:
-    """The step after which a training writes its next checkpoint; see `Job`."""
-    due = (saved // every + 1) * every
-    if minutes is not None:  # at the first step whose end is later than that
-        due = min(due, saved + floor(60 * minutes / step_seconds) + 1)
-    return min(due, steps)
-
-
 @dataclass(frozen=True)
 class Job:
     """A training and its cluster.
@@ -97,7 +91,7 @@ class Job:
 
     def next_checkpoint(self, saved: int) -> int:
         """The step after which the next checkpoint is written, `saved` steps being in the last one."""
-        return next_checkpoint(saved, self.steps, self.step_seconds, self.checkpoint_every, self.checkpoint_minutes)
+        return intervals.next_checkpoint(saved, self.steps, self.step_seconds, self.checkpoint_every, self.checkpoint_minutes)
 
 
 @dataclass(frozen=True)
@@ -323,3 +317,48 @@ def _poisson(draw: random.Random, mean: float, kind: Interruption, grace: float 
     while mean < inf:
         at += gap + draw.expovariate(1 / mean)
         yield Event(kind, at, grace)
+
+
+def expected_seconds(
+    steps: int,
+    step_seconds: float,
+    checkpoint_every: int,
+    checkpoint_seconds: float,
+    start_seconds: float,
+    requeue_seconds: float,
+    mtbf_seconds: float,
+) -> float:
+    """Expected time from a job's first start to its last checkpoint, queue included: exact for Poisson failures.
+
+    A segment of L = interval + checkpoint must pass without a failure, and so must each start of s; a failure costs the queue,
+    q, in which nothing fails, and a start. With M the mean time between failures that gives e^(s/M) · (M + q) · (e^(L/M) − 1)
+    a segment and (M + q) · (e^(s/M) − 1) for the first start. For q = 0 a segment's is that of `intervals.lost_share`.
+    """
+    whole, rest = divmod(steps, checkpoint_every)
+    segments = [(whole, checkpoint_every * step_seconds + checkpoint_seconds)]
+    if rest:
+        segments.append((1, rest * step_seconds + checkpoint_seconds))
+    if isinf(mtbf_seconds):
+        return start_seconds + sum(number * length for number, length in segments)
+    lost = mtbf_seconds + requeue_seconds
+    again = exp(start_seconds / mtbf_seconds)
+    return lost * (
+        expm1(start_seconds / mtbf_seconds) + again * sum(number * expm1(length / mtbf_seconds) for number, length in segments)
+    )
+
+
+def least_expected(
+    steps: int,
+    step_seconds: float,
+    checkpoint_seconds: float,
+    start_seconds: float,
+    requeue_seconds: float,
+    mtbf_seconds: float,
+) -> int:
+    """The number of steps between checkpoints with the least `expected_seconds`: tries them all. The fewest of equals."""
+    return min(
+        range(1, steps + 1),
+        key=lambda every: expected_seconds(
+            steps, step_seconds, every, checkpoint_seconds, start_seconds, requeue_seconds, mtbf_seconds
+        ),
+    )

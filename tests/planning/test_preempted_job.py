@@ -1,12 +1,18 @@
 """The simulation of preempted and failing jobs: by hand, against the closed form, and in its limits."""
 
 import dataclasses
+import sys
 from math import inf
+from pathlib import Path
 
 import pytest
 
-from nemo_plugins.planning import goodput, intervals
-from nemo_plugins.planning.goodput import End, Job
+from nemo_plugins.planning import intervals
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks import preempted_job  # noqa: E402
+from benchmarks.preempted_job import End, Job  # noqa: E402
 
 # 100 steps of 10 s, a checkpoint of 4 s every 10 steps; a start takes 30 s, the queue 120 s
 CLUSTER = {
@@ -22,12 +28,12 @@ HOUR = 3600.0
 
 
 def timeline(*events, **more):
-    return goodput.timeline(events, **(CLUSTER | more))
+    return preempted_job.timeline(events, **(CLUSTER | more))
 
 
 def test_nothing_happens():
     assert timeline() == [(0, 1, 100, 0)]
-    (only,) = goodput.attempts(JOB)
+    (only,) = preempted_job.attempts(JOB)
     assert only.ended == 30 + 100 * 10 + 10 * 4 and only.saves == 10 and only.end is End.done
 
 
@@ -42,7 +48,7 @@ def test_nothing_happens():
 )
 def test_a_signal_loses_no_step(at, last, ended):
     assert timeline(("signal", at)) == [(0, 1, last, 0), (1, last + 1, 100, 0)]
-    first, second = goodput.attempts(JOB, [("signal", at)])
+    first, second = preempted_job.attempts(JOB, [("signal", at)])
     assert first.ended == ended and first.end is End.stopped and second.began == ended + 120
 
 
@@ -85,8 +91,8 @@ def test_what_happens_in_the_queue_happens_to_nobody():
 
 def test_a_dead_node_is_seen_late_and_slurms_own_kill_at_once():
     late = dataclasses.replace(JOB, detect_seconds=300)
-    assert [made.began for made in goodput.attempts(late, [("kill", 75)])] == [0, 75 + 300 + 120]
-    assert [made.began for made in goodput.attempts(late, [("signal", 75, 0)])] == [0, 75 + 120]
+    assert [made.began for made in preempted_job.attempts(late, [("kill", 75)])] == [0, 75 + 300 + 120]
+    assert [made.began for made in preempted_job.attempts(late, [("signal", 75, 0)])] == [0, 75 + 120]
 
 
 def test_checkpoints_by_the_clock_come_with_those_by_steps():
@@ -96,7 +102,7 @@ def test_checkpoints_by_the_clock_come_with_those_by_steps():
 
 
 def test_the_time_limit_is_a_signal_in_time():
-    made = list(goodput.attempts(dataclasses.replace(JOB, limit_seconds=500, stop_seconds=60)))
+    made = list(preempted_job.attempts(dataclasses.replace(JOB, limit_seconds=500, stop_seconds=60)))
     assert [attempt.end for attempt in made] == [End.stopped, End.stopped, End.done]
     assert all(attempt.steps.lost == 0 and attempt.ended - attempt.began <= 500 for attempt in made)
 
@@ -117,14 +123,14 @@ def test_the_launcher_gives_up_where_nothing_goes_forward():
 
 
 def test_without_failures_goodput_is_steps_over_steps_starts_and_checkpoints():
-    made = goodput.simulate(JOB, runs=3)
+    made = preempted_job.simulate(JOB, runs=3)
     assert made.goodput == pytest.approx(1000 / (1000 + 10 * 4 + 30))
     assert made.error("seconds") == 0 and made.mean("attempts") == 1
 
 
 def test_the_hours_add_up():
     job = dataclasses.replace(JOB, detect_seconds=30, checkpoint_minutes=1)
-    made = goodput.simulate(job, mtbf_seconds=400, preempted_seconds=500, grace_seconds=12, runs=50)
+    made = preempted_job.simulate(job, mtbf_seconds=400, preempted_seconds=500, grace_seconds=12, runs=50)
     parts = ("useful", "redone", "saving", "starting", "detecting", "queued")
     for one in made.outcomes:
         assert one.finished and one.useful == 1000
@@ -133,16 +139,16 @@ def test_the_hours_add_up():
 
 
 def test_preemptions_with_grace_lose_no_step():
-    made = goodput.simulate(JOB, preempted_seconds=300, grace_seconds=60, runs=50)
+    made = preempted_job.simulate(JOB, preempted_seconds=300, grace_seconds=60, runs=50)
     assert made.mean("attempts") > 2
     assert made.mean("steps_lost") == 0
     assert max(one.redone for one in made.outcomes) == pytest.approx(0, abs=1e-9)
 
 
 def test_a_seed_says_everything():
-    made, again, other = (goodput.simulate(JOB, mtbf_seconds=400, runs=5, seed=seed) for seed in (1, 1, 2))
+    made, again, other = (preempted_job.simulate(JOB, mtbf_seconds=400, runs=5, seed=seed) for seed in (1, 1, 2))
     assert made == again and made != other
-    more = goodput.simulate(JOB, mtbf_seconds=400, runs=9, seed=1)
+    more = preempted_job.simulate(JOB, mtbf_seconds=400, runs=9, seed=1)
     assert more.outcomes[:5] == made.outcomes  # further runs change none
 
 
@@ -151,16 +157,16 @@ def test_a_seed_says_everything():
 def test_the_mean_is_the_closed_forms(every, queue):
     """50 hours with a failure every five; within four standard errors of 400 runs."""
     cluster = (3000, 60, every, 45, 120, queue)
-    made = goodput.simulate(Job(*cluster), mtbf_seconds=5 * HOUR, runs=400, seed=every)
-    exact = intervals.expected_seconds(*cluster, 5 * HOUR)
+    made = preempted_job.simulate(Job(*cluster), mtbf_seconds=5 * HOUR, runs=400, seed=every)
+    exact = preempted_job.expected_seconds(*cluster, 5 * HOUR)
     assert abs(made.mean("seconds") - exact) < 4 * made.error("seconds")
     assert made.error("seconds") < 0.01 * exact
 
 
 def test_kills_of_two_kinds_are_one_process():
     cluster = (3000, 60, 20, 45, 120, 600)
-    made = goodput.simulate(Job(*cluster), mtbf_seconds=10 * HOUR, preempted_seconds=10 * HOUR, grace_seconds=0, runs=400)
-    assert abs(made.mean("seconds") - intervals.expected_seconds(*cluster, 5 * HOUR)) < 4 * made.error("seconds")
+    made = preempted_job.simulate(Job(*cluster), mtbf_seconds=10 * HOUR, preempted_seconds=10 * HOUR, grace_seconds=0, runs=400)
+    assert abs(made.mean("seconds") - preempted_job.expected_seconds(*cluster, 5 * HOUR)) < 4 * made.error("seconds")
 
 
 def test_dalys_interval_is_the_best_of_the_simulation():
@@ -168,12 +174,12 @@ def test_dalys_interval_is_the_best_of_the_simulation():
     base, mtbf = Job(3000, 60, 1, 45, 120, 600), 5 * HOUR
     best = intervals.steps_between(60, 45, mtbf, 3000)
     goods = [
-        goodput.simulate(dataclasses.replace(base, checkpoint_every=round(best * factor)), mtbf_seconds=mtbf, runs=300).goodput
-        for factor in (0.5, 1, 2)
+        preempted_job.simulate(job, mtbf_seconds=mtbf, runs=300).goodput
+        for job in (dataclasses.replace(base, checkpoint_every=round(best * factor)) for factor in (0.5, 1, 2))
     ]
     assert goods[1] == max(goods)
 
 
 def test_no_failure_is_no_event():
-    made = goodput.simulate(JOB, mtbf_seconds=inf, preempted_seconds=inf, runs=1)
+    made = preempted_job.simulate(JOB, mtbf_seconds=inf, preempted_seconds=inf, runs=1)
     assert made.outcomes[0].seconds == 30 + 1000 + 40
