@@ -66,7 +66,7 @@ class Server:
     """
 
     def __init__(self, free: Collection[str] = (), preload: str | None = None) -> None:
-        """`free`: further variables that a library does not read while it is imported; `preload`: what is, instead of `PRELOAD`."""
+        """`free`: variables besides that no library reads while it is imported; `preload`: another module than `PRELOAD`."""
         self.free = FREE | set(free)
         self.preload = preload or PRELOAD
         self.pid: int | None = None

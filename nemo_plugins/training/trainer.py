@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import queue
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from megatron.core.dist_checkpointing.strategies import filesystem_async
 from megatron.core.distributed import DistributedDataParallelConfig
 from megatron.core.optimizer import OptimizerConfig
 from nemo import lightning as nl
@@ -91,8 +89,6 @@ def build(
     """
     name = precision(platform, here)
     overlap = sharded and here.accelerator == "gpu"
-    # no save is asynchronous: a queue within this process, where Megatron's own starts another one, of seconds and 300 MB
-    filesystem_async._results_queue = queue.SimpleQueue()
     strategy = nl.MegatronStrategy(
         tensor_model_parallel_size=platform.tensor_parallel,
         pipeline_model_parallel_size=platform.pipeline_parallel,

@@ -188,7 +188,7 @@ def test_it_answers_the_fixed_prompts_at_each_validation(laptop):
 
 
 def test_weights_of_dialogues_and_the_adaptive_rate(laptop, tmp_path):
-    """Half the weight is half the loss (WICEL), of which Adam sees nothing, and a rate for four times the tokens is half the rate."""
+    """Half the weight is half the loss (WICEL); a rate for four times the tokens is half the rate, whatever the weight."""
     import gzip
 
     light = []

@@ -160,16 +160,19 @@ def run(script: str, **variables: str) -> str:
 
 
 @needs_triton
+@pytest.mark.long
 def test_the_kernel_agrees_with_losses():
     assert "agrees" in run(AGAINST_LOSSES, TRITON_INTERPRET="1")
 
 
 @needs_triton
+@pytest.mark.long
 def test_the_kernel_agrees_with_losses_where_the_vocabulary_is_split():
     assert "agrees" in run(OVER_SHARDS, TRITON_INTERPRET="1")
 
 
 @needs_triton
+@pytest.mark.long
 def test_the_kernel_compiles_for_hopper_within_its_registers(tmp_path):
     assert "compiles" in run(FOR_HOPPER, TRITON_CACHE_DIR=str(tmp_path))
 

@@ -15,6 +15,8 @@ from nemo_plugins.runs import paths
 from nemo_plugins.runs.prepare import compose
 from nemo_plugins.runs.stages import by_name
 
+pytestmark = pytest.mark.long  # its tests start processes
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 LIMIT = 2.0  # seconds that a mistake may cost
 
@@ -27,7 +29,7 @@ def used() -> float:
 
 @pytest.fixture
 def call(tmp_path):
-    """Run a recipe in an empty directory; `timed` is a fresh process, held to seconds of a processor, as others take time, too."""
+    """Run a recipe in an empty directory; `timed`: afresh, held to seconds of a processor, which others take none of."""
 
     def run(recipe: str, *arguments: str, timed: bool = False) -> subprocess.CompletedProcess:
         job = ("RANK", "WORLD_SIZE", "SLURM_", "PYTHONDONTWRITEBYTECODE")  # without bytecode each start compiles for a second
