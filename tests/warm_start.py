@@ -40,9 +40,9 @@ def run(
 ) -> subprocess.CompletedProcess:
     """As `subprocess.run(command, capture_output=True, text=True)`; a fresh process where the environment is another one.
 
-    `nemo`: whether it imports NeMo; by default what a chain knows of the recipe.
+    `nemo`: whether it is forked; by default what a chain knows of the recipe.
     """
-    if not (chain.uses_nemo(command) if nemo is None else nemo):
+    if not (chain.starts_warm(command) if nemo is None else nemo):
         return subprocess.run(command, cwd=cwd, env=env, timeout=timeout, capture_output=True, text=True)
     _server.start()
     return _forked(command, cwd, env, timeout)

@@ -42,7 +42,7 @@ def recipe(name: str, folder: Path, root: Path, *overrides: str, through: Path |
         return warm_start.light(command, env=env)
     if through:
         command.insert(1, str(through))
-    return warm_start.run(command, env=env, nemo=True)  # without NeMo itself; torch and transformers are warm
+    return warm_start.run(command, env=env, nemo=True)
 
 
 def quantize(folder: Path, root: Path, *overrides: str, through: Path | None = None) -> subprocess.CompletedProcess:
