@@ -13,6 +13,7 @@ from nemo_plugins import platforms
 
 NEED_A_DEVICE = (platforms.TRANSFORMER_ENGINE, *platforms.APEX)
 FIRST = "test_alignment.py"  # its process makes the short chain, while another runs the tests that need none
+NEXT = ("test_search.py", "test_offline_teacher.py", "test_grpo.py")  # the longest, so that no process ends the tests alone
 LONG = re.compile(r"^pytestmark = .*\bpytest\.mark\.(nemo|long)\b", re.MULTILINE)  # of a whole file
 
 settings.register_profile("no clock", deadline=None)  # no test asserts a time
@@ -44,7 +45,9 @@ def pytest_collection_modifyitems(config, items):
 
     def place(item) -> int:
         path = Path(item.path)
-        return 1 if path.parent.name != "chain" else 0 if path.name == FIRST else 2
+        if path.parent.name != "chain":
+            return 1
+        return 0 if path.name == FIRST else 2 if path.name in NEXT else 3
 
     items.sort(key=place)
 

@@ -81,6 +81,8 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     from nemo.collections import llm
     from nemo.collections.llm.modelopt import PruningConfig
 
+    from nemo_plugins.training import checkpoints
+
     checkpoint = run.input(runs.teacher(cfg))
     for path in inputs(cfg):
         run.input(path)
@@ -94,6 +96,7 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     unfinished = run.folder / "checkpoint.partial"
     if run.is_writer:
         shutil.rmtree(unfinished, ignore_errors=True)
+    checkpoints.save_in_this_process()
     loaded.progress.now("loading the teacher")
     with loaded.progress, scored(loaded, student) as outcome, loaded_teacher.nemo_log(run.folder / "nemo"):
         llm.prune(

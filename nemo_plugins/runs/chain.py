@@ -118,8 +118,8 @@ def process(command: list[str], own_work: bool = False, progress: ProgressLine |
 
 
 def _start(command: list[str], env: dict[str, str], streams: Mapping[str, IO]) -> subprocess.Popen | warm.ForkedProcess:
-    """Fork it from the server that there may be, where it uses NeMo; else start it."""
-    if uses_nemo(command):
+    """Fork it from the server that there may be, where that saves its imports; else start it."""
+    if starts_warm(command):
         try:
             return warm.start(command, env=env, stdout=streams.get("stdout", 1), stderr=streams.get("stderr", 2))
         except warm.Unavailable as why:
@@ -128,9 +128,10 @@ def _start(command: list[str], env: dict[str, str], streams: Mapping[str, IO]) -
     return _fresh(command, env, streams)
 
 
-def uses_nemo(command: list[str]) -> bool:
-    """Whether it imports NeMo itself; what the platform puts right for NeMo on a CPU slows others, such as an evaluation."""
-    return command[1] == "-m" or _imports_nemo(Path(command[1]))
+def starts_warm(command: list[str]) -> bool:
+    """Whether a server forks it; what the platform puts right for NeMo on a CPU slows others, such as an evaluation."""
+    stage = by_name().get(Path(command[1]).stem)
+    return command[1] == "-m" or bool(stage and (stage.uses_nemo or stage.warm))
 
 
 def _imports_nemo(recipe: Path) -> bool:

@@ -16,8 +16,8 @@ WORKER = "MINITRON_WORKER"  # in the environment of a local worker, which a laun
 def end_with_parent() -> None:
     """In a process that multiprocessing spawned, or in a local worker, ask the kernel to kill it when its parent dies.
 
-    Saving a checkpoint spawns a manager (megatron/core/dist_checkpointing/strategies/filesystem_async.py) that only an orderly
-    exit ends: after a SIGKILL it would stay for ever, with some 300 MB. It imports the recipe's file, and with it this one.
+    An asynchronous save, as a conversion's, spawns a manager (megatron/core/dist_checkpointing/strategies/filesystem_async.py)
+    that only an orderly exit ends: after a SIGKILL it would stay for ever. It imports the recipe's file, and with it this one.
     """
     # True while a spawned process imports its parent's main file; `parent_process()` is not known until afterwards
     if getattr(multiprocessing.current_process(), "_inheriting", False) or os.environ.pop(WORKER, None):

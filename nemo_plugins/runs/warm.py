@@ -65,9 +65,10 @@ class Server:
     It imports what its environment says when it starts; processes inherit its address in their environment.
     """
 
-    def __init__(self, free: Collection[str] = ()) -> None:
-        """`free`: further variables that a library does not read while it is imported."""
+    def __init__(self, free: Collection[str] = (), preload: str | None = None) -> None:
+        """`free`: variables besides that no library reads while it is imported; `preload`: another module than `PRELOAD`."""
         self.free = FREE | set(free)
+        self.preload = preload or PRELOAD
         self.pid: int | None = None
         self._folder = ""
         self._before: str | None = None
@@ -94,7 +95,7 @@ class Server:
             listener.bind(address)
             listener.listen()
             handed = (listener.fileno(), owned.fileno())
-            command = [sys.executable, "-m", __name__, *map(str, handed), PRELOAD, *sorted(self.free)]
+            command = [sys.executable, "-m", __name__, *map(str, handed), self.preload, *sorted(self.free)]
             # a session of its own: Ctrl-C is not for it; a folder without strangers' modules: it is the first on its path
             self._process = subprocess.Popen(
                 command,

@@ -7,6 +7,7 @@ one, and writes every checkpoint twice so that one of them ends in `-last`. Here
 from __future__ import annotations
 
 import os
+import queue
 import re
 import shutil
 import time
@@ -42,6 +43,16 @@ def shares_optimizer(checkpoint: Path) -> bool:
     return "distrib_optim_sharding_type" in load_content_metadata(str(checkpoint / "weights"))
 
 
+def save_in_this_process() -> None:
+    """Let what saves, none of it asynchronously, hand over its results within this process.
+
+    Megatron's own queue is another process, which takes seconds to start, and some 300 MB.
+    """
+    from megatron.core.dist_checkpointing.strategies import filesystem_async
+
+    filesystem_async._results_queue = queue.SimpleQueue()
+
+
 def save(trainer, path: Path, weights_only: bool) -> None:
     """Write model, optimizer and data position (or the weights alone) with NeMo's context to `path`, whole or not at all.
 
@@ -53,6 +64,7 @@ def save(trainer, path: Path, weights_only: bool) -> None:
     if trainer.is_global_zero:
         shutil.rmtree(partial, ignore_errors=True)
     trainer.strategy.barrier("checkpoint folder is clear")
+    save_in_this_process()
     with signals_blocked():
         trainer.save_checkpoint(partial, weights_only)
     if trainer.is_global_zero:

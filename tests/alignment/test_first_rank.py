@@ -4,7 +4,8 @@ import time
 
 import pytest
 import torch
-from torch import distributed, multiprocessing
+from rank_processes import run_ranks
+from torch import distributed
 
 from nemo_plugins import runs
 from nemo_plugins.alignment import lora
@@ -52,4 +53,4 @@ def one_rank(rank, ranks, folder):
 
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_all_hear_of_it(tmp_path, ranks):
-    multiprocessing.spawn(one_rank, (ranks, tmp_path), nprocs=ranks)
+    run_ranks(one_rank, ranks, tmp_path)

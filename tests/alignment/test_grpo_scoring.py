@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from megatron.core import parallel_state
-from torch import distributed, multiprocessing
+from rank_processes import run_ranks
+from torch import distributed
 
 from nemo_plugins import runs
 from nemo_plugins.alignment.grpo_rollout import RolloutCallback
@@ -52,7 +53,7 @@ def one_rank(rank, ranks, folder):
 
 def test_two_processes_of_a_model_have_the_same_rewards(tmp_path):
     (tmp_path / "judge.py").write_text(JUDGE)
-    multiprocessing.spawn(one_rank, (2, tmp_path), nprocs=2)
+    run_ranks(one_rank, 2, tmp_path)
 
 
 def test_a_mismatch_of_the_same_weights_is_borne_for_a_while():

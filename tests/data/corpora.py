@@ -10,6 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import warm_start
+
 from nemo_plugins.configs.store import REPOSITORY
 
 TEXT = REPOSITORY / "assets" / "polish_text"
@@ -75,9 +77,7 @@ def environment() -> dict[str, str]:
 
 
 def clean(folder: Path, *more: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        command(folder, *more), cwd=folder.parent, env=environment(), capture_output=True, text=True, timeout=900
-    )
+    return warm_start.light(command(folder, *more), cwd=folder.parent, env=environment(), timeout=900)
 
 
 def written(run: Path) -> dict[str, bytes]:

@@ -86,12 +86,14 @@ def test_no_training_document_nearly_repeats_a_heldout_one_and_no_other_is_dropp
     assert min(map(nearest, dropped)) >= THRESHOLD
 
 
+@pytest.mark.long
 def test_the_split_is_the_same_in_another_order_and_in_other_shards(corpus, divided):
     shuffled = random.Random(3).sample(corpus, len(corpus))
     for other in (split(shuffled), split(corpus, shards=7)):
         assert [sorted(part) for part in other] == [sorted(part) for part in divided]
 
 
+@pytest.mark.long
 def test_the_stages_of_a_corpus_divide_as_the_functions_do(corpus, divided, tmp_path):
     names = [f"corpus.heldout_share={SHARE}", f"corpus.heldout_similarity={THRESHOLD}", f"run.seed={SEED}", "corpus.mask=false"]
     cfg = compose(["+model=tiny_pl", *names])

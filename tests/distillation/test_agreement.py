@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-import torch.multiprocessing as mp
+from rank_processes import run_ranks
 from torch import distributed
 from torch.nn import functional
 
@@ -30,26 +30,17 @@ def test_whole(dtype):
     assert best(logits).equal(logits.argmax(-1)) and best(logits)[0, 0] == 3
 
 
-def shard(rank, world, port, results):
-    distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
+def one_rank(rank, count, rendezvous):
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=count)
     logits, labels = given()
-    mine = logits.chunk(world, -1)[rank]
-    results[rank] = (cross_entropy(mine, labels, distributed.group.WORLD), best(mine, distributed.group.WORLD))
+    mine = logits.chunk(count, -1)[rank]
+    loss = cross_entropy(mine, labels, distributed.group.WORLD)
+    torch.testing.assert_close(loss, cross_entropy(logits, labels), rtol=1e-6, atol=1e-6)
+    assert best(mine, distributed.group.WORLD).equal(logits.argmax(-1))
     distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("world", [2, 4])
-def test_sharded(world):
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with mp.Manager() as manager:
-        results = manager.dict()
-        mp.spawn(shard, (world, port, results), nprocs=world)
-        found = dict(results)
-    logits, labels = given()
-    for loss, index in found.values():
-        torch.testing.assert_close(loss, cross_entropy(logits, labels), rtol=1e-6, atol=1e-6)
-        assert index.equal(logits.argmax(-1))
+@pytest.mark.parametrize("count", [2, 4])
+def test_sharded(tmp_path, count):
+    run_ranks(one_rank, count, tmp_path / "rendezvous")

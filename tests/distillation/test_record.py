@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from megatron.core import parallel_state
-from torch import distributed, multiprocessing
+from rank_processes import run_ranks
+from torch import distributed
 
 from nemo_plugins import platforms, runs
 from nemo_plugins.distillation.record import Recording
@@ -34,4 +35,4 @@ def one_rank(rank, ranks, rendezvous):
 
 
 def test_all_parts_stop_at_the_same_file(tmp_path):
-    multiprocessing.spawn(one_rank, (2, tmp_path / "rendezvous"), nprocs=2)
+    run_ranks(one_rank, 2, tmp_path / "rendezvous")

@@ -135,6 +135,7 @@ def test_recording_goes_on_after_a_kill(whole, given):
     assert writer.missing() == []
 
 
+@pytest.mark.long
 def test_a_kill_in_the_middle_of_a_write_leaves_no_shard(tmp_path):
     """The disk goes away after half of the bytes, and the process with it, as a preempted job's."""
     script = f"""

@@ -11,6 +11,7 @@ from pathlib import Path
 import folders
 import gguf
 import pytest
+import warm_start
 import yaml
 from safetensors.torch import load_file, save_file
 
@@ -32,16 +33,20 @@ FEW = (
 )
 
 
-def recipe(name: str, folder: Path, root: Path, *overrides: str, **popen) -> subprocess.CompletedProcess:
+def recipe(name: str, folder: Path, root: Path, *overrides: str, through: Path | None = None) -> subprocess.CompletedProcess:
+    """`through`: a program that runs the file which it is given."""
     command = [sys.executable, str(REPOSITORY / "recipes" / f"{name}.py"), "+model=from_hf", f"model.path={folder}"]
     command += [f"export.source={folder}", f"run.root={root}", *overrides]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", "HF_HUB_OFFLINE": "1"}
-    env.pop("HF_TOKEN", None)
-    return subprocess.run(command, capture_output=True, text=True, env=env, **popen)
+    env = {key: value for key, value in os.environ.items() if key != "HF_TOKEN"} | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    if name != "quantize":
+        return warm_start.light(command, env=env)
+    if through:
+        command.insert(1, str(through))
+    return warm_start.run(command, env=env, nemo=True)
 
 
-def quantize(folder: Path, root: Path, *overrides: str, **popen) -> subprocess.CompletedProcess:
-    return recipe("quantize", folder, root, *FEW, *overrides, **popen)
+def quantize(folder: Path, root: Path, *overrides: str, through: Path | None = None) -> subprocess.CompletedProcess:
+    return recipe("quantize", folder, root, *FEW, *overrides, through=through)
 
 
 @pytest.fixture(scope="module")
@@ -135,12 +140,16 @@ def test_a_format_that_does_not_pass_is_gone_and_the_others_stay(made, tmp_path)
 @pytest.mark.parametrize("target", ["q8_0", "fp8"])
 def test_a_file_that_cannot_be_written_to_its_end_leaves_none_of_its_name(made, tmp_path, target):
     """The system ends every file after a megabyte, as a quota does."""
-    import resource
-
+    limited = tmp_path / "limited.py"
+    limited.write_text(
+        "import resource, runpy, sys\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))\n"
+        "sys.argv.pop(0)\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    )
     folder, _, _ = made
     without = [f"export.{key}=0" for key in ("imatrix.windows", "verify.windows", "verify.prompts", "verify.strings")]
-    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))  # noqa: E731
-    done = quantize(folder, tmp_path / "runs", f"export.formats=[{target}]", *without, preexec_fn=limit)
+    done = quantize(folder, tmp_path / "runs", f"export.formats=[{target}]", *without, through=limited)
     stage = tmp_path / "runs" / "narrow" / "quantize"
     assert done.returncode == 1 and not (stage / "summary.json").exists()
     assert "File too large" in done.stderr or "requested and" in done.stderr  # Python's words, and numpy's

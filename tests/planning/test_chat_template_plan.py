@@ -100,6 +100,7 @@ def test_a_dialogue_without_a_template_or_with_turns_that_it_refuses_is_refused(
     plan(chat_plan.plan, folder, f"chat.model={folder}", "chat.template=chatml")
 
 
+@pytest.mark.long
 def test_a_template_is_judged_without_torch(model):
     script = (
         "import sys\nfrom nemo_plugins.planning import alignment_plan\nfrom nemo_plugins.runs.prepare import compose\n"

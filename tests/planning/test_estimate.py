@@ -130,6 +130,7 @@ def test_disk_counts_tokens_by_the_vocabulary():
     assert any("4 bytes each" in name for name in llama.disk)
 
 
+@pytest.mark.long
 def test_the_command_leaves_a_summary_and_a_page(tmp_path):
     command = [sys.executable, str(REPOSITORY / "recipes" / "plan.py"), "+model=bielik11b", "platform.devices=8"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)

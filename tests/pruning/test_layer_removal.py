@@ -4,7 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import distributed, multiprocessing
+from rank_processes import run_ranks
+from torch import distributed
 
 from nemo_plugins.pruning import layer_removal
 from nemo_plugins.pruning.layer_removal import Removals
@@ -84,4 +85,4 @@ def one_rank(rank, ranks, folder):
 def test_all_ranks_measure_what_rank_0_lacks(tmp_path):
     Removals(24, {(0, 0): 12}).save(tmp_path / "0.json")
     Removals(24, {(0, 0): 12, (1, 1): 8}).save(tmp_path / "1.json")
-    multiprocessing.spawn(one_rank, (2, tmp_path), nprocs=2)
+    run_ranks(one_rank, 2, tmp_path)

@@ -67,6 +67,7 @@ def test_what_is_no_file_of_scores_is_refused(tmp_path):
         score_file.read_header(tmp_path / "cut.safetensors")
 
 
+@pytest.mark.long
 def test_a_full_disk_leaves_no_file_and_says_so(tmp_path):
     """/dev/full is a disk without room: the temporary name is a link to it."""
     script = f"""

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import warm_start
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STAGE = '''
@@ -83,14 +84,7 @@ class Stage:
         return {k: v for k, v in os.environ.items() if not k.startswith(job)} | {"ACT": act, "OMP_NUM_THREADS": "1"} | more
 
     def __call__(self, *arguments: str, act: str = "", **more: str) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            self.command(*arguments),
-            cwd=self.cwd,
-            env=self.env(act, **more),
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        return warm_start.light(self.command(*arguments), cwd=self.cwd, env=self.env(act, **more), timeout=60)
 
 
 @pytest.fixture

@@ -98,7 +98,7 @@ def test_a_chain_takes_a_new_stage_and_shows_what_it_came_to(heal, tmp_path, cap
     link = dataclasses.replace(cfg.experiment.stages[0], name="heal", recipe="heal", overrides=[], what="the invented one")
     cfg.experiment.stages = [link]
     assert [one.recipe for one in chain_plan.links(cfg, ["+model=tiny_pl"])] == ["heal"]
-    assert chain.uses_nemo(["python", "recipes/heal.py"])
+    assert chain.starts_warm(["python", "recipes/heal.py"])
     leave(tmp_path, "heal", 1, metrics={"healed_by": 0.25, "other": 1.0})
     chain.table(tmp_path / "mine", {"heal": "heal"})
     said = capsys.readouterr().out

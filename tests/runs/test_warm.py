@@ -13,6 +13,8 @@ import pytest
 from nemo_plugins.configs import REPOSITORY
 from nemo_plugins.runs import chain, warm
 
+pytestmark = pytest.mark.long  # its tests start processes
+
 # what a process can tell of how it was started, as one line of JSON
 ASK = """
 import atexit, json, multiprocessing, os, signal, sys

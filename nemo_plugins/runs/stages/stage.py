@@ -84,6 +84,7 @@ class Stage:
         student: that it leaves.
         formats: whether it leaves models in other formats, Hugging Face folders or `.gguf` files.
         packages: as the lock names them, without which it cannot start.
+        warm: without NeMo itself it imports half of what NeMo does: a chain forks it, too.
         on_cpu: it uses no GPU where there are some.
         metrics: of the summary, shown when a chain ends.
         settings: keys of the section that a report shows.
@@ -110,6 +111,7 @@ class Stage:
     student: Student | None = None
     formats: bool = False
     packages: tuple[str, ...] = ()
+    warm: bool = False
     on_cpu: bool = False
     metrics: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
