@@ -2,12 +2,14 @@
 
 import os
 import socket
+import time
 from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import distributed, multiprocessing
+from torch.distributed import distributed_c10d
 
 from nemo_plugins.training import process_groups
 
@@ -37,7 +39,9 @@ def of_two(rank, port):
     distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     for _ in range(2):
         process_groups.meet(distributed.group.WORLD)
-    if rank == 0:  # it keeps the store
+    if rank == 0:  # it keeps the store, until the other has come for the third time
+        while distributed_c10d._get_default_store().add("here", 0) < 5:
+            time.sleep(0.1)
         os._exit(0)
     with pytest.raises(distributed.DistError):
         process_groups.meet(distributed.group.WORLD)
