@@ -6,7 +6,8 @@ from rank_processes import run_ranks
 from torch import distributed
 from torch.nn import functional
 
-from nemo_plugins.distillation.agreement import best, cross_entropy
+from nemo_plugins.distillation.agreement import cross_entropy
+from nemo_plugins.training.vocabulary_parallel import best
 
 pytestmark = pytest.mark.long  # its tests start processes or draw pictures
 
