@@ -3,7 +3,7 @@
 #
 #   install.sh packages LOCK     every locked package into /opt/venv, over what the base brings; its torch is not touched
 #   install.sh engine VERSION    Transformer Engine, compiled against the base's torch, where the base has an older one or none
-#   install.sh python            Debian's Python, where the base has none; then an environment of it in /opt/venv
+#   install.sh python            Debian's Python and OpenMP, where the base has none; then an environment of it in /opt/venv
 #   install.sh torch VERSION URL torch into it, also from the index URL where one is given: of CPUs, where the base has none
 #   install.sh locked LOCK       every locked package into it
 #   install.sh evaluation LOCK   what recipes/eval.py needs, beside the packages of a vLLM image
@@ -50,9 +50,12 @@ PYTHON
 }
 
 python() {
-    if ! python3 -c 'import ensurepip' 2>/dev/null; then
+    local wanted=()
+    python3 -c 'import ensurepip' 2>/dev/null || wanted+=(ca-certificates python3 python3-venv)
+    ldconfig -p | grep -F libgomp.so.1 >/dev/null || wanted+=(libgomp1) # llama.cpp's server links it
+    if [ "${#wanted[@]}" != 0 ]; then
         apt-get update -qq
-        DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends ca-certificates python3 python3-venv
+        DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${wanted[@]}"
         rm -rf /var/lib/apt/lists/*
     fi
     python3 -m venv "$venv"

@@ -157,7 +157,8 @@ step 'prune tiny_pl' inside ./minitron prune "${tiny[@]}" "run.root=$shared/runs
 step 'distill tiny_pl, 4 steps' inside ./minitron distill "${tiny[@]}" "run.root=$shared/runs"
 step 'mounted checkout: its code, not the one of the image' says "$checkout/nemo_plugins/__init__.py" \
     inside bash -c 'cd "$1" && "$MINITRON_PYTHON" -c "import nemo_plugins; print(nemo_plugins.__file__)"' - "$checkout"
-step 'mounted checkout: prune' inside "$checkout/minitron" prune "${tiny[@]}" "run.root=$checkout/runs"
+# not the checkout's own runs, which the next user takes: what one has made there another cannot write
+step 'mounted checkout: prune' inside "$checkout/minitron" prune "${tiny[@]}" "run.root=$shared/mounted"
 step 'read-only image: nothing can be written' refused read_only touch /opt/here
 step 'read-only image, no HOME, unknown user: doctor' read_only ./minitron doctor platform=cpu
 step 'read-only image, no HOME, unknown user: prune' read_only ./minitron prune "${tiny[@]}" run.name=read_only

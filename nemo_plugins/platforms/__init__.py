@@ -8,6 +8,8 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Literal
 
+from nemo_plugins.platforms import environment
+
 TRANSFORMER_ENGINE = "transformer_engine"
 APEX = (  # and those of its kernels that Megatron-Core imports by themselves; on a CPU's tensors they fail
     "apex",
@@ -63,10 +65,12 @@ def prepare() -> Platform:
 
     Call it before anything of NeMo is imported: what is installed and cannot be used is hidden from the libraries, which
     decide while they are imported. With a CUDA device and Transformer Engine it touches Transformer Engine's norms alone.
+    A user without a home gets one (`environment.home`).
 
     Raises:
         RuntimeError: a library has already taken what cannot be used.
     """
+    environment.home()
     leave_out_unified_memory()
     cuda, engine = has_cuda(), has_transformer_engine()
     adjustments: tuple[str, ...] = ()

@@ -5,7 +5,9 @@ Every process of a stage sets its own, whoever launched it, before it imports to
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -23,6 +25,23 @@ def prepare(platform: PlatformConfig, uses_nemo: bool) -> None:
     elif gpus.device_files():
         for name, value in (caches() | (training(platform) if uses_nemo else {})).items():
             os.environ.setdefault(name, value)
+
+
+def home() -> None:
+    """Without HOME, and with no entry in /etc/passwd, HOME becomes a temporary folder that this user alone reads and writes.
+
+    NeMo asks for a home while it is imported (nemo/lightning/base.py:26). All processes of a user on a node have the same one:
+    a warm start compares their variables.
+    """
+    if os.path.expanduser("~") != "~":
+        return
+    folder = Path(tempfile.gettempdir()) / f"minitron-home-{os.getuid()}"
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if found.st_uid != os.getuid() or found.st_mode & 0o077 or not stat.S_ISDIR(found.st_mode):  # a stranger's
+        folder = Path(tempfile.mkdtemp(prefix=f"{folder.name}-"))
+    os.environ["HOME"] = str(folder)
 
 
 def caches() -> dict[str, str]:

@@ -16,10 +16,18 @@ def run(file: Path, *, host: str, port: int, context: int | None, parallel: int,
     Args:
         exact: attention and its cache in fp32, as `LlamaCpp` has it.
     Raises:
-        Failed: the port is taken, or llama.cpp cannot load the file.
+        Failed: the port is taken, a library of the system is missing, or llama.cpp cannot load the file.
     """
     import gguf
-    import xllamacpp
+
+    try:
+        import xllamacpp
+    except ImportError as error:
+        raise Failed(
+            f"xllamacpp: {error}",
+            "expected the system's library that it links",
+            "libgomp.so.1 is that of OpenMP: apt-get install libgomp1",
+        ) from None
 
     fields = gguf.GGUFReader(file).fields
     trained = fields.get(f"{fields['general.architecture'].contents()}.context_length")

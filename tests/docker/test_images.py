@@ -116,6 +116,8 @@ def test_the_cpu_image_is_built_and_runs_as_clusters_run_it():
     if not run_images():
         pytest.skip("neither docker nor podman nor buildah works here")
     words = os.environ.get("MINITRON_TRY", "").split()
+    if "--debootstrap" in words and (os.geteuid() != 0 or not shutil.which("debootstrap")):
+        pytest.skip("a base made here wants debootstrap and root")
     done = subprocess.run(["bash", DOCKER / "try_image.sh", *words], capture_output=True, text=True)
     print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -3,6 +3,8 @@
 import importlib
 import os
 import sys
+import tempfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -117,6 +119,49 @@ def test_a_stage_prepares_its_environment_before_it_runs(monkeypatch, recipe, us
     module = importlib.import_module("nemo_plugins.runs.recipe")
     module._work(lambda cfg, run: told.append("ran"), by_name()[recipe], compose(["+model=tiny_pl"]), run)
     assert told == [uses_nemo, "ran"]
+
+
+@pytest.fixture
+def homeless(monkeypatch, tmp_path):
+    """A user whom the machine does not know, without HOME, on a machine with Transformer Engine; gives its temporary folder."""
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(platforms, "has_cuda", lambda: True)
+    monkeypatch.setattr(platforms, "has_transformer_engine", lambda: True)
+    # as an import of NeMo asks for it
+    engine = SimpleNamespace(apply=lambda: (str(Path.home() / ".cache" / "nemo"),))
+    monkeypatch.setattr(platforms, "with_transformer_engine", engine, raising=False)
+    return tmp_path
+
+
+def test_nemo_is_imported_by_a_user_without_a_home(homeless):
+    """In an image, and under Slurm on a node that does not know the user."""
+    own = homeless / f"minitron-home-{os.getuid()}"
+    for _ in range(2):  # each process of the user
+        assert platforms.prepare.__wrapped__().adjustments == (str(own / ".cache" / "nemo"),)
+        assert own.stat().st_mode & 0o777 == 0o700
+        del os.environ["HOME"]
+
+
+@pytest.mark.parametrize("theirs", ["open", "link", "file"])
+def test_a_home_that_others_made_or_read_is_not_taken(homeless, theirs):
+    name = homeless / f"minitron-home-{os.getuid()}"
+    (homeless / "elsewhere").mkdir(mode=0o700)
+    if theirs == "open":
+        name.mkdir()
+        name.chmod(0o777)
+    else:
+        name.symlink_to(homeless / "elsewhere") if theirs == "link" else name.touch(0o700)
+    environment.home()
+    found = Path(os.environ["HOME"])
+    assert found not in (name, homeless / "elsewhere") and found.is_dir() and found.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_home_that_is_there_stays(homeless, monkeypatch):
+    monkeypatch.setenv("HOME", "/nowhere")
+    environment.home()
+    assert os.environ["HOME"] == "/nowhere" and not list(homeless.iterdir())
 
 
 def test_megatrons_managed_memory_is_not_compiled(monkeypatch, tmp_path):

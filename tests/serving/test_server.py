@@ -12,12 +12,23 @@ from pathlib import Path
 import pytest
 
 from nemo_plugins.runs import UserError
+from nemo_plugins.runs.errors import Failed
+from nemo_plugins.serving import server as serving
 from nemo_plugins.serving.chat_models import DecodingOptions, LlamaCppChatModel
 from nemo_plugins.serving.endpoint import Endpoint
 from nemo_plugins.serving.timing import Process
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MESSAGES = [{"role": "user", "content": "Ile to jest 2 + 3?"}]
+
+
+def test_a_library_of_the_system_that_is_missing_is_named(tmp_path, monkeypatch):
+    """As on Debian without libgomp1, which the wheel does not bring."""
+    (tmp_path / "xllamacpp.py").write_text("raise ImportError('libgomp.so.1: cannot open shared object file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "xllamacpp", raising=False)
+    with pytest.raises(Failed, match="libgomp1"):
+        serving.run(tmp_path / "none.gguf", host="127.0.0.1", port=1, context=None, parallel=1, threads=1)
 
 
 @pytest.fixture(scope="module")

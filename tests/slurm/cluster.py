@@ -1,4 +1,4 @@
-"""A real Slurm of two nodes on this machine: Debian's slurm-wlm and munge, as root, without systemd and control groups."""
+"""A real Slurm of some nodes on this machine: Debian's slurm-wlm and munge, as root, without systemd and control groups."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ InactiveLimit=0
 ReturnToService=2
 JobRequeue=1
 SlurmdParameters=config_overrides
-NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={first} CPUs=2 RealMemory=1000 State=UNKNOWN
-NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={second} CPUs=2 RealMemory=1000 State=UNKNOWN
-PartitionName=cpu Nodes=n1,n2 Default=YES MaxTime=60 State=UP OverSubscribe=NO
+GresTypes=gpu
+{nodes}
+PartitionName={partition} Nodes=ALL Default=YES MaxTime={minutes} State=UP OverSubscribe=NO
 """
 
 
@@ -59,24 +59,36 @@ def lacking() -> str | None:
 
 
 class Cluster:
-    """Two nodes, n1 and n2, of two cores each; both are this machine."""
+    """Nodes n1, n2, … of so many cores and GPUs each, as Slurm believes; all are this machine."""
 
-    def __init__(self, root: Path):
-        self.root = root
+    def __init__(
+        self, root: Path, nodes: int = 2, cores: int = 2, gpus: int = 0, partition: str = "cpu", minutes: int = 60
+    ) -> None:
+        self.root, self.cores, self.gpus, self.partition, self.minutes = root, cores, gpus, partition, minutes
+        self.nodes = [f"n{number}" for number in range(1, nodes + 1)]
         self.env = {**os.environ, "SLURM_CONF": str(root / "slurm.conf"), "PATH": PATH}
 
     def up(self) -> None:
-        for name in ("state", "spool-n1", "spool-n2", "munge"):
+        for name in ("state", "munge", *(f"spool-{node}" for node in self.nodes)):
             (self.root / name).mkdir(parents=True)
         self.root.chmod(0o755)
         (self.root / "munge").chmod(0o700)
         key = self.root / "munge" / "munge.key"
         key.write_bytes(os.urandom(1024))
         key.chmod(0o400)
-        ports = free_ports(3)
-        values = {"host": socket.gethostname().split(".")[0], "root": self.root}
-        values |= {"port": ports[0], "first": ports[1], "second": ports[2]}
+        host, (port, *ports) = socket.gethostname().split(".")[0], free_ports(1 + len(self.nodes))
+        has = f"CPUs={self.cores} RealMemory=1000 Gres=gpu:{self.gpus}"
+        nodes = "\n".join(
+            f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={its} {has} State=UNKNOWN"
+            for node, its in zip(self.nodes, ports, strict=True)
+        )
+        values = {"host": host, "root": self.root, "port": port, "nodes": nodes}
+        values |= {"partition": self.partition, "minutes": self.minutes}
         (self.root / "slurm.conf").write_text(CONFIG.format(**values))
+        files = [self.root / f"gpu{number}" for number in range(self.gpus)]  # any will do: nothing opens them
+        for file in files:
+            file.touch()
+        (self.root / "gres.conf").write_text("".join(f"Name=gpu File={file}\n" for file in files))
         (self.root / "cgroup.conf").write_text("CgroupAutomount=no\n")
         munge = self.root / "munge"
         self.run(
@@ -84,9 +96,10 @@ class Cluster:
             f"--log-file={munge}/munged.log", f"--seed-file={munge}/seed",
         )  # fmt: skip
         self.run("slurmctld", "-c", "-f", str(self.root / "slurm.conf"))
-        for node in ("n1", "n2"):
+        for node in self.nodes:
             self.start(node)
-        self.wait(lambda: self.run("sinfo", "-h", "-o", "%t %D").stdout.strip() == "idle 2", 60, "two idle nodes")
+        idle = f"idle {len(self.nodes)}"
+        self.wait(lambda: self.run("sinfo", "-h", "-o", "%t %D").stdout.strip() == idle, 60, f"{idle} nodes")
 
     def set(self, key: str, value: str) -> None:
         """Another value of a setting."""
@@ -100,7 +113,7 @@ class Cluster:
     def down(self) -> None:
         self.run("scancel", "--user=root", check=False)
         time.sleep(1)
-        for file in ("slurmd-n1.pid", "slurmd-n2.pid", "slurmctld.pid", "munged.pid"):
+        for file in (*(f"slurmd-{node}.pid" for node in self.nodes), "slurmctld.pid", "munged.pid"):
             if (pid := self.root / file).is_file():
                 self.run("kill", pid.read_text().strip(), check=False)
 

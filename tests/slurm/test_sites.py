@@ -1,4 +1,7 @@
-"""Files of sites: what is asked of Slurm where a node has four GPUs, and where it has eight. sbatch is a script that prints."""
+"""Files of sites: what is asked of Slurm where a node has four GPUs, and where it has eight.
+
+sbatch is a script that prints, but in the test of a real Slurm whose nodes are said to have what the site's have.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from cluster import Cluster, lacking
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SITES = sorted((REPOSITORY / "slurm" / "sites").glob("*.env"))
@@ -20,22 +24,38 @@ SHAPES = {  # of a stage whose header asks for 2 nodes of 8 GPUs, and of one GPU
 }
 
 
+def program(path: Path, body: str) -> str:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
 @pytest.fixture
-def submit(tmp_path):
-    """Run a script of slurm/ in a checkout with a site's file; Python prints its arguments, sbatch `sbatch:` and its own."""
+def checkout(tmp_path):
+    """A checkout; gives a function that puts a site's file into it and returns its folder."""
     root = tmp_path / "checkout"
     root.mkdir()
     for name in ("conf", "nemo_plugins", "recipes", "assets", "pyproject.toml", "requirements.lock"):
         (root / name).symlink_to(REPOSITORY / name)
     shutil.copytree(REPOSITORY / "slurm", root / "slurm")
-    (tmp_path / "bin").mkdir()
-    for name, body in (("python", 'echo "python: $*"'), ("sbatch", 'echo "sbatch: $*" >&2; echo 7')):
-        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{body}\n")
-        (tmp_path / "bin" / name).chmod(0o755)
 
-    def run(site: str, script: str, *words: str, python: str = f"{tmp_path}/bin/python", **variables: str):
+    def of(site: str) -> Path:
         settings = (REPOSITORY / "slurm" / "sites" / f"{site}.env").read_text()
         (root / "slurm" / "site.env").write_text(f"{settings}\nexport MINITRON_RUNTIME=venv\n")
+        return root
+
+    return of
+
+
+@pytest.fixture
+def submit(tmp_path, checkout):
+    """Run a script of slurm/ in a checkout with a site's file; Python prints its arguments, sbatch `sbatch:` and its own."""
+    program(tmp_path / "bin" / "sbatch", 'echo "sbatch: $*" >&2; echo 7')
+    printing = program(tmp_path / "bin" / "python", 'echo "python: $*"')
+
+    def run(site: str, script: str, *words: str, python: str = printing, **variables: str):
+        root = checkout(site)
         env = {"PATH": f"{tmp_path}/bin:/usr/bin:/bin", "HOME": str(tmp_path), "MINITRON_JOBS": str(tmp_path / "jobs")}
         command = ["bash", str(root / "slurm" / script), *words]
         return subprocess.run(
@@ -60,6 +80,30 @@ def test_a_stage_takes_the_shape_of_the_sites_nodes(submit, site):
     assert asked[: len(single)] == single and asked[len(single)].endswith("slurm/convert.sh")
     report = submit(site, "submit.sh", "slurm/report.sh", "+model=tiny_pl")  # no GPU: nothing of their shape
     assert re.search(r"^sbatch: \S*slurm/report.sh", report.stderr, re.M)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(lacking() is not None, reason=str(lacking()))
+@pytest.mark.parametrize(("site", "nodes", "gpus"), [("leonardo", 4, 4), ("athena", 2, 8)])
+def test_slurm_runs_a_task_for_each_gpu_of_the_sites_nodes(tmp_path, checkout, site, nodes, gpus):
+    """Without a flag, by a real Slurm whose nodes have the site's GPUs and cores; Python says which task of which node."""
+    root = checkout(site)
+    ask = f"source {root}/slurm/site.env; echo $SBATCH_PARTITION $MINITRON_CPUS_PER_GPU"
+    partition, cores = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True).stdout.split()
+    cluster = Cluster(tmp_path / "slurm", nodes, gpus * int(cores), gpus, partition, minutes=24 * 60)
+    python = program(tmp_path / "bin" / "python", 'echo "$SLURMD_NODENAME $SLURM_PROCID/$SLURM_NTASKS $SLURM_LOCALID $*"')
+    cluster.env |= {"MINITRON_PYTHON": python, "MINITRON_JOBS": str(tmp_path / "jobs")}
+    try:
+        cluster.up()
+        sent = cluster.run("bash", str(root / "slurm" / "submit.sh"), "slurm/distill.sh", "+model=tiny_pl", cwd=root)
+        job = sent.stdout.split()[-1]
+        assert cluster.ended(job, 120) == "COMPLETED", (root / f"distill-{job}.log").read_text()
+        said = [file.read_text().split() for file in (tmp_path / "jobs" / job / "attempt-0").glob("rank-*.log")]
+    finally:
+        cluster.down()
+    tasks = {(f"n{1 + rank // gpus}", f"{rank}/{nodes * gpus}", str(rank % gpus)) for rank in range(nodes * gpus)}
+    assert len(said) == len(tasks) and {tuple(one[:3]) for one in said} == tasks
+    assert all({f"platform.nodes={nodes}", f"platform.devices={gpus}"} <= set(one) for one in said)
 
 
 def test_options_that_are_given_win_over_the_sites_shape(submit):
