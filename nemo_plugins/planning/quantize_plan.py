@@ -115,7 +115,7 @@ def plan(cfg: Recipe) -> Plan:
 
 def _loads(model: Architecture) -> None:
     """llama.cpp loads a model of these sizes."""
-    family, queries = FAMILIES[model.family], model.num_attention_heads * model.head_dim
+    family, queries = FAMILIES[model.family], model.query_size
     if family.gguf_square and queries != model.hidden_size:
         raise UserError(
             f"export.formats: llama.cpp loads a {family.title} only where heads times head_dim are hidden_size, this one has "
