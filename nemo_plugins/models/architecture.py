@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from nemo_plugins.models import families, hf_config
-from nemo_plugins.models.families import FAMILIES
+from nemo_plugins.models.families import FAMILIES, LayerVector
 
 if TYPE_CHECKING:
     from nemo_plugins.configs.schema import ModelConfig, SizesConfig
@@ -41,37 +41,31 @@ class Architecture:
     family: str = "mistral"  # of `FAMILIES`
 
     @property
-    def qkv_bias(self) -> bool:
-        """Whether q, k and v have biases."""
-        return FAMILIES[self.family].qkv_bias
+    def query_size(self) -> int:
+        """Channels of all queries of a token."""
+        return self.num_attention_heads * self.head_dim
 
     @property
-    def linear_bias(self) -> bool:
-        """Whether all linear layers of a layer have biases."""
-        return FAMILIES[self.family].linear_bias
+    def key_size(self) -> int:
+        """Channels of all keys of a token, and of all values."""
+        return self.num_query_groups * self.head_dim
 
     @property
-    def qk_norm(self) -> bool:
-        """Whether queries and keys are normalised, head by head."""
-        return FAMILIES[self.family].qk_norm
+    def layer_vectors(self) -> list[tuple[LayerVector, int]]:
+        """What the family's layers hold besides matrices and two norms, with their sizes."""
+        return [(vector, getattr(self, vector.size)) for vector in FAMILIES[self.family].vectors]
 
     @property
     def layer_matrices(self) -> int:
         """Parameters of one layer that multiply: attention and FFN."""
-        heads = (2 * self.num_attention_heads + 2 * self.num_query_groups) * self.head_dim  # q and o, k and v
+        heads = 2 * self.query_size + 2 * self.key_size  # q and o, k and v
         ffn = (3 if self.gated else 2) * self.ffn_hidden_size
         return self.hidden_size * (heads + ffn)
 
     @property
     def layer_parameters(self) -> int:
         """Parameters of one layer: its matrices, its two norms, and the biases and further norms that its family has."""
-        biases = 0
-        if self.qkv_bias or self.linear_bias:
-            biases += (self.num_attention_heads + 2 * self.num_query_groups) * self.head_dim
-        if self.linear_bias:  # and of the attention's output, the gate, up and down
-            biases += 2 * self.hidden_size + (2 if self.gated else 1) * self.ffn_hidden_size
-        norms = 2 * self.hidden_size + (2 * self.head_dim if self.qk_norm else 0)
-        return self.layer_matrices + biases + norms
+        return self.layer_matrices + 2 * self.hidden_size + sum(size for _, size in self.layer_vectors)
 
     @property
     def embedding_parameters(self) -> int:
@@ -100,12 +94,12 @@ class Architecture:
         on average. Training takes three times that.
         """
         weights = self.num_layers * self.layer_matrices + self.embedding_parameters
-        attention = self.num_layers * self.num_attention_heads * self.head_dim * (seq_length + 1)
+        attention = self.num_layers * self.query_size * (seq_length + 1)
         return 2 * weights + 2 * attention
 
     def kv_cache_bytes(self, tokens: int, bytes_per_value: float = 2) -> int:
         """Bytes of the keys and values of `tokens` tokens in every layer."""
-        return int(2 * self.num_layers * self.num_query_groups * self.head_dim * tokens * bytes_per_value)
+        return int(2 * self.num_layers * self.key_size * tokens * bytes_per_value)
 
     def with_sizes(self, sizes: SizesConfig | Mapping[str, Any] | None = None, **named: int | None) -> Architecture:
         """The same model with other sizes; what is None or not named stays. `head_dim` never changes."""

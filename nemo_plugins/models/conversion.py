@@ -20,7 +20,7 @@ import torch
 from nemo_plugins import platforms, runs
 from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.models import hf_config, nemo, random_weights
-from nemo_plugins.models.families import ModelFamily
+from nemo_plugins.models.families import LINEAR_BIAS, ModelFamily
 from nemo_plugins.planning import convert_plan, quantize_plan
 from nemo_plugins.runs import paths
 from nemo_plugins.runs.atomic import whole
@@ -43,7 +43,7 @@ def completed(family: ModelFamily, tied: bool, imports: bool) -> Iterator[None]:
     from nemo.lightning import io
 
     apply = io.apply_transforms
-    plain, merged = _biases(imports) if family.linear_bias else ({}, [])
+    plain, merged = _biases(imports) if family.vectors == LINEAR_BIAS else ({}, [])
 
     def apply_to_all(source, target, mapping, transforms=(), **kwargs):
         mapping = {key: value for key, value in mapping.items() if not (tied and key in OUTPUT)} | plain

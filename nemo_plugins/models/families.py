@@ -7,7 +7,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
+
+
+class LayerVector(NamedTuple):
+    """A bias or norm that layers have besides their matrices and two norms.
+
+    Its name in a layer of a Hugging Face folder and of a GGUF file, and which size of `Architecture` it has.
+    """
+
+    hf: str
+    gguf: str
+    size: str
+
+
+QKV_BIAS = (
+    LayerVector("self_attn.q_proj.bias", "attn_q.bias", "query_size"),
+    LayerVector("self_attn.k_proj.bias", "attn_k.bias", "key_size"),
+    LayerVector("self_attn.v_proj.bias", "attn_v.bias", "key_size"),
+)
+LINEAR_BIAS = (
+    *QKV_BIAS,
+    LayerVector("self_attn.o_proj.bias", "attn_output.bias", "hidden_size"),
+    LayerVector("mlp.gate_proj.bias", "ffn_gate.bias", "ffn_hidden_size"),
+    LayerVector("mlp.up_proj.bias", "ffn_up.bias", "ffn_hidden_size"),
+    LayerVector("mlp.down_proj.bias", "ffn_down.bias", "hidden_size"),
+)
+QK_NORM = (  # RMSNorm of each head's query and key
+    LayerVector("self_attn.q_norm.weight", "attn_q_norm", "head_dim"),
+    LayerVector("self_attn.k_norm.weight", "attn_k_norm", "head_dim"),
+)
 
 
 @dataclass(frozen=True)
@@ -22,9 +51,7 @@ class ModelFamily:
         settings: fields of NeMo's configuration that differ from its defaults.
         gguf: llama.cpp's name of the architecture, the prefix of its keys.
         gguf_square: whether llama.cpp loads it only where query heads times head_dim are hidden_size.
-        qkv_bias: whether q, k and v have biases.
-        linear_bias: whether all linear layers of a layer have biases.
-        qk_norm: whether each head's query and key pass an RMSNorm of `head_dim` channels.
+        vectors: what a layer holds besides its matrices and two norms.
         query_groups, head_dim, context_length, sliding_window: transformers' defaults where `config.json` says nothing.
             None: as many groups as heads, hidden size over heads, no window.
         window_switch: whether `use_sliding_window` decides, so that `sliding_window` alone means nothing.
@@ -43,9 +70,7 @@ class ModelFamily:
     settings: Mapping[str, Any] = field(default_factory=dict)
     gguf: str = "llama"
     gguf_square: bool = False
-    qkv_bias: bool = False
-    linear_bias: bool = False
-    qk_norm: bool = False
+    vectors: tuple[LayerVector, ...] = ()
     query_groups: int | None = None
     head_dim: int | None = None
     context_length: int = 32768
@@ -88,7 +113,7 @@ FAMILIES = {  # by `model.family` of the configuration
         LLAMA,
         architectures=("LlamaForCausalLM",),
         settings={"add_bias_linear": True},
-        linear_bias=True,
+        vectors=LINEAR_BIAS,
         only={"attention_bias": True, "mlp_bias": True},
     ),
     "qwen2": ModelFamily(
@@ -101,7 +126,7 @@ FAMILIES = {  # by `model.family` of the configuration
         exporter="qwen2.HFQwen2Exporter",
         gguf="qwen2",
         gguf_square=True,
-        qkv_bias=True,
+        vectors=QKV_BIAS,
         query_groups=32,
         window_switch=True,
         harmless=frozenset({"max_window_layers", "layer_types"}),
@@ -115,7 +140,7 @@ FAMILIES = {  # by `model.family` of the configuration
         importer="qwen3.HFQwen3Importer",
         exporter="qwen3.HFQwen3Exporter",
         gguf="qwen3",
-        qk_norm=True,
+        vectors=QK_NORM,
         query_groups=32,
         head_dim=128,
         window_switch=True,

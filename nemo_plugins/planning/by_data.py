@@ -2,7 +2,7 @@
 
 Own choices: four passes over a text, for up to four are worth nearly as much as new text (arXiv 2305.16264); a batch as large
 as leaves 500 steps. Three passes over dialogues and pairs and one over prompts are the Bielik-Minitron paper's (2603.11881).
-Data that are not here, or cannot be counted, leave the most.
+Data that are not here, or cannot be counted, leave the most that the others allow.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _calibration(cfg: Recipe, left: list[str]) -> dict[str, int]:
     calibration = cfg.prune.calibration
     tokens, heldout = text_size.total(cfg, calibration.data), _heldout(cfg)
     length, samples = calibration.seq_length, calibration.samples
-    if tokens and "prune.calibration.seq_length" in left:
+    if (tokens or heldout) and "prune.calibration.seq_length" in left:
         length = _length(length, tokens, heldout, calibration.micro_batch_size)
     if tokens and "prune.calibration.samples" in left:
         batches = min(samples, tokens // length) // calibration.micro_batch_size
@@ -107,7 +107,7 @@ def _on_text(cfg: Recipe, left: list[str]) -> dict[str, int]:
     train = section.train
     tokens, heldout = text_size.total(cfg, train.data), _heldout(cfg)
     length = train.seq_length
-    if tokens and section.is_left("seq_length"):
+    if (tokens or heldout) and section.is_left("seq_length"):
         length = _length(length, tokens, heldout, section.unit)
     windows = PASSES["distill"] * tokens // length if tokens else None
     return section.named(seq_length=length) | _schedule(section, windows, heldout and (heldout - 1) // length)
@@ -126,10 +126,14 @@ def _on_rows(cfg: Recipe, left: list[str], name: str) -> dict[str, int]:
     return _schedule(section, PASSES[name] * count if count else None, held)
 
 
-def _length(most: int, tokens: int, heldout: int | None, unit: int) -> int:
+def _length(most: int, tokens: int | None, heldout: int | None, unit: int) -> int:
     """Tokens of a window: the most, halved until the text has enough of them and the held-out text a batch."""
+
+    def is_too_long(length: int) -> bool:
+        return bool(tokens and tokens < WINDOWS * length or heldout is not None and heldout <= length * unit)
+
     length = most
-    while length // 2 >= SHORTEST and (tokens < WINDOWS * length or (heldout is not None and heldout <= length * unit)):
+    while length // 2 >= SHORTEST and is_too_long(length):
         length //= 2
     return length
 
@@ -138,14 +142,15 @@ def _schedule(section: _Section, samples: int | None, heldout: int | None) -> di
     """Batch, steps and what is counted in steps.
 
     Args:
-        samples: of all passes; None: not known.
+        samples: of all passes; None: not known, and the batch is what validation can fill.
         heldout: samples of which validation makes whole batches; None: not known.
     """
     batch, steps = section.train.global_batch_size, section.train.max_steps
-    if samples and section.is_left("global_batch_size"):
+    if (samples or heldout) and section.is_left("global_batch_size"):
         most = batch if heldout is None else heldout
         fits = [size for size in _batches(batch) if size % section.unit == 0 and size <= most]
-        batch = next((size for size in fits if samples // size >= STEPS), min(fits, default=section.unit))
+        many = [size for size in fits if samples is None or samples // size >= STEPS]
+        batch = max(many, default=min(fits, default=section.unit))
     if samples and section.is_left("max_steps"):
         steps = max(1, min(steps, samples // batch))
     return section.named(global_batch_size=batch) | _in_steps(section, steps)

@@ -268,11 +268,11 @@ def training(plan: Plan, train: TrainConfig, key: str, cfg: Recipe) -> None:
     """The section of a stage that trains on text, against the platform and the model."""
     schedule(train, key, cfg)
     document_boundaries(cfg, f"{key}.micro_batch_size", train.micro_batch_size)
-    inputs.data(plan, train.data, f"{key}.data", "data.train")
-    inputs.data(plan, cfg.data.heldout, "data.heldout", "data.heldout")
+    inputs.data(plan, cfg, train.data, f"{key}.data", "data.train")
+    inputs.data(plan, cfg, cfg.data.heldout, "data.heldout", "data.heldout")
     inputs.heldout(plan, cfg, train.seq_length, train.global_batch_size)
     for name, path in cfg.data.heldout_more.items():
-        inputs.data(plan, [path], f"data.heldout_more.{name}", "data.heldout")
+        inputs.data(plan, cfg, [path], f"data.heldout_more.{name}", "data.heldout")
         if not name.isidentifier() or name == "heldout":
             raise UserError(f"data.heldout_more.{name}: expected a plain name like en, other than heldout")
     blend.check(cfg.data, train.data, f"{key}.data")

@@ -9,7 +9,7 @@ from typing import Any
 
 from nemo_plugins.configs.schema import EvalBackend, EvalConfig, Lacking, Origin, Recipe
 from nemo_plugins.evaluation import run_outputs
-from nemo_plugins.planning import checks, eval_tasks, weights
+from nemo_plugins.planning import checks, eval_tasks, inputs, weights
 from nemo_plugins.planning.plan import Plan, Table
 from nemo_plugins.runs import paths
 from nemo_plugins.runs.errors import UserError
@@ -44,6 +44,7 @@ def plan(cfg: Recipe) -> Plan:
         made.models = run_outputs.derived(cfg)
     result = Plan(f"evaluate {', '.join(made.models)} on {made.suite}: {len(tasks)} tasks")
     _backend(cfg, result)
+    _text(cfg, result)
     _tasks(cfg, result)
     for name, path in made.models.items():
         _model(cfg, result, name, path)
@@ -87,9 +88,20 @@ def _numbers(cfg: Recipe) -> None:
     for name in made.models:
         if not name or "/" in name or name.startswith("."):
             raise UserError(f"eval.models: {name!r} cannot name a folder", "expected e.g. +eval.models={sft: runs/x/sft-hf/hf}")
-    for path in made.heldout_text:
-        if not paths.resolve(path).is_file():
-            raise UserError(f"eval.heldout_text: no file {path}", "expected .jsonl[.gz|.zst] with a text field a line")
+
+
+def _text(cfg: Recipe, made: Plan) -> None:
+    """The text of `heldout_bits_per_byte`, where it is not the bundled one; it may be of `data.heldout`."""
+    sources, lacked = cfg.eval.heldout_text, len(made.missing)
+    if not sources:
+        return
+    inputs.data(made, cfg, sources, "eval.heldout_text", "data.heldout")
+    for source in sources if len(made.missing) == lacked else ():
+        if not paths.resolve(source).is_file():
+            raise UserError(
+                f"eval.heldout_text: {source} is no file of text",
+                "expected .jsonl[.gz|.zst] with a text field a line: eval.heldout_text=[<file>], or another suite, eval=laptop",
+            )
 
 
 def _backend(cfg: Recipe, made: Plan) -> None:

@@ -48,7 +48,7 @@ class GgufTensor(NamedTuple):
 def layer_tensors(model: Architecture) -> list[GgufTensor]:
     """The tensors of each layer."""
     hidden, ffn = model.hidden_size, model.ffn_hidden_size
-    query, keys = model.num_attention_heads * model.head_dim, model.num_query_groups * model.head_dim
+    query, keys = model.query_size, model.key_size
     linear = [
         GgufTensor("attn_q", query, hidden),
         GgufTensor("attn_k", keys, hidden),
@@ -58,10 +58,8 @@ def layer_tensors(model: Architecture) -> list[GgufTensor]:
         GgufTensor("ffn_up", ffn, hidden),
         GgufTensor("ffn_down", hidden, ffn),
     ]
-    biased = linear if model.linear_bias else linear[:3] if model.qkv_bias else []
     norms = [GgufTensor("attn_norm", 1, hidden), GgufTensor("ffn_norm", 1, hidden)]
-    norms += [GgufTensor(f"attn_{name}_norm", 1, model.head_dim) for name in ("q", "k") if model.qk_norm]
-    return [*norms, *linear, *(GgufTensor(f"{tensor.name}.bias", 1, tensor.rows) for tensor in biased)]
+    return [*norms, *linear, *(GgufTensor(vector.gguf, 1, size) for vector, size in model.layer_vectors)]
 
 
 def outer_tensors(model: Architecture) -> list[GgufTensor]:

@@ -154,14 +154,11 @@ def headers(shard: Path) -> list[Tensor]:
 def expected(model: Architecture) -> dict[str, tuple[int, ...]]:
     """Names and shapes of a model's tensors."""
     hidden, ffn = model.hidden_size, model.ffn_hidden_size
-    query, keys = model.num_attention_heads * model.head_dim, model.num_query_groups * model.head_dim
+    query, keys = model.query_size, model.key_size
     linear = ((query, hidden), (keys, hidden), (keys, hidden), (hidden, query), (ffn, hidden), (ffn, hidden), (hidden, ffn))
     shapes: dict[str, tuple[int, ...]] = {f"{name}.weight": shape for name, shape in zip(LINEAR, linear, strict=True)}
     shapes |= {"input_layernorm.weight": (hidden,), "post_attention_layernorm.weight": (hidden,)}
-    biased = len(LINEAR) if model.linear_bias else 3 if model.qkv_bias else 0
-    shapes |= {f"{name}.bias": shape[:1] for name, shape in zip(LINEAR[:biased], linear[:biased], strict=True)}
-    if model.qk_norm:
-        shapes |= {f"self_attn.{name}.weight": (model.head_dim,) for name in ("q_norm", "k_norm")}
+    shapes |= {vector.hf: (size,) for vector, size in model.layer_vectors}
     found = {EMBEDDING: (model.vocab_size, hidden), "model.norm.weight": (hidden,)}
     if not model.tied_embeddings:
         found[OUTPUT] = (model.vocab_size, hidden)

@@ -23,8 +23,10 @@ MODEL_FIELDS = (  # what a folder and `model` must agree on: sizes, and all else
 )  # fmt: skip
 
 
-def data(plan: Plan, sources: list[str], key: str, shared: str) -> None:
-    """Sources are named and here."""
+def data(plan: Plan, cfg: Recipe, sources: list[str], key: str, shared: str) -> None:
+    """Sources are named and here; messages say `shared`, the key of every stage, where `key` takes its value from there."""
+    if sources == getattr(cfg.data, shared.removeprefix("data.")):
+        key = shared
     if not sources:
         give = key if key == shared else f"{shared} (for every stage) or {key}"
         plan.lack(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from nemo_plugins.configs.schema import PlatformConfig, Recompute, SftConfig, TrainConfig
 from nemo_plugins.models.architecture import Architecture
+from nemo_plugins.models.families import FAMILIES, QK_NORM
 
 # Measured on Linux (VmHWM): a process with torch, NeMo and a model of 10 M parameters, less that model
 CONVERSION_PROCESS = 800 * 2**20
@@ -59,7 +60,7 @@ def layer_activations(model: Architecture, tokens: int, bytes_per_value: int, on
     """
     heads = (3 * model.num_attention_heads + 3 * model.num_query_groups + 4) * model.head_dim
     norms = norm_activations(2 * model.hidden_size, tokens, bytes_per_value, one_kernel)
-    if model.qk_norm:
+    if QK_NORM[0] in FAMILIES[model.family].vectors:
         norms += qk_norm_activations(model, tokens, bytes_per_value, one_kernel)
     return norms + tokens * bytes_per_value * (heads + 5 * model.ffn_hidden_size)
 
@@ -79,7 +80,7 @@ def qk_norm_activations(model: Architecture, tokens: int, bytes_per_value: int, 
 
     The rotation that comes next needs no output of theirs. `one_kernel` as of `norm_activations`.
     """
-    q, k = model.num_attention_heads * model.head_dim, model.num_query_groups * model.head_dim
+    q, k = model.query_size, model.key_size
     if one_kernel:
         return tokens * q * bytes_per_value
     return tokens * 4 * (q + k + q + (k if bytes_per_value < 4 else 0))

@@ -49,8 +49,8 @@ def plan(cfg: Recipe) -> Plan:
     if cfg.prune.scores:
         made.need("data", _scores, cfg.prune.scores, teacher)
     checks.fits_context("prune.calibration.seq_length", calibration.seq_length, cfg.model)
-    inputs.data(made, calibration.data, "prune.calibration.data", "data.train")
-    inputs.data(made, cfg.data.heldout, "data.heldout", "data.heldout")
+    inputs.data(made, cfg, calibration.data, "prune.calibration.data", "data.train")
+    inputs.data(made, cfg, cfg.data.heldout, "data.heldout", "data.heldout")
     inputs.heldout(made, cfg, calibration.seq_length, calibration.micro_batch_size, more=False)
     made.need("teacher", inputs.teacher, cfg)
 

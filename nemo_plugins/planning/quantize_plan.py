@@ -74,10 +74,10 @@ def plan(cfg: Recipe) -> Plan:
     model = folder.architecture if folder else _expected_model(cfg)
     if export.verify.windows:
         checks.fits_context("export.verify.seq_length", export.verify.seq_length, cfg.model)
-        inputs.data(made, export.verify.data, "export.verify.data", "data.heldout")
+        inputs.data(made, cfg, export.verify.data, "export.verify.data", "data.heldout")
     if export.imatrix.windows and any(target in K_QUANTS for target in export.formats):
         checks.fits_context("export.imatrix.seq_length", export.imatrix.seq_length, cfg.model)
-        inputs.data(made, export.imatrix.data, "export.imatrix.data", "data.train")
+        inputs.data(made, cfg, export.imatrix.data, "export.imatrix.data", "data.train")
     if any(target in GGUF for target in export.formats):
         _loads(model)
         for package, what in NEEDS.items():
@@ -112,7 +112,7 @@ def plan(cfg: Recipe) -> Plan:
 
 def _loads(model: Architecture) -> None:
     """llama.cpp loads a model of these sizes."""
-    family, queries = FAMILIES[model.family], model.num_attention_heads * model.head_dim
+    family, queries = FAMILIES[model.family], model.query_size
     if family.gguf_square and queries != model.hidden_size:
         raise UserError(
             f"export.formats: llama.cpp loads a {family.title} only where heads times head_dim are hidden_size, this one has "

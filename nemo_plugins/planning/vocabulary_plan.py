@@ -33,7 +33,7 @@ def plan(cfg: Recipe) -> Plan:
     new = made.need("weights", _read, given)
     for key, sources in (("text", asked.text if asked.start is Start.focus else None), ("heldout", asked.heldout)):
         if sources is not None:
-            _texts(made, sources, f"convert.vocabulary.{key}", "data.train" if key == "text" else "data.heldout")
+            _texts(made, cfg, sources, f"convert.vocabulary.{key}", "data.train" if key == "text" else "data.heldout")
     before = Architecture.from_config(cfg.model)
     after = before
     if new:
@@ -108,8 +108,8 @@ def _read(given: str) -> Vocabulary:
     return tokens.read(folder, "convert.tokenizer")
 
 
-def _texts(plan: Plan, sources: list[str], key: str, shared: str) -> None:
-    inputs.data(plan, sources, key, shared)
+def _texts(plan: Plan, cfg: Recipe, sources: list[str], key: str, shared: str) -> None:
+    inputs.data(plan, cfg, sources, key, shared)
     for source in sources:
         path = paths.resolve(source)
         if not path.exists() and path.with_name(f"{path.name}.bin").is_file():

@@ -209,7 +209,8 @@ def test_formats_hold_what_is_the_familys(family):
 
 
 def test_both_backends_read_and_answer_a_dialogue(family):
-    """Their tokens are compared. Answers of random weights are not: a chat's cache is in fp16, that of `f32` above in fp32."""
+    """Their tokens are compared. Answers of random weights are not: they part at near ties, for a chat's cache is in fp16
+    (`tests/export/test_gguf_logprobs.py` holds the log-probabilities)."""
     [file] = (family.run / "quantize").glob("gguf/*.gguf")
     asked, options = [{"role": "user", "content": "Ile to jest 2 + 3?"}], DecodingOptions(8, 0.0, 1.0)
     one, other = LlamaCppChatModel(file, None, 1), TransformersChatModel(family.hf("distilled"), None, 1)

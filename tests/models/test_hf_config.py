@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import CONFIG_MAPPING, LlamaConfig
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, LlamaConfig
 
-from nemo_plugins.models import hf_config
+from nemo_plugins.configs import options
+from nemo_plugins.models import hf_config, random_weights
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.models.families import FAMILIES
 from nemo_plugins.planning import convert_plan, prune_plan
-from nemo_plugins.runs import UserError
+from nemo_plugins.runs import UserError, architecture
 from nemo_plugins.runs.prepare import compose
 
 TINY = Path(__file__).resolve().parents[2] / "assets" / "tiny_pl"
@@ -117,6 +118,34 @@ def test_a_field_that_is_absent_is_transformers_own_default(kind):
     assert ours.head_dim == (getattr(made, "head_dim", None) or made.hidden_size // made.num_attention_heads)
     window = getattr(made, "sliding_window", None)
     assert hf_config.sliding_window(config) == window
+
+
+def parameters_in_transformers(folder: Path) -> int:
+    """Of the model that transformers makes of its `config.json`, without memory for it."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("name", [name for name in options("model") if name != "from_hf"])
+def test_transformers_makes_as_many_parameters_of_what_a_model_file_says(tmp_path, name):
+    cfg = compose([f"+model={name}", "model.num_layers=2"])
+    described = random_weights.config(cfg.model, tmp_path, torch.bfloat16, 0)
+    (tmp_path / "config.json").write_text(json.dumps(described))
+    assert Architecture.from_hf(described) == architecture(cfg.model)
+    assert parameters_in_transformers(tmp_path) == architecture(cfg.model).parameters()
+
+
+def test_a_llama_with_biases_is_planned_from_its_folder(tmp_path):
+    """Deep and narrow, with biases in all linear layers, as the smaller Bieliks are."""
+    sizes = dict(num_hidden_layers=60, hidden_size=2048, intermediate_size=11008, vocab_size=32000, head_dim=128)
+    config = LlamaConfig(**sizes, num_attention_heads=16, num_key_value_heads=2, attention_bias=True, mlp_bias=True)
+    config.architectures = ["LlamaForCausalLM"]
+    config.save_pretrained(tmp_path)
+    made = prune_plan.plan(compose(["+model=from_hf", f"model.path={tmp_path}"]))
+    rows = next(table for table in made.tables if table.title == "Sizes").rows
+    [teacher] = [row[1] for row in rows if row[0] == "parameters"]
+    assert f"{parameters_in_transformers(tmp_path):,}" in teacher
 
 
 def test_a_window_as_long_as_the_context_is_none():

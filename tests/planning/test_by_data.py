@@ -62,6 +62,13 @@ def test_without_data_all_is_at_its_most(plain_call):
     assert (cfg.distill.max_steps, cfg.distill.global_batch_size, cfg.grpo.prompts) == (8000, 768, 128)
 
 
+def test_a_heldout_text_is_filled_though_the_other_text_is_not_here(monkeypatch, plain_call):
+    monkeypatch.setattr(text_size, "of", lambda cfg, source, most=0: TextSize(9_938, True) if source == "heldout.txt" else None)
+    cfg = compose([*OWN, *TEXT])
+    assert cfg.distill.global_batch_size * cfg.distill.seq_length < 9_938
+    text_size.too_short(cfg, "data.heldout", "heldout.txt", cfg.distill.seq_length, cfg.distill.global_batch_size)
+
+
 def test_what_is_named_stands_and_the_rest_goes_by_it(sized):
     cfg = sized(1_200_000, 60_000, "distill.max_steps=21", "distill.global_batch_size=4", "sft.validate_every=7")
     assert (cfg.distill.max_steps, cfg.distill.global_batch_size) == (21, 4)

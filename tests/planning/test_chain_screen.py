@@ -84,6 +84,13 @@ def test_what_is_missing_is_said_once_and_by_kind(plan):
     assert any("gone.jsonl" in line for line in lines(given, "missing"))
 
 
+@pytest.mark.parametrize("words", [(), ("data.train=[gone.jsonl]", "data.heldout=[lost.jsonl]")])
+def test_a_text_that_all_stages_lack_is_one_error_under_the_key_that_gives_it(plan, words):
+    made = plan("+model=llama31_8b", "experiment=own", *words)
+    said = [missing.text.replace(":", " ").split()[0] for missing in made.missing if missing.kind == "data"]
+    assert said == ["data.train", "data.heldout"]
+
+
 def test_hours_and_cost_go_by_the_gpu_that_is_named(plan):
     def row(stage, *words):
         return {
