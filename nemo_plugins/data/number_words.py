@@ -1,4 +1,4 @@
-"""Polish cardinal numbers in words, 0 to 9999: 245 → „dwieście czterdzieści pięć”.
+"""Polish cardinal numbers in words, 0 to 9999, and back: 245 ↔ „dwieście czterdzieści pięć”.
 
 The nominative as it is counted; after „przez” and in sums the same forms serve as the accusative.
 """
@@ -10,6 +10,12 @@ UNITS = (
 TENS = ("dwadzieścia trzydzieści czterdzieści pięćdziesiąt sześćdziesiąt siedemdziesiąt osiemdziesiąt dziewięćdziesiąt").split()
 HUNDREDS = "sto dwieście trzysta czterysta pięćset sześćset siedemset osiemset dziewięćset".split()
 LARGEST = 9999
+
+_VALUES = {
+    **{word: value for value, word in enumerate(UNITS)},
+    **{word: 10 * value for value, word in enumerate(TENS, 2)},
+    **{word: 100 * value for value, word in enumerate(HUNDREDS, 1)},
+}
 
 
 def _below_thousand(number: int) -> list[str]:
@@ -37,3 +43,22 @@ def to_words(number: int) -> str:
     elif thousands:
         words = [UNITS[thousands], "tysiące" if thousands in (2, 3, 4) else "tysięcy"]
     return " ".join(words + _below_thousand(rest))
+
+
+def from_words(text: str) -> int:
+    """The number that the words name; only the spelling that `to_words` writes counts, in any case and spacing.
+
+    Raises: ValueError for anything else.
+    """
+    words = text.lower().split()
+    number = 0
+    for word in words:
+        if word in ("tysiąc", "tysiące", "tysięcy"):
+            number = 1000 * max(number, 1)
+        elif word in _VALUES:
+            number += _VALUES[word]
+        else:
+            raise ValueError(f"expected a Polish number in words, got {text!r}: {word!r} is not a part of one")
+    if not words or number > LARGEST or to_words(number) != " ".join(words):
+        raise ValueError(f"expected a Polish number in words, got {text!r}")
+    return number
