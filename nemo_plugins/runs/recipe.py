@@ -105,7 +105,7 @@ def _command(job: Callable[[DictConfig], int], stage: Stage, docstring: str) -> 
         output.error(f"{name}: {hydra_errors.explain(error)}")
         return WRONG_INPUT
     except OSError as error:
-        if error.errno not in NOT_OURS or not error.filename:
+        if not is_denied(error):
             raise
         output.error(f"{name}: {_denied(error)}")
         return WRONG_INPUT
@@ -251,6 +251,9 @@ def _work(main: Main, stage: Stage, cfg: Recipe, run: Run) -> int:
         run.failed = bool(left.code)
         return left.code if isinstance(left.code, int) else FAILED if left.code else DONE
     except BaseException as error:  # torch's CheckpointException is no Exception
+        if is_denied(error):  # by files below run.root that another user made
+            run.failed = True
+            raise
         if not is_full_disk(error, run.folder):
             run.failed = True
             return _failed()
@@ -274,6 +277,11 @@ def _choose_transformer_engine(asked: bool | str) -> None:
         platforms.hide([platforms.TRANSFORMER_ENGINE])
     elif asked is True and not platforms.has_transformer_engine():
         raise UserError(checks.NO_TRANSFORMER_ENGINE, checks.HOW_TO_GO_ON)
+
+
+def is_denied(error: BaseException) -> bool:
+    """Whether a place may not be read or written."""
+    return isinstance(error, OSError) and error.errno in NOT_OURS and bool(error.filename)
 
 
 def is_full_disk(error: BaseException, folder: Path) -> bool:

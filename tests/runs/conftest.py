@@ -11,7 +11,7 @@ import warm_start
 REPOSITORY = Path(__file__).resolve().parents[2]
 STAGE = '''
 """A stage that counts to pretrain.max_steps."""
-import dataclasses, os, signal, sys, time
+import dataclasses, errno, os, signal, sys, time
 sys.path.insert(0, {repository!r})
 from nemo_plugins import runs
 from nemo_plugins.planning.plan import Plan
@@ -36,6 +36,8 @@ def main(cfg, run):
     tell("rank", runs.rank(), "of", os.environ.get("WORLD_SIZE", "1"), "resuming", run.resuming, "from", done[0])
     if act == "user":
         raise runs.UserError("data.train: bad", "expected good")
+    if act == "denied":
+        raise PermissionError(errno.EACCES, "Permission denied", "another's file")
     if act == "crash1" and runs.rank() == 0:
         time.sleep(30)
     if act == "crash" or act == f"crash{{runs.rank()}}":

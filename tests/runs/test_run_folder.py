@@ -193,6 +193,14 @@ def test_a_users_mistake_inside_a_stage_is_one_message(stage):
     assert refused.stderr == "pretrain: data.train: bad\nexpected good\n"
 
 
+def test_a_file_of_another_user_inside_a_stage_is_one_message(stage):
+    refused = stage(act="denied")
+    assert refused.returncode == 2
+    assert refused.stderr == (
+        "pretrain: another's file cannot be written (Permission denied)\nexpected run.root=<a folder of yours>\n"
+    )
+
+
 def test_a_cut_last_line_of_the_metrics_does_not_stop_a_resume(stage):
     stage(act="stop")
     with (stage.folder / "metrics.jsonl").open("a") as file:
