@@ -60,7 +60,7 @@ def test_answers_are_of_any_length_under_sequence_parallelism(model, tmp_path):
     strategy = SimpleNamespace(megatron_parallel=[model])
     trainer = SimpleNamespace(strategy=strategy, is_global_zero=True, global_step=2)
     model.train()
-    Generations(tmp_path, {"Licz.": [5]}, {END}, tokenizer, 64).on_validation_end(trainer, None)
+    Generations(tmp_path, {"Licz.": [5]}, {END}, tokenizer, longest=64, tokens=16).on_validation_end(trainer, None)
     said = json.loads((tmp_path / "samples" / "step=0000002.json").read_text())
     assert said == [{"prompt": "Licz.", "answer": "6 7 0 1 2 3"}]
     assert model.training and model.config.sequence_parallel and model.linear.sequence_parallel
