@@ -198,11 +198,11 @@ def _logits_survive_the_cross_entropy(module) -> None:
 
 
 def _teacher_on_heldout_text(module) -> None:
-    """Let the module's forward pass run the teacher in evaluation, too, so that its logits are there."""
+    """Let the module's forward pass run the teacher in validation, too, so that its logits are there."""
     forward = module.forward
 
     def with_teacher(self, *args, **kwargs):
-        if not self.training and not self._only_student_fwd:  # as while it speaks
+        if not self.training and kwargs.get("labels") is not None:  # a student that speaks has none
             with torch.no_grad():
                 self.teacher_model(*args, **kwargs)
         return forward(*args, **kwargs)

@@ -85,10 +85,9 @@ def section(folder: Path) -> list[Section]:
 
 @contextmanager
 def generating(model) -> Iterator[None]:
-    """Without dropout, a distillation's teacher and sequence parallelism, which takes no single token; then as before."""
+    """Without dropout and sequence parallelism, which knows nothing of single tokens; afterwards as before."""
     training = model.training
-    alone = getattr(model, "only_student_forward", nullcontext)  # of modelopt's model of both
-    with alone(), _whole_sequences(model) if model.config.sequence_parallel else nullcontext():
+    with _whole_sequences(model) if model.config.sequence_parallel else nullcontext():
         model.eval()
         try:
             yield
