@@ -7,7 +7,6 @@ ever in memory. What NeMo lacks: it has no reference models.
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from torch import Tensor, distributed
 from nemo_plugins import runs
 from nemo_plugins.alignment.objective import Batch, data_step, forward_step
 from nemo_plugins.data.chat.pairs import Pairs
+from nemo_plugins.runs.atomic import whole_file
 from nemo_plugins.training.parameters import settled
 
 INTERVAL = 20.0  # seconds between lines of progress
@@ -152,9 +152,8 @@ class ReferenceLogprobs(Callback):
                     at += size
             if not whole.isfinite().all():
                 raise runs.Failed("the reference gave log-probabilities that are not finite", "are the weights whole?")
-            partial = path.with_name(f".{path.name}.partial")
-            save_file({"logp": whole}, partial, metadata={"made_of": self.made_of})
-            os.replace(partial, path)
+            with whole_file(path) as partial:
+                save_file({"logp": whole}, partial, metadata={"made_of": self.made_of})
             for part in parts:
                 part.unlink()
         distributed.barrier()

@@ -9,14 +9,12 @@ answers of a server.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from datetime import timedelta
 
 from torch import distributed
 from torch.distributed import distributed_c10d
 
 POLL = 1.0  # seconds between two looks at the store, at most
-_met: Counter[str] = Counter()  # by the group's name: how often this process has met the others
 
 
 def meet(group) -> None:
@@ -27,12 +25,12 @@ def meet(group) -> None:
     Raises:
         torch.distributed.DistError: the process that keeps the store has died.
     """
-    if distributed.get_world_size(group) == 1:
+    size = distributed.get_world_size(group)
+    if size == 1:
         return
-    store, name = distributed_c10d._world.pg_map[group][1], group.group_name
-    _met[name] += 1
-    wanted = _met[name] * distributed.get_world_size(group)
-    here, began = store.add("here", 1), time.monotonic()
+    store, began = distributed_c10d._world.pg_map[group][1], time.monotonic()
+    here = store.add("here", 1)
+    wanted = -(-here // size) * size  # the next multiple: nobody comes again before all were here
     while here < wanted:
         time.sleep(min(POLL, 0.001 + (time.monotonic() - began) / 10))
         here = store.add("here", 0)

@@ -191,8 +191,10 @@ def _lines(piece: Piece) -> Iterator[tuple[int, bytes | Fault]]:
             length = None if piece.stop is None else piece.stop - piece.start
             for one in lines.read(stream, LONGEST - 1, stop=length):  # and a byte for its end
                 number = before + one.number
-                too_long = Fault("line_too_long", f"{one.size:,} bytes, expected at most {LONGEST:,}")
-                yield number, too_long if one.content is None else one.content
+                if one.content is None:
+                    yield number, Fault("line_too_long", f"{one.size:,} bytes, expected at most {LONGEST:,}")
+                else:
+                    yield number, one.content
     except lines.damages(piece.path) as error:
         yield number + 1, Fault("file_damaged", f"{error}; the rest of this file is lost")
 
