@@ -9,7 +9,7 @@ from collections.abc import Callable
 from nemo_plugins.configs.schema import AlignConfig, DpoConfig, Packing, Recipe, TrainConfig
 from nemo_plugins.data.chat import messages, preferences, rows
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.planning import chat_template_plan, checks, training_plan
+from nemo_plugins.planning import chat_template_plan, checks, inputs, training_plan
 from nemo_plugins.planning.plan import Plan, short
 from nemo_plugins.runs import paths, sizes
 from nemo_plugins.runs.errors import UserError
@@ -66,7 +66,8 @@ def _begin(cfg: Recipe, train: AlignConfig, key: str, check: Callable, title: st
     if template := chat_template_plan.add(made, cfg, key):
         check = template.guarded(check)
     files(made, cfg, key, check)
-    made.need("data", _fills_a_batch, train, key, check)
+    if not any(one.text.startswith(f"{key}.heldout") for one in made.missing):  # else it is said already
+        made.need("data", _fills_a_batch, train, key, check)
     made.need("earlier", paths.policy, cfg, key)
     return made, model
 
@@ -81,6 +82,7 @@ def files(made: Plan, cfg: Recipe, key: str, check: Callable) -> None:
             made.lack("data", f"{give} names no file", f"give {give}=[<file>.jsonl.gz]", give=give)
         for source in sources:
             made.need("data", _rows, source, f"{key}.{name}", train.bad_rows, check)
+    inputs.apart(made, train.data, train.heldout, f"{key}.heldout")
     for item in cfg.corpus.decontamination.items:
         if not item.startswith("hf:"):
             made.need("data", _items, item, cfg)

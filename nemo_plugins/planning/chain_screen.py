@@ -157,7 +157,7 @@ def _missing(lacking: list[Missing], hub: int) -> list[tuple[str, str]]:
         add("texts", f"give {', '.join(given)}")
     for one in texts:
         if not one.give:
-            add("texts", "; ".join(one.text.splitlines()))
+            add("texts", "; ".join(map(str.strip, one.text.splitlines())))
     for one in of.pop("tasks", []):
         first, *rest = one.text.splitlines()
         add("tasks", first, *(short for part in rest if not part.startswith(" ") for short in _shorter(part)))

@@ -271,6 +271,7 @@ def training(plan: Plan, train: TrainConfig, key: str, cfg: Recipe) -> None:
     inputs.data(plan, cfg, train.data, f"{key}.data", "data.train")
     inputs.data(plan, cfg, cfg.data.heldout, "data.heldout", "data.heldout")
     inputs.heldout(plan, cfg, train.seq_length, train.global_batch_size)
+    inputs.apart(plan, train.data, cfg.data.heldout, "data.heldout")
     for name, path in cfg.data.heldout_more.items():
         inputs.data(plan, cfg, [path], f"data.heldout_more.{name}", "data.heldout")
         if not name.isidentifier() or name == "heldout":

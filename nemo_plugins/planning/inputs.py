@@ -47,6 +47,23 @@ def heldout(plan: Plan, cfg: Recipe, seq_length: int, global_batch_size: int, mo
         plan.need("data", text_size.too_short, cfg, key, source, seq_length, global_batch_size)
 
 
+def apart(plan: Plan, trained: list[str], heldout: list[str], key: str) -> None:
+    """A warning for each held-out source with a file that is trained on, too; `key`: of the held-out ones."""
+    learnt = {file for source in trained for file in _files(source)}
+    plan.warnings += [
+        f"{key}: {source} is trained on, too: its figures say nothing of text that is new to the model"
+        for source in heldout
+        if learnt & _files(source)
+    ]
+
+
+def _files(source: str) -> set[Path]:
+    """The files of a source, links followed; a pair of `.bin` and `.idx` by their prefix, though it need not be here."""
+    path = paths.resolve(source)
+    files = (file for file in path.rglob("*") if file.name.endswith(documents.SUFFIXES)) if path.is_dir() else [path]
+    return {file.resolve() for file in files}
+
+
 def _source(source: str, key: str) -> None:
     path = paths.resolve(source)
     if path.is_dir():

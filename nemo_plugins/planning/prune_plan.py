@@ -52,6 +52,7 @@ def plan(cfg: Recipe) -> Plan:
     inputs.data(made, cfg, calibration.data, "prune.calibration.data", "data.train")
     inputs.data(made, cfg, cfg.data.heldout, "data.heldout", "data.heldout")
     inputs.heldout(made, cfg, calibration.seq_length, calibration.micro_batch_size, more=False)
+    inputs.apart(made, calibration.data, cfg.data.heldout, "data.heldout")
     made.need("teacher", inputs.teacher, cfg)
 
     on_gpu, width = checks.on_gpu(cfg), checks.bytes_per_value(cfg)

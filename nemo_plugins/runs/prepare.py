@@ -113,8 +113,8 @@ def _prepared(composed: DictConfig, typed: Sequence[str]) -> Recipe:
         models = ", ".join(options("model"))
         raise UserError("no model: expected +model=<name>", f"models: {models}", "e.g. +model=tiny_pl")
     _check_keys(composed, "")
-    if OmegaConf.is_missing(composed.model, "name"):
-        _read_hf(composed.model)
+    if OmegaConf.missing_keys(composed.model):
+        _read_hf(composed.model, set(map(command_line.key_of, typed)))
     _check_experiment(composed)
     cfg: Recipe = OmegaConf.to_object(composed)
     cfg.run.typed = tuple(typed)
@@ -194,8 +194,8 @@ def _check_keys(node: DictConfig, prefix: str) -> None:
             _check_keys(node[key], f"{prefix}{key}.")
 
 
-def _read_hf(model: DictConfig) -> None:
-    """Fill a model that only has a path from its `config.json`."""
+def _read_hf(model: DictConfig, typed: set[str]) -> None:
+    """Fill a model that only has a path from its `config.json`, which nothing that is typed may contradict but its name."""
     if not model.path:
         raise UserError(
             "+model=from_hf needs model.path", "expected a local Hugging Face folder, e.g. model.path=models/my_teacher"
@@ -208,14 +208,21 @@ def _read_hf(model: DictConfig) -> None:
         raise UserError(f"model.path: {file} is not there", "expected a Hugging Face folder") from None
     except ValueError as error:
         raise UserError(f"model.path: cannot use {file}: {error}") from None
-    model.name = re.sub(r"[^\w.-]", "_", Path(model.path.rstrip("/")).name)
-    model.family = Family(architecture.family)
-    for key, value in architecture.as_dict().items():
-        if key != "gated":
-            model[key] = value
-    model.rope_scaling = hf_config.rope_scaling(config)
-    model.sliding_window = hf_config.sliding_window(config)
-    model.init_std = config.get("initializer_range", 0.02)
+    if OmegaConf.is_missing(model, "name"):
+        model.name = re.sub(r"[^\w.-]", "_", Path(model.path.rstrip("/")).name)
+    there = {key: value for key, value in architecture.as_dict().items() if key != "gated"} | {
+        "family": Family(architecture.family),
+        "rope_scaling": hf_config.rope_scaling(config),
+        "sliding_window": hf_config.sliding_window(config),
+        "init_std": config.get("initializer_range", 0.02),
+    }
+    for key, value in there.items():
+        if f"model.{key}" in typed and model[key] != value:
+            raise UserError(
+                f"model.{key}={model[key]}: {file} has {value}",
+                "expected it without: a teacher is what its folder says; a student's sizes are prune.num_layers and others",
+            )
+        model[key] = value
     recommended = model.recommended
     longest = architecture.context_length
     recommended.seq_length = min(recommended.seq_length, longest)
