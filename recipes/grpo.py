@@ -1,4 +1,4 @@
-"""Train the student on its own answers with rewards that can be checked: GRPO and Dr. GRPO on NeMo's trainer.
+"""Train the student on its own answers with rewards that can be checked: GRPO and its relatives on NeMo's trainer.
 
 Run on a laptop    python recipes/grpo.py +model=tiny_pl experiment=laptop
 Dr. GRPO beside    python recipes/grpo.py +model=tiny_pl experiment=laptop grpo.kind=dr_grpo run.stage=grpo-dr

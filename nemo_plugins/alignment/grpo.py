@@ -1,4 +1,4 @@
-"""Training by rewards that can be checked: GRPO and Dr. GRPO on the policy's own answers.
+"""Training by rewards that can be checked: GRPO and its relatives on the policy's own answers.
 
 What NeMo lacks: it has no reinforcement learning.
 """
@@ -18,7 +18,7 @@ from nemo_plugins.alignment.first_rank import on_first_rank
 from nemo_plugins.alignment.grpo_batch import HeldoutReward, Rows
 from nemo_plugins.alignment.grpo_rollout import RolloutCallback
 from nemo_plugins.alignment.grpo_weights import FrozenReference
-from nemo_plugins.alignment.losses import bounded_log_ratio, grpo_loss, kl_estimate
+from nemo_plugins.alignment.losses import clipped, grpo_loss, importance_ratio, kl_estimate
 from nemo_plugins.alignment.objective import Batch, Measure
 from nemo_plugins.alignment.policy import PolicyTraining
 from nemo_plugins.alignment.rewards.scoring import Scorer
@@ -51,8 +51,8 @@ def measure(grpo: GrpoConfig) -> Measure:
         old, reference = batch["old"], batch["reference"] if grpo.kl_coef else None
         total = rows * grpo_loss(
             logp, old, reference, batch["advantages"], mask, kind=grpo.kind.value, clip_low=grpo.clip_low,
-            clip_high=grpo.clip_high, kl_coef=grpo.kl_coef, max_tokens=grpo.max_tokens, correction=batch["correction"],
-            max_log_ratio=grpo.max_log_ratio,
+            clip_high=grpo.clip_high, kl_coef=grpo.kl_coef, max_tokens=grpo.max_tokens, tokens=batch["mean_tokens"].sum(),
+            correction=batch["correction"], max_log_ratio=grpo.max_log_ratio,
         )  # fmt: skip
         with torch.no_grad():
             answer = batch["answer_mask"] > 0
@@ -61,9 +61,9 @@ def measure(grpo: GrpoConfig) -> Measure:
             def mean(values: Tensor) -> Tensor:
                 return (values.masked_fill(~answer, 0).sum(-1) / tokens).sum()
 
-            ratio = bounded_log_ratio(logp - old, grpo.max_log_ratio).exp()
-            sign = batch["advantages"].sign().unsqueeze(-1)
-            held = ((ratio < 1 - grpo.clip_low) & (sign < 0)) | ((ratio > 1 + grpo.clip_high) & (sign > 0))
+            kind = grpo.kind.value
+            ratio = importance_ratio(logp, old, answer, kind=kind, max_log_ratio=grpo.max_log_ratio)
+            held = clipped(ratio, batch["advantages"], kind=kind, clip_low=grpo.clip_low, clip_high=grpo.clip_high)
             watched = {
                 "loss": total,
                 "learned_reward": rewards.sum(),
@@ -101,10 +101,10 @@ class RewardTraining(PolicyTraining):
                 raise runs.UserError(f"grpo.{name} holds no prompt that can be used", became)
         self.counts = {"prompts": len(self.prompts["data"]), "heldout_prompts": len(self.prompts["heldout"])}
         self.samples = Rows(
-            (grpo.max_steps + 1) * grpo.global_batch_size, grpo.prompts * grpo.group_size, grpo.epochs, cfg.run.seed,
-            self.template.pad, 8 * cfg.platform.tensor_parallel,
+            (grpo.max_steps + 1) * grpo.global_batch_size, grpo.prompts * grpo.group_size, grpo.global_batch_size, grpo.epochs,
+            cfg.run.seed, self.template.pad, 8 * cfg.platform.tensor_parallel,
         )  # fmt: skip
-        self.heldout = HeldoutReward(self.samples, grpo.global_batch_size)
+        self.heldout = HeldoutReward(self.samples)
         mean_prompt = sum(len(prompt.ids) for prompt in self.prompts["data"]) / len(self.prompts["data"])
         self.tokens_per_step = grpo.global_batch_size * (mean_prompt + grpo.max_tokens)  # the longest completion
         self.measure = measure(grpo)

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Mapping
 
 from nemo_plugins import runs
-from nemo_plugins.configs.schema import GrpoConfig
+from nemo_plugins.configs.schema import GroupLoss, GrpoConfig
 
 FIRST = 3  # rollouts whose median later ones are held against
 # own choice, all of them
@@ -51,10 +51,11 @@ class Alarms:
                 f"the entropy is {values['entropy']:.3g} nats a token, it was {entropy:.3g}: the policy hardly tries anything; "
                 "try a higher grpo.clip_high or grpo.kl_coef, a lower grpo.lr, or an earlier checkpoint"
             )
+        averaged = self.grpo.kind in (GroupLoss.grpo, GroupLoss.gspo)  # a long completion's tokens count less
         if length and not SHORT * length <= values["length"] <= LONG * length:
             wrong["length"] = (
                 f"completions have {values['length']:.1f} tokens, they had {length:.1f}: does a reward pay for length? "
-                "try grpo.kind=dr_grpo, the reward `length`, or a higher grpo.kl_coef"
+                f"try {'grpo.kind=dr_grpo, ' if averaged else ''}the reward `length`, or a higher grpo.kl_coef"
             )
         if not values.get("staleness") and values.get("mismatch", 0) > self.grpo.max_mismatch:
             wrong["mismatch"] = (

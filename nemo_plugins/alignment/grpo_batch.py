@@ -50,6 +50,10 @@ class Rollout:
         place = torch.arange(1, self.tokens.shape[1])
         return (place >= self.starts[:, None]) & (place < self.lengths[:, None])
 
+    def learned_tokens(self) -> Tensor:
+        """How many tokens of each completion are learned from, `[n]`."""
+        return (self.lengths - self.starts) * self.learned
+
     def save(self, path: Path) -> None:
         """Whole or not at all."""
         with whole_file(path) as partial:
@@ -83,12 +87,13 @@ class Rows(Dataset):
 
     Args:
         samples: completions of all updates together, and a batch more.
-        per_rollout: completions of a rollout; epochs: how often it is learned from.
+        per_rollout, batch: completions of a rollout, and of an update. epochs: how often a rollout is learned from.
     """
 
-    def __init__(self, samples: int, per_rollout: int, epochs: int, seed: int, pad: int, multiple: int):
+    def __init__(self, samples: int, per_rollout: int, batch: int, epochs: int, seed: int, pad: int, multiple: int):
         self.samples = samples
         self.per_rollout = per_rollout
+        self.batch = batch
         self.epochs = epochs
         self.seed = seed
         self.pad, self.multiple = pad, multiple
@@ -99,12 +104,19 @@ class Rows(Dataset):
         return self.samples
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """A completion (`row`) with `mean_tokens`, the mean over its update's completions of the tokens that are learned from.
+
+        The sum of `mean_tokens` over any part of an update is that part's share of its tokens: a mean over them needs no
+        message between processes. An update with nothing to learn from counts as one of a single token.
+        """
         number, place = divmod(index, self.per_rollout * self.epochs)
         if self.rollout is None or number != self.number:
             raise RuntimeError(f"sample {index} is of rollout {number}, {self.number} is here")
         epoch, place = divmod(place, self.per_rollout)
         order = np.random.default_rng([self.seed, 2, number, epoch]).permutation(self.per_rollout)
-        return row(self.rollout, int(order[place]))
+        update = order[place - place % self.batch :][: self.batch]
+        tokens = self.rollout.learned_tokens()[update].sum().clamp_min(1)
+        return row(self.rollout, int(order[place])) | {"mean_tokens": tokens / self.batch}
 
     def collate_fn(self, items: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
         """A micro-batch `[b, s]`, padded on the right; what is added counts nowhere."""
@@ -142,14 +154,13 @@ def row(rollout: Rollout, index: int) -> dict[str, Tensor]:
 class HeldoutReward(Dataset):
     """A validation's result in the place of samples: one dummy batch whose loss is 1 − mean reward."""
 
-    def __init__(self, rows: Rows, batch: int):
+    def __init__(self, rows: Rows):
         self.rows = rows
-        self.batch = batch
         self.collate_fn = rows.collate_fn
         self.reward = 0.0
 
     def __len__(self) -> int:
-        return self.batch
+        return self.rows.batch
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         zeros, ids = torch.zeros(8), torch.full((8,), self.rows.pad)

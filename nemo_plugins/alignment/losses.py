@@ -119,9 +119,9 @@ def preference_loss(
 def group_advantages(rewards: Tensor, group_size: int, *, kind: str = "grpo") -> Tensor:
     """How much better each completion is than its group: rewards less the group's mean.
 
-    `grpo` (arXiv 2402.03300) divides by the group's unbiased standard deviation + 1e-6, `dr_grpo` (arXiv 2503.20783) does not,
-    since that gives questions that are nearly always or nearly never solved more weight. A group whose rewards are all equal
-    gets 0 to the bit: no rounding of its mean may be blown up by a division by 1e-6.
+    `grpo` (arXiv 2402.03300) divides by the group's unbiased standard deviation + 1e-6, and so do `dapo`, `gspo` and `cispo`.
+    `dr_grpo` (arXiv 2503.20783) does not, since that gives questions that are nearly always or nearly never solved more weight.
+    A group whose rewards are all equal gets 0 to the bit: no rounding of its mean may be blown up by a division by 1e-6.
 
     Args:
         rewards: of any shape; in row-major order each `group_size` in a row are completions of one prompt.
@@ -132,7 +132,7 @@ def group_advantages(rewards: Tensor, group_size: int, *, kind: str = "grpo") ->
     _check_kind(kind, GroupLoss)
     groups = _groups(rewards, group_size)
     centred = groups - groups.mean(-1, keepdim=True)
-    if kind == "grpo":
+    if kind != "dr_grpo":
         centred = centred / (groups.std(-1, keepdim=True) + STEADY)
     return centred.masked_fill(~_varies(groups), 0).reshape(rewards.shape)
 
@@ -162,6 +162,31 @@ def kl_estimate(logp: Tensor, ref_logp: Tensor, *, max_log_ratio: float = MAX_LO
     return torch.expm1(d) - d
 
 
+def importance_ratio(
+    logp: Tensor, old_logp: Tensor, mask: Tensor, *, kind: str = "grpo", max_log_ratio: float = MAX_LOG_RATIO
+) -> Tensor:
+    """How much likelier each token is than when it was sampled, `[b, t]`: exp(logp − old_logp), 1 where the mask leaves it out.
+
+    Of `gspo` each token has that of its response: exp(mean over the response's tokens of logp − old_logp).
+    """
+    counted = mask.bool()
+    log_ratio = (logp - old_logp.detach()).masked_fill(~counted, 0)
+    if kind == "gspo":
+        mean = log_ratio.sum(-1, keepdim=True) / counted.sum(-1, keepdim=True).clamp_min(1)
+        log_ratio = mean.expand_as(logp).masked_fill(~counted, 0)
+    return bounded_log_ratio(log_ratio, max_log_ratio).exp()
+
+
+def clipped(ratio: Tensor, advantages: Tensor, *, kind: str = "grpo", clip_low: float, clip_high: float) -> Tensor:
+    """Where the clip takes effect, bool `[b, t]`: tokens without a gradient, of `cispo` those whose weight is at a bound.
+
+    Args:
+        ratio: of `importance_ratio`, `[b, t]`. advantages: `[b]`.
+    """
+    low, high, sign = ratio < 1 - clip_low, ratio > 1 + clip_high, advantages.sign().unsqueeze(-1)
+    return (low | high) & (sign != 0) if kind == "cispo" else (low & (sign < 0)) | (high & (sign > 0))
+
+
 def grpo_loss(
     logp: Tensor,
     old_logp: Tensor,
@@ -174,27 +199,34 @@ def grpo_loss(
     clip_high: float = 0.2,
     kl_coef: float = 0.001,
     max_tokens: int | None = None,
+    tokens: Tensor | float | None = None,
     correction: Tensor | None = None,
     max_log_ratio: float = MAX_LOG_RATIO,
 ) -> Tensor:
-    """Clipped policy loss with a KL term, GRPO (arXiv 2402.03300) or Dr. GRPO (arXiv 2503.20783), clips apart (2503.14476):
+    """Clipped policy loss with a KL term. Of each token, with r of `importance_ratio` and clips apart (arXiv 2503.14476):
 
-        per token   −c · min(r A, clip(r, 1 − clip_low, 1 + clip_high) A) + kl_coef · k3,   r = exp(logp − old_logp)
-        grpo        the mean over each response's tokens, then over responses
-        dr_grpo     the sum over all tokens / (b · max_tokens)
+        −c · min(r A, clip(r, 1 − clip_low, 1 + clip_high) A) + kl_coef · k3
+
+    grpo        arXiv 2402.03300: the mean over each response's tokens, then over responses
+    dr_grpo     arXiv 2503.20783: the sum over all tokens / (b · max_tokens)
+    dapo        arXiv 2503.14476: the mean over all tokens, whichever response they are of
+    gspo        arXiv 2507.18071: grpo's mean; one r, and so one clip, for a response as a whole
+    cispo       arXiv 2506.13585: dapo's mean of −c · clip(r, …) A · logp + kl_coef · k3, no gradient through the clipped r
 
     Args:
         logp: of the policy, `[b, t]`: the only one that gets a gradient.
         old_logp: of the policy that sampled, `[b, t]`. ref_logp: of the reference, `[b, t]`; None where kl_coef is 0.
         advantages: `[b]`. mask: which tokens count, `[b, t]`; a row without any counts as 0, and as one of the b.
         max_tokens: of dr_grpo, a constant of the run; None: t.
+        tokens: of dapo and cispo, what to divide by. None: this batch's tokens, at least 1. A step of several micro-batches or
+            ranks gives its own, as for `sft_loss`.
         correction: c, `[b, t]`: bounded importance weights where the tokens come from an engine whose log-probabilities
             are not `old_logp`. None: 1.
         max_log_ratio: logp − old_logp and log πref − log π count as at most this (`bounded_log_ratio`), so that nothing
             overflows: a clipped token has gradient 0 however far it is, another one the gradient at the bound.
     Returns: a scalar.
 
-    Raises ValueError for an unknown kind, shapes that do not fit, negative clips or kl_coef, clip_low ≥ 1, max_tokens < 1,
+    Raises ValueError for an unknown kind, shapes that do not fit, negative clips or kl_coef, clip_low > 1, max_tokens < 1,
     max_log_ratio outside 0 to 80.
     """
     _check_kind(kind, GroupLoss)
@@ -204,8 +236,8 @@ def grpo_loss(
     _same_shape(logp=logp, old_logp=old_logp, mask=mask, **{name: x for name, x in others.items() if x is not None})
     if logp.dim() != 2 or advantages.shape != logp.shape[:1]:
         raise ValueError(f"expected logp [b, t] and advantages [b], got {list(logp.shape)} and {list(advantages.shape)}")
-    if not (0 <= clip_low < 1 and clip_high >= 0 and kl_coef >= 0):
-        wanted = "expected 0 ≤ clip_low < 1, clip_high ≥ 0, kl_coef ≥ 0"
+    if not (0 <= clip_low <= 1 and clip_high >= 0 and kl_coef >= 0):
+        wanted = "expected 0 ≤ clip_low ≤ 1, clip_high ≥ 0, kl_coef ≥ 0"
         raise ValueError(f"{wanted}, got clip_low={clip_low}, clip_high={clip_high}, kl_coef={kl_coef}")
     if max_tokens is not None and max_tokens < 1:
         raise ValueError(f"max_tokens must be 1 or more, got {max_tokens}")
@@ -214,9 +246,9 @@ def grpo_loss(
     b, t = logp.shape
     counted = mask.bool()
     logp = logp.masked_fill(~counted, 0)
-    ratio = bounded_log_ratio(logp - old_logp.detach().masked_fill(~counted, 0), max_log_ratio).exp()
-    gain = advantages.detach().unsqueeze(-1)
-    loss = -torch.min(ratio * gain, ratio.clamp(1 - clip_low, 1 + clip_high) * gain)
+    ratio = importance_ratio(logp, old_logp, counted, kind=kind, max_log_ratio=max_log_ratio)
+    gain, bounded = advantages.detach().unsqueeze(-1), ratio.clamp(1 - clip_low, 1 + clip_high)
+    loss = -bounded.detach() * gain * logp if kind == "cispo" else -torch.min(ratio * gain, bounded * gain)
     if correction is not None:
         loss = loss * correction.detach()
     if kl_coef and ref_logp is not None:
@@ -225,6 +257,8 @@ def grpo_loss(
     loss = loss.masked_fill(~counted, 0)
     if kind == "dr_grpo":
         return loss.sum() / max(1, b * (max_tokens or t))
+    if kind in ("dapo", "cispo"):
+        return loss.sum() / (counted.sum().clamp_min(1) if tokens is None else tokens)
     return (loss.sum(-1) / counted.sum(-1).clamp_min(1)).sum() / max(1, b)
 
 

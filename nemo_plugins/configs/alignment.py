@@ -48,6 +48,9 @@ class GroupLoss(StrEnum):
 
     grpo = "grpo"
     dr_grpo = "dr_grpo"  # without lengths and deviations
+    dapo = "dapo"  # the mean over an update's tokens
+    gspo = "gspo"  # one ratio, and so one clip, for a completion
+    cispo = "cispo"  # the ratio is a clipped weight, no token is left without a gradient
 
 
 class Engine(StrEnum):
@@ -131,7 +134,7 @@ class GrpoConfig(AlignConfig):
     max_tokens: int = MISSING  # of a completion; with its prompt at most seq_length
     temperature: float = 1.0
     top_p: float = 1.0
-    clip_low: float = 0.2
+    clip_low: float = 0.2  # of the ratio, at least 1 - clip_low; 1: no lower bound
     clip_high: float = 0.2
     kl_coef: float = 0.001
     max_log_ratio: float = 20.0  # of the ratio and the KL term, above which a token counts as this: e^20 is finite

@@ -5,11 +5,13 @@ from __future__ import annotations
 import inspect
 
 from nemo_plugins.alignment import rewards
-from nemo_plugins.configs.schema import Engine, Recipe
+from nemo_plugins.configs.schema import Engine, GroupLoss, Recipe
 from nemo_plugins.data.chat import prompts
 from nemo_plugins.planning import alignment_plan, rollouts, training_plan
 from nemo_plugins.planning.plan import Plan, Table, short
 from nemo_plugins.runs.errors import UserError
+
+WIDEST = 0.01  # of the clips of gspo, whose paper has some 1e-4; own choice
 
 
 def plan(cfg: Recipe) -> Plan:
@@ -41,6 +43,11 @@ def plan(cfg: Recipe) -> Plan:
     # the policy and its reference score what was drawn
     alignment_plan._end(made, cfg, grpo, "grpo", model, passes=2, rollouts=rollouts.of(grpo, updates(cfg)))
     made.tables.insert(1, _rollouts(cfg))
+    if grpo.kind is GroupLoss.gspo and updates(cfg) > 1 and max(grpo.clip_low, grpo.clip_high) > WIDEST:
+        made.warnings.append(
+            f"grpo.clip_low={grpo.clip_low:g}, grpo.clip_high={grpo.clip_high:g}: the ratio of a whole completion, which "
+            "grpo.kind=gspo clips, hardly goes so far; its paper has 3e-4 and 4e-4"
+        )
     made.sizes = f"{grpo.max_steps:,} steps, {short(training_plan.tokens(grpo))} tokens"
     return made
 
@@ -64,7 +71,7 @@ def _ranges(cfg: Recipe) -> None:
     grpo = cfg.grpo
     wanted = {
         "temperature": (grpo.temperature > 0, "a number above 0"),
-        "clip_low": (0 <= grpo.clip_low < 1, "from 0 to below 1"),
+        "clip_low": (0 <= grpo.clip_low <= 1, "from 0 to 1, which is no lower bound"),
         "clip_high": (grpo.clip_high >= 0, "0 or more"),
         "kl_coef": (grpo.kl_coef >= 0, "0 or more"),
         "max_log_ratio": (0 < grpo.max_log_ratio <= 80, "above 0 and at most 80, where exp() overflows in fp32"),

@@ -10,16 +10,18 @@ from hypothesis import strategies as st
 
 from nemo_plugins.alignment.losses import (
     bounded_log_ratio,
+    clipped,
     dpop_loss,
     group_advantages,
     groups_with_signal,
     grpo_loss,
+    importance_ratio,
     kl_estimate,
     preference_loss,
     sft_loss,
     summed,
 )
-from nemo_plugins.configs.alignment import Preference
+from nemo_plugins.configs.alignment import GroupLoss, Preference
 
 logp = st.floats(-200, 0, allow_nan=False)
 quads = st.lists(st.tuples(logp, logp, logp, logp), min_size=1, max_size=5)
@@ -153,12 +155,12 @@ def test_sft_micro_batches_sum_to_the_whole():
 @given(st.lists(st.lists(st.floats(-1e3, 1e3, width=32), min_size=4, max_size=4), min_size=1, max_size=4))
 def test_advantages_are_a_naive_loop(groups):
     rewards = torch.tensor(groups, dtype=torch.float64)
-    for kind in ("grpo", "dr_grpo"):
+    for kind in GroupLoss:
         got = group_advantages(rewards.flatten(), 4, kind=kind).reshape(-1, 4)
         for row, group in zip(got.tolist(), groups, strict=True):
             mean = math.fsum(group) / 4
             deviation = math.sqrt(math.fsum((x - mean) ** 2 for x in group) / 3)
-            scale = deviation + 1e-6 if kind == "grpo" else 1.0
+            scale = 1.0 if kind == "dr_grpo" else deviation + 1e-6
             want = [0.0] * 4 if len(set(group)) == 1 else [(x - mean) / scale for x in group]
             assert row == pytest.approx(want, rel=1e-6, abs=1e-6)
 
@@ -177,8 +179,8 @@ def test_advantage_refusals():
         group_advantages(torch.ones(4), 1)
     with pytest.raises(ValueError, match="5 rewards are no whole groups of 2"):
         group_advantages(torch.ones(5), 2)
-    with pytest.raises(ValueError, match="grpo, dr_grpo"):
-        group_advantages(torch.ones(4), 2, kind="gspo")
+    with pytest.raises(ValueError, match="grpo, dr_grpo, dapo, gspo, cispo"):
+        group_advantages(torch.ones(4), 2, kind="ppo")
 
 
 def batch(b=4, t=6, seed=0):
@@ -189,38 +191,74 @@ def batch(b=4, t=6, seed=0):
 
 
 def grpo_by_hand(lp, old, ref, advantages, mask, kind, low, high, kl_coef, max_tokens, correction=None):
-    rows = []
-    for i in range(len(advantages)):
-        terms = []
-        for j in range(lp.shape[1]):
-            if not mask[i, j]:
-                continue
-            r, a = math.exp(lp[i, j] - old[i, j]), float(advantages[i])
+    """(loss, gradient `[b][t]`, which tokens the clip acts on) of the papers' equations, token by token in Python's floats."""
+    b, t = lp.shape
+    counted = [[j for j in range(t) if mask[i, j]] for i in range(b)]
+    everything = sum(map(len, counted))
+    loss, gradient, held = 0.0, [[0.0] * t for _ in range(b)], [[False] * t for _ in range(b)]
+    for i, (places, a) in enumerate(zip(counted, advantages.tolist(), strict=True)):
+        share = {
+            "grpo": 1 / (b * max(1, len(places))),
+            "gspo": 1 / (b * max(1, len(places))),
+            "dr_grpo": 1 / (b * (max_tokens or t)),
+            "dapo": 1 / max(1, everything),
+            "cispo": 1 / max(1, everything),
+        }[kind]
+        c = {j: 1.0 if correction is None else float(correction[i, j]) for j in places}
+        r = {j: math.exp(lp[i, j] - old[i, j]) for j in places}
+        if kind == "gspo":  # equation 5: the geometric mean of the tokens' ratios, times A, clipped once for the response
+            s = math.prod(r.values()) ** (1 / len(places)) if places else 1.0
+            stuck = (a > 0 and s > 1 + high) or (a < 0 and s < 1 - low)
+            weight = sum(c.values()) / max(1, len(places))
+            loss -= bool(places) * weight * min(s * a, min(max(s, 1 - low), 1 + high) * a) / b
+        for j in places:
             d = float(ref[i, j] - lp[i, j])
-            gain = min(r * a, min(max(r, 1 - low), 1 + high) * a) * (1 if correction is None else float(correction[i, j]))
-            terms.append(-gain + kl_coef * (math.exp(d) - d - 1))
-        rows.append(sum(terms) / len(terms) if kind == "grpo" and terms else sum(terms))
-    return sum(rows) / len(rows) / (1 if kind == "grpo" else (max_tokens or lp.shape[1]))
+            loss += share * kl_coef * (math.exp(d) - d - 1)
+            gradient[i][j] = share * kl_coef * (1 - math.exp(d))
+            if kind == "gspo":
+                held[i][j] = stuck
+                gradient[i][j] -= 0.0 if stuck else weight * s * a / len(places) / b
+            elif kind == "cispo":
+                bounded = min(max(r[j], 1 - low), 1 + high)
+                held[i][j] = a != 0 and bounded != r[j]
+                loss -= share * c[j] * bounded * a * float(lp[i, j])
+                gradient[i][j] -= share * c[j] * bounded * a
+            else:
+                held[i][j] = (a > 0 and r[j] > 1 + high) or (a < 0 and r[j] < 1 - low)
+                loss -= share * c[j] * min(r[j] * a, min(max(r[j], 1 - low), 1 + high) * a)
+                gradient[i][j] -= 0.0 if held[i][j] else share * c[j] * r[j] * a
+    return loss, gradient, held
 
 
-@pytest.mark.parametrize("kind", ["grpo", "dr_grpo"])
+@pytest.mark.parametrize("kind", GroupLoss)
 @pytest.mark.parametrize("max_tokens", [None, 50])
-@pytest.mark.parametrize(("low", "high", "kl_coef"), [(0.2, 0.2, 0.001), (0.1, 0.6, 0.5), (0.0, 0.0, 0.0)])
+@pytest.mark.parametrize(("low", "high", "kl_coef"), [(0.2, 0.2, 0.001), (1.0, 0.6, 0.5), (0.0, 0.0, 0.0)])
 def test_grpo_is_a_naive_loop(kind, max_tokens, low, high, kl_coef):
+    """Loss, gradient and what is clipped."""
+    acted = 0
     for seed in range(5):
         lp, old, ref, advantages, mask = batch(seed=10 * seed)
-        options = {"kind": kind, "clip_low": low, "clip_high": high, "kl_coef": kl_coef, "max_tokens": max_tokens}
-        got = grpo_loss(lp, old, ref, advantages, mask, **options)
-        want = grpo_by_hand(lp, old, ref, advantages, mask, kind, low, high, kl_coef, max_tokens)
-        assert got.item() == pytest.approx(want, rel=1e-9, abs=1e-12)
-        correction = draw(4, 6, seed=seed).abs()
-        got = grpo_loss(lp, old, ref, advantages, mask, correction=correction, **options)
-        want = grpo_by_hand(lp, old, ref, advantages, mask, kind, low, high, kl_coef, max_tokens, correction)
-        assert got.item() == pytest.approx(want, rel=1e-9, abs=1e-12)
+        lp.requires_grad_()
+        clips = {"kind": kind, "clip_low": low, "clip_high": high}
+        for correction in (None, draw(4, 6, seed=seed).abs()):
+            got = grpo_loss(
+                lp, old, ref, advantages, mask, kl_coef=kl_coef, max_tokens=max_tokens, correction=correction, **clips
+            )
+            want, slope, held = grpo_by_hand(
+                lp.detach(), old, ref, advantages, mask, kind, low, high, kl_coef, max_tokens, correction
+            )
+            assert got.item() == pytest.approx(want, rel=1e-9, abs=1e-12)
+            (gradient,) = torch.autograd.grad(got, lp)
+            torch.testing.assert_close(gradient, torch.tensor(slope, dtype=torch.float64))
+        ratio = importance_ratio(lp, old, mask, kind=kind)
+        assert (clipped(ratio, advantages, **clips) & mask).tolist() == held
+        acted += sum(map(sum, held))
+    assert 0 < acted < 5 * 4 * 6, "clips that act on some tokens"
 
 
-@pytest.mark.parametrize("kind", ["grpo", "dr_grpo"])
+@pytest.mark.parametrize("kind", [kind for kind in GroupLoss if kind is not GroupLoss.cispo])
 def test_grpo_gradient(kind):
+    """That of the value: but for cispo's, whose weights are constants."""
     lp, old, ref, advantages, mask = batch(seed=77)
 
     def loss(x):
@@ -232,25 +270,41 @@ def test_grpo_gradient(kind):
     assert gradient[~mask].abs().max() == 0 and gradient[1].abs().max() == 0
 
 
-def test_grpo_first_step_is_the_policy_gradient():
-    """Where the policy is the one that sampled and the reference, the gradient is −A / tokens / b, the textbook's."""
+@pytest.mark.parametrize("kind", GroupLoss)
+def test_grpo_first_step_is_the_policy_gradient(kind):
+    """Where the policy is the one that sampled and the reference, the gradient is −A times a token's share, the textbook's."""
     lp, *_, advantages, mask = batch(seed=5)
     lp.requires_grad_()
-    loss = grpo_loss(lp, lp.detach(), lp.detach(), advantages, mask)
+    loss = grpo_loss(lp, lp.detach(), lp.detach(), advantages, mask, kind=kind)
     (gradient,) = torch.autograd.grad(loss, lp)
-    want = -advantages.unsqueeze(1) * mask / mask.sum(1, keepdim=True).clamp_min(1) / 4
-    torch.testing.assert_close(gradient, want)
+    tokens = {"dr_grpo": 6 * 4, "dapo": mask.sum(), "cispo": mask.sum()}.get(kind, 4 * mask.sum(1, keepdim=True).clamp_min(1))
+    torch.testing.assert_close(gradient, -advantages.unsqueeze(1) * mask / tokens)
 
 
-def test_grpo_takes_no_notice_of_what_is_masked():
+@pytest.mark.parametrize("kind", ["dapo", "cispo"])
+def test_means_over_tokens_of_two_halves_add_up_to_the_whole(kind):
+    *logps, advantages, mask = batch(seed=3)
+    whole = grpo_loss(*logps, advantages, mask, kind=kind)
+    halves = [
+        grpo_loss(*(x[part] for x in (*logps, advantages, mask)), kind=kind, tokens=mask.sum())
+        for part in (slice(1), slice(1, 4))
+    ]
+    assert sum(halves).item() == pytest.approx(whole.item())
+    alone = [grpo_loss(*(x[part] for x in (*logps, advantages, mask)), kind=kind) for part in (slice(1), slice(1, 4))]
+    assert sum(alone).item() / 2 != pytest.approx(whole.item()), "each by its own tokens is another loss"
+
+
+@pytest.mark.parametrize("kind", GroupLoss)
+def test_grpo_takes_no_notice_of_what_is_masked(kind):
     lp, old, ref, advantages, mask = batch(seed=9)
-    want = grpo_loss(lp, old, ref, advantages, mask)
+    want = grpo_loss(lp, old, ref, advantages, mask, kind=kind)
     lp, old, ref = (x.masked_fill(~mask, junk) for x, junk in ((lp, float("-inf")), (old, float("nan")), (ref, 1e4)))
     lp.requires_grad_()
-    got = grpo_loss(lp, old, ref, advantages, mask)
+    got = grpo_loss(lp, old, ref, advantages, mask, kind=kind)
     (gradient,) = torch.autograd.grad(got, lp)
     assert got.item() == want.item() and gradient.isfinite().all()
-    empty = grpo_loss(lp, old, ref, advantages, torch.zeros_like(mask))
+    assert importance_ratio(lp, old, mask, kind=kind)[~mask].eq(1).all()
+    empty = grpo_loss(lp, old, ref, advantages, torch.zeros_like(mask), kind=kind)
     assert empty.item() == 0
 
 
@@ -267,8 +321,8 @@ def test_grpo_clips_apart():
 def test_grpo_refusals():
     lp, old, ref, advantages, mask = batch()
     for options, message in (
-        ({"kind": "gspo"}, "grpo, dr_grpo"),
-        ({"clip_low": 1.0}, "clip_low"),
+        ({"kind": "ppo"}, "grpo, dr_grpo, dapo, gspo, cispo"),
+        ({"clip_low": 1.1}, "clip_low"),
         ({"kl_coef": -1}, "kl_coef"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"correction": torch.ones(2, 2)}, "correction"),
@@ -283,15 +337,17 @@ def test_grpo_refusals():
         grpo_loss(lp, old, ref, advantages.unsqueeze(1), mask)
 
 
-@pytest.mark.parametrize("kind", ["grpo", "dr_grpo"])
+@pytest.mark.parametrize("kind", GroupLoss)
 @pytest.mark.parametrize("far", [30.0, 89.0, 700.0, 3e38])
 def test_a_log_ratio_beyond_exp_has_a_finite_loss_and_gradient(kind, far):
-    """In fp32: a clipped token has gradient 0 however far it is; one that is not clipped is still pushed back."""
-    for advantage, slope in ((1.0, 0.0), (-1.0, math.exp(20))):
+    """In fp32: a clipped token has gradient 0 however far it is; one that is not clipped is still pushed back. Of cispo either
+    keeps the bounded weight, and the value is that times log π = 0."""
+    of_cispo, of_others = ((1.0, -1.2, 0.0), (-1.0, 1.2, 0.0)), ((1.0, 0.0, -1.2), (-1.0, math.exp(20), math.exp(20)))
+    for advantage, slope, value in of_cispo if kind == "cispo" else of_others:
         lp = torch.zeros(1, 1, requires_grad=True)
         loss = grpo_loss(lp, torch.full((1, 1), -far), None, torch.tensor([advantage]), torch.ones(1, 1), kind=kind, kl_coef=0)
         loss.backward()
-        assert loss.item() == pytest.approx(-1.2 if advantage > 0 else math.exp(20))
+        assert loss.item() == pytest.approx(value)
         assert lp.grad.item() == pytest.approx(slope)
     lp = torch.full((1, 1), -far, requires_grad=True)  # the reference has it at 1, the policy has all but lost it
     loss = grpo_loss(lp, lp.detach(), torch.zeros(1, 1), torch.zeros(1), torch.ones(1, 1), kind=kind, kl_coef=1.0)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from nemo_plugins.alignment.grpo_alarms import Alarms
-from nemo_plugins.configs.schema import GrpoConfig
+from nemo_plugins.configs.schema import GroupLoss, GrpoConfig
 
 FINE = {"entropy": 1.0, "length": 20.0, "identical": 0.2, "truncated": 0.0, "signal": 0.5}
 
@@ -40,6 +40,12 @@ def test_each_collapse_is_told_with_a_remedy_and_once(tmp_path, what, value, say
     assert not alarms.look(5, FINE)
     assert alarms.look(6, FINE | {what: value}), "it was fine in between"
     assert [json.loads(line)["step"] for line in (tmp_path / "alarms.jsonl").read_text().splitlines()] == [3, 6]
+
+
+def test_a_loss_that_counts_each_token_alike_is_not_advised_against_its_lengths(tmp_path):
+    alarms = Alarms(Folder(tmp_path, [FINE] * 3), GrpoConfig(kind=GroupLoss.dapo))
+    (told,) = alarms.look(3, FINE | {"length": 70.0})
+    assert "kl_coef" in told and "dr_grpo" not in told
 
 
 def test_a_resumed_run_knows_how_it_was_at_first(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from nemo_plugins.alignment.losses import dpop_loss, group_advantages, grpo_loss, preference_loss
+from nemo_plugins.configs.alignment import GroupLoss
 
 pytest.importorskip("trl", reason="needs trl: the closed forms of test_alignment_losses.py stand without it")
 try:
@@ -57,28 +58,33 @@ def test_dpo_is_trls(kind, beta):
     torch.testing.assert_close(policy.grad, want_gradient, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["grpo", "dr_grpo"])
+@pytest.mark.parametrize("kind", GroupLoss)
 @pytest.mark.parametrize("kl_coef", [0.0, 0.04])
 def test_grpo_is_trls(kind, kl_coef):
     lp, old, ref = (-draw(B, T, seed=i).abs() for i in (4, 5, 6))
     mask = (draw(B, T, seed=7) > -0.7).long()
     advantages = group_advantages(draw(B, seed=8), B)
     theirs, ours = lp.clone().requires_grad_(), lp.clone().requires_grad_()
-    trainer = MagicMock(
-        beta=kl_coef, loss_type=kind, epsilon_low=0.2, epsilon_high=0.28, max_completion_length=50, use_vllm=False
-    )
+    clip_low, clip_high = (1.0, 0.28) if kind == "cispo" else (0.2, 0.28)  # TRL's cispo has no lower bound, and 1.28 as upper
+    trainer = MagicMock(beta=kl_coef, epsilon_low=clip_low, max_completion_length=50, use_vllm=False)
+    trainer.loss_type = "grpo" if kind == "gspo" else kind.value
+    trainer.epsilon_high = 1 + clip_high if kind == "cispo" else clip_high
     trainer._get_per_token_logps_and_entropies.return_value = (theirs, torch.zeros(B, T), None)
-    trainer.top_entropy_quantile, trainer.off_policy_mask_threshold, trainer.importance_sampling_level = 1.0, None, "token"
-    trainer.args = SimpleNamespace(delta=None, use_bias_correction_kl=False)
+    trainer.importance_sampling_level = "sequence" if kind == "gspo" else "token"
+    trainer.top_entropy_quantile, trainer.off_policy_mask_threshold = 1.0, None
+    trainer.args = SimpleNamespace(delta=None, use_bias_correction_kl=False, steps_per_generation=1)
+    trainer.accelerator.num_processes = 1
     trainer.aux_loss_enabled = trainer._entropy_bonus_enabled = False
     trainer.current_gradient_accumulation_steps, trainer.model.training = 1, True
     trainer.accelerator.gather = lambda x: x
     prompts = torch.ones(B, 2, dtype=torch.long)
     inputs = {"prompt_ids": prompts, "prompt_mask": prompts, "completion_ids": mask, "completion_mask": mask}
     inputs |= {"advantages": advantages, "old_per_token_logps": old, "ref_per_token_logps": ref}
+    inputs["num_items_in_batch"] = mask.sum()
     want = GRPOTrainer._compute_loss(trainer, None, inputs)
     want.backward()
-    loss = grpo_loss(ours, old, ref, advantages, mask, kind=kind, clip_high=0.28, kl_coef=kl_coef, max_tokens=50)
+    options = {"clip_low": clip_low, "clip_high": clip_high, "kl_coef": kl_coef, "max_tokens": 50}
+    loss = grpo_loss(ours, old, ref, advantages, mask, kind=kind, **options)
     loss.backward()
     assert loss.item() == pytest.approx(want.item(), abs=1e-5)
     torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-5, atol=1e-6)

@@ -85,6 +85,20 @@ def test_layouts(laptop, source, layout):
         assert one and one == pytest.approx(two, rel=1e-3 if key == "grad_norm" else 1e-4, abs=2e-5), key
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["dapo", "gspo", "cispo"])
+def test_losses_on_two_processes(laptop, source, kind):
+    """A mean over tokens is one over the update's, whichever process and micro-batch they are in."""
+    *split, size = LAYOUTS["data"]
+    for name, layout in ((kind, ()), (f"{kind}-data", (*split, f"grpo.{size}"))):
+        ok(laptop.recipe("grpo", f"run.name=tiny_pl-laptop/{name}", source, f"grpo.kind={kind}", "grpo.clip_low=1e-3", *layout))
+    assert max(laptop.losses(f"{kind}/grpo", "clip_fraction")) > 0
+    assert laptop.losses(f"{kind}/grpo", "loss") != laptop.losses("grpo", "loss")
+    for key in KEYS:
+        one, two = laptop.losses(f"{kind}/grpo", key), laptop.losses(f"{kind}-data/grpo", key)
+        assert one and one == pytest.approx(two, rel=1e-3 if key == "grad_norm" else 1e-4, abs=2e-5), key
+
+
 def test_killed_within_a_rollout_it_goes_on_bit_equal(laptop, source):
     own = ("run.name=tiny_pl-laptop/killed", source)
     folder = laptop.run / "killed" / "grpo"

@@ -21,7 +21,7 @@ def plan(*overrides: str):
         ("grpo.max_tokens=192", "prompt and completion together"),
         ("grpo.top_p=0.9", "probability 0 where it is drawn"),
         ("grpo.temperature=0", "temperature=0"),
-        ("grpo.clip_low=1", "clip_low=1"),
+        ("grpo.clip_low=1.1", "clip_low=1.1"),
         ("grpo.kl_coef=-1", "kl_coef=-1"),
         ("grpo.max_mismatch=0", "max_mismatch=0"),
         ("+grpo.rewards.boxed_math.boxed_maths=1.0", "reward 'boxed_maths' is not there"),
@@ -45,6 +45,19 @@ def test_the_plan_says_how_old_a_servers_weights_get(refresh, by):
     made = plan(*end, "grpo.global_batch_size=64", *filter(None, [refresh]))
     rollouts = next(dict(table.rows) for table in made.tables if table.title == "Rollouts")
     assert rollouts["engine"] == f"endpoint http://node7:8000/v1, its weights at most 6 updates old, {by}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "warned"),
+    [
+        (("grpo.kind=gspo", "grpo.epochs=2"), True),
+        (("grpo.kind=gspo", "grpo.epochs=2", "grpo.clip_low=3e-4", "grpo.clip_high=4e-4"), False),
+        (("grpo.kind=gspo", "grpo.global_batch_size=128"), False),  # one update a rollout: no ratio to clip
+        (("grpo.kind=dapo", "grpo.epochs=2"), False),
+    ],
+)
+def test_a_tokens_clips_are_not_a_completions(overrides, warned):
+    assert any("3e-4 and 4e-4" in warning for warning in plan(*overrides).warnings) is warned
 
 
 def test_rewards_speak_the_runs_language():
