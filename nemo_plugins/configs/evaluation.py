@@ -12,6 +12,7 @@ class Origin(StrEnum):
     """Whose definition of a task it is."""
 
     ours = "ours"  # nemo_plugins/evaluation/tasks
+    ours_from_hub = "ours_from_hub"  # there, too, on a data set of the Hugging Face hub
     upstream = "upstream"  # lm-eval's own
     task_path = "task_path"  # of the folder that eval.task_path names
 

@@ -18,7 +18,7 @@ NAMES = re.compile(r"""^["']?(?:task|group)["']?\s*:\s*["']?([\w.:-]+)["']?\s*(?
 
 def folder(cfg: EvalConfig, task: TaskConfig) -> Path | None:
     """Where a task is defined; None: eval.task_path, which it needs, is not given."""
-    if task.origin is Origin.ours:
+    if task.origin in (Origin.ours, Origin.ours_from_hub):
         return OURS / task.folder
     if task.origin is Origin.upstream:
         return upstream() / task.folder

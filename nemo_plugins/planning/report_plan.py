@@ -8,7 +8,7 @@ from typing import Any
 from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.evaluation import run_outputs
 from nemo_plugins.planning.plan import Plan, Table
-from nemo_plugins.reporting import lineage, results
+from nemo_plugins.reporting import lineage, paper_mean, results
 from nemo_plugins.runs import paths
 from nemo_plugins.runs.errors import UserError
 from nemo_plugins.runs.fingerprint import fingerprint
@@ -18,14 +18,16 @@ def plan(cfg: Recipe) -> Plan:
     """Validate a report. Raises UserError naming the key."""
     if cfg.report.generations < 0:
         raise UserError(f"report.generations={cfg.report.generations}: expected 0 or more")
-    for path in cfg.report.results:
-        results.read(paths.resolve(path), f"report.results={path}")
+    others = results.read_all(cfg.report.results)
     run = paths.run_root(cfg)
     made = Plan(f"report on {run}")
     stages = run_outputs.stages(run)
     made.need("earlier", _any, cfg, stages)
     rows = [(stage.name, stage.recipe) for stage in stages]
     made.tables.append(Table("Finished stages", rows, ["stage", "recipe"], numbers=False))
+    mean = paper_mean.measure(cfg.eval, stages, others)
+    if mean.kept or others:
+        made.tables.append(Table("The paper's benchmarks", _benchmarks(mean), numbers=False))
     made.sizes = f"{len(stages)} stages" if stages else ""
     return made
 
@@ -37,6 +39,13 @@ def stale(cfg: Recipe, summary: dict[str, Any]) -> bool:
     shown = {Path(path): mark for path, mark in summary["inputs"].items()}
     gone = set(summary["stages"]) - chain.stages.keys()
     return bool(gone) or any(shown.get(file) != fingerprint(file) for file in now)
+
+
+def _benchmarks(mean: paper_mean.PaperMean) -> list[tuple[str, str]]:
+    """A row for each of the paper's benchmarks: where it is read from, or why it is missing."""
+    read = {name: f"from {one.source}" for name, one in mean.kept.items()}
+    rows = read | {name: f"missing: {why}" for name, why in mean.missing.items()}
+    return [*rows.items(), ("mean recovery", f"over {len(mean.kept)} of {mean.total}")]
 
 
 def _any(cfg: Recipe, stages: list[run_outputs.FinishedStage]) -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from nemo_plugins import runs
 from nemo_plugins.configs.schema import Recipe
+from nemo_plugins.evaluation import run_outputs
 from nemo_plugins.planning import publish_plan
-from nemo_plugins.reporting import headline, lineage, model_card, paper_figures, results, scores
+from nemo_plugins.reporting import headline, lineage, model_card, paper_figures, paper_mean, results, scores
 from nemo_plugins.reporting.lineage import Lineage
-from nemo_plugins.reporting.page import Large, PageTable, Part, Picture, Section, page
+from nemo_plugins.reporting.page import Cell, Large, PageTable, Part, Picture, Section, Sourced, page
 from nemo_plugins.runs.folder import write
 from nemo_plugins.runs.stages import students
 
@@ -21,7 +22,8 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     """Write `report.html`, `plots/` and `README.md`, and the last into the exported folder where `report.card` says so."""
     root = runs.run_root(cfg)
     chain, evaluations = lineage.read(root), scores.read(root)
-    others = [one for path in cfg.report.results for one in results.read(runs.resolve(path), path)]
+    others = results.read_all(cfg.report.results)
+    mean = paper_mean.measure(cfg.eval, run_outputs.stages(root), others)
     plots, timed = run.folder / "plots", False
     sections: list[Section] = []
     for evaluation in evaluations:
@@ -30,6 +32,7 @@ def run(cfg: Recipe, run: runs.Run) -> None:
         timed = timed or bool(speeds)
     for evaluation in evaluations:
         sections += scores.generations(evaluation, cfg.report.generations)
+    sections += mean_sections(mean, run.folder.name)
     sections += result_sections(others)
     sections += lineage.sections(chain)
     sections += [
@@ -52,11 +55,15 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     if exported and cfg.report.card:
         write(exported / CARD, card)
         runs.say(f"model card: {exported / CARD}")
+    if mean.kept:
+        runs.say(mean.words())
     run.finish(
         outputs,
+        metrics={"mean_recovery": mean.mean} if mean.kept else {},
         next=shlex.join(["python", "-m", "webbrowser", html.resolve().as_uri()]),
         stages=list(chain.stages),
         evaluations=[evaluation.folder.name for evaluation in evaluations],
+        paper_mean=mean.block(),
     )
 
 
@@ -86,6 +93,22 @@ def quoted_sections() -> list[Section]:
         PageTable(["format (quoted)", "Open PL"], formats),
     ]
     return [Section("The paper's own figures, quoted", parts)]
+
+
+def mean_sections(mean: paper_mean.PaperMean, stage: str) -> list[Section]:
+    """The paper's benchmarks that this run has, and their mean; `stage`: the report's, whose summary has the numbers."""
+    if not mean.kept:
+        return []
+    rows: list[list[Cell]] = []
+    for name, one in mean.kept.items():
+        at = f"{stage}/summary.json#/paper_mean/benchmarks/{scores.pointer(name)}"
+        error = None if one.stderr is None else Sourced(f"{100 * one.stderr:.2f}", f"{at}/stderr")
+        scored = [Sourced(f"{getattr(one, role):.2f}", f"{at}/{role}") for role in ("student", "teacher")]
+        rows.append([name, *scored, Sourced(f"{100 * one.ratio:.2f}", f"{at}/ratio"), error, one.source])
+    teacher, student = map(scores.name, mean.names)
+    header = ["benchmark", student, teacher, "student / teacher %", "±", "from"]
+    asked = "Scores as the paper has them, the mean of the ratios; ± is the ratio's standard error, of the items alone."
+    return [Section("The paper's benchmarks, of this run", [mean.words(), PageTable(header, rows), asked])]
 
 
 def result_sections(others: list[results.ExternalBenchmark]) -> list[Section]:

@@ -73,7 +73,7 @@ def test_minitron_7b_is_the_papers_chain():
     cfg = compose(["+model=bielik11b", "experiment=minitron_7b"])
     assert [stage.name for stage in cfg.experiment.stages] == [
         "convert-import", "prune", "distill", "convert-export", "sft", "dpo", "grpo", "aligned-export",
-        "quantize", "eval-open_pl", "eval-english", "report",
+        "quantize", "eval-open_pl", "eval-paper", "eval-english", "report",
     ]  # fmt: skip
     assert checks.student(cfg).parameters() == 7_477_727_232
     d = cfg.distill

@@ -5,6 +5,7 @@ import shlex
 
 import pytest
 
+from nemo_plugins.configs.schema import Origin
 from nemo_plugins.planning import chain_plan, checks, devices
 from nemo_plugins.runs import output
 from nemo_plugins.runs.prepare import compose
@@ -78,7 +79,9 @@ def test_what_is_missing_is_said_once_and_by_kind(plan):
     ]
     assert sum("huggingface-cli download" in line for line in missing) == 1
     assert sum("git clone" in line for line in missing) == 1
-    assert [line for line in missing if line.startswith("data sets")][0].split()[2] == "30"
+    suites = [compose(["+model=tiny_pl", f"eval={name}"]).eval for name in ("open_pl", "paper", "english")]
+    counted = sum(task.origin is not Origin.ours for suite in suites for task in suite.tasks.values())
+    assert [line for line in missing if line.startswith("data sets")][0].split()[2] == str(counted)
     given = plan(*FLAGSHIP, *(f"{key}=[gone.jsonl]" for key in keys))
     assert not [line for line in lines(given, "missing") if "give" in line and line.startswith("texts")]
     assert any("gone.jsonl" in line for line in lines(given, "missing"))

@@ -51,7 +51,7 @@ EVAL = Stage(
         gpus=1,
     ),
     keys={
-        "eval=laptop|open_pl|english": "the suite: offline probes (default), the Polish leaderboard's tasks, English",
+        "eval=laptop|open_pl|paper|english": "probes (default), Polish leaderboard, INCLUDE + Belebele + FLORES, English",
         "+eval.models={NAME: DIR}": "Hugging Face folders or NeMo checkpoints (default: the teacher and what the run left)",
         "eval.only=[TASK], eval.limit=N": "some tasks of the suite; the first N items of each",
         "eval.num_fewshot=N, eval.chat_template=true|false": "how the models are asked",
