@@ -151,11 +151,12 @@ FAMILIES = {  # by `model.family` of the configuration
 
 def of(config: Mapping[str, Any]) -> str:
     """The family that a `config.json` is of. Raises ValueError: of none."""
-    fits = [
-        name
-        for name, family in FAMILIES.items()
-        if config.get("model_type") == family.model_type and all(config.get(key) == value for key, value in family.only.items())
-    ]
+    alike = {name: family for name, family in FAMILIES.items() if config.get("model_type") == family.model_type}
+    fits = [name for name, family in alike.items() if all(config.get(key) == value for key, value in family.only.items())]
+    if alike and not fits:
+        family = next(iter(alike.values()))
+        key = next(key for key, value in family.only.items() if config.get(key) != value)
+        raise ValueError(f"{key} is {config.get(key)!r}; expected {family.only[key]!r} in a {family.title}")
     if not fits:
         known = ", ".join(dict.fromkeys(family.model_type for family in FAMILIES.values()))
         raise ValueError(f"model_type is {config.get('model_type')!r}; expected one of {known}")

@@ -86,7 +86,7 @@ def check(config: Mapping[str, Any]) -> None:
     for name, values in (ONLY | {name: (value,) for name, value in family.only.items()}).items():
         if config.get(name) is not None and config[name] not in values:
             raise ValueError(f"{name} is {config[name]!r}; expected {values[0]!r}")
-    known = READ | ONLY.keys() | HARMLESS | family.harmless
+    known = READ | ONLY.keys() | HARMLESS | family.only.keys() | family.harmless
     unknown = [name for name, value in config.items() if name not in known and value is not None]
     if unknown:
         raise ValueError(

@@ -133,7 +133,7 @@ def _total(cfg: Recipe, made: Plan, parts: list[Part], on_gpu: bool) -> Table:
     ]
     rows += [(_label(part.name), part.plan.cost.note) for part in left if part.plan.cost.note]
     if unknown := [part.name for part in left if part.plan.cost.hours is None]:
-        rows.append((_label("not in it"), ", ".join(unknown)))
+        rows.append((_label("not timed"), ", ".join(unknown)))
     if on_gpu:
         rows.append(
             (_label("good to"), 'a fifth in memory ("nearly": no more than that is spare); hours count every place of a window')

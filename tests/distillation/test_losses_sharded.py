@@ -7,11 +7,11 @@ import torch
 from rank_processes import run_ranks
 from torch import distributed
 
+from nemo_plugins.configs.training import Divergence
 from nemo_plugins.distillation.losses import kd_loss, kd_loss_cached, topk_record
 
 pytestmark = pytest.mark.long  # its tests start processes or draw pictures
 
-KINDS = ("forward_kl", "reverse_kl", "jsd", "skewed_kl")
 V = 24
 DRAWS = (torch.float32, 1.0), (torch.float32, 1e4), (torch.bfloat16, 1.0)
 TOP_K = {2: (None, 1, 9, V), 4: (None, 9)}  # by processes; 9: more than a fourth of the vocabulary holds
@@ -38,7 +38,7 @@ def one_rank(rank, ranks, rendezvous):
     distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=ranks)
     group = distributed.new_group(list(range(ranks)))
     mine = slice(rank * V // ranks, (rank + 1) * V // ranks)
-    for kind, top_k, (dtype, size) in itertools.product(KINDS, TOP_K[ranks], DRAWS):
+    for kind, top_k, (dtype, size) in itertools.product(Divergence, TOP_K[ranks], DRAWS):
         student, teacher, weights = batch(dtype, size)
         want, want_gradient = compute(student, teacher, weights, kind, top_k, None)
         loss, gradient = compute(student[..., mine], teacher[..., mine], weights, kind, top_k, group)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,16 @@ def test_what_changes_the_arithmetic_is_refused_by_name(kind, field, value):
 def test_what_transformers_itself_writes_is_understood(made):
     hf_config.check(json.loads(made.to_json_string(use_diff=False)))
     hf_config.check(json.loads(made.to_json_string()))
+
+
+def test_a_field_that_only_one_family_has_is_read_and_any_other_value_refused(monkeypatch):
+    only = {"attention_bias": True, "attention_out_bias": False}
+    monkeypatch.setitem(FAMILIES, "invented", replace(FAMILIES["qwen2"], model_type="invented", only=only))
+    config = {"model_type": "invented", **SIZES}
+    assert Architecture.from_hf({**config, **only}).family == "invented"
+    for wrong in ({**only, "attention_out_bias": True}, {"attention_bias": True}):
+        with pytest.raises(ValueError, match="attention_out_bias is (True|None); expected False"):
+            Architecture.from_hf({**config, **wrong})
 
 
 def test_notes_of_well_known_repositories_change_nothing():

@@ -1,6 +1,6 @@
 """Rewards that can be checked: `reward(prompt, completion, reference) -> float`, one a file, each file named after its reward.
 
-A new one is a file here and its name in NAMES; a user's own is "path/to/file.py:function" in the config.
+A new one is a file here; a user's own is "path/to/file.py:function" in the config.
 """
 
 from __future__ import annotations
@@ -16,14 +16,10 @@ from nemo_plugins.runs.errors import UserError
 
 Reward = Callable[[str, str, str], float]
 
-NAMES = (
-    "boxed_math",  # 1: the number in the last \boxed{} is the reference
-    "multiple_choice",  # 1: the reference's letter is chosen, and no other
-    "tool_call",  # 1: one call, of the reference's name and arguments
-    "boxed_format",  # 1: a number in a box, whichever
-    "tool_call_format",  # 1: one call that can be read, whichever
-    "polish_language",  # 0 … 1: the share in the language
-    "length",  # 1 up to a limit, then down to 0
+NAMES = tuple(  # files with a function of the file's name; the other files here serve them
+    file.stem
+    for file in sorted(Path(__file__).parent.glob("*.py"))
+    if f"\ndef {file.stem}(" in file.read_text(encoding="utf-8")
 )
 
 

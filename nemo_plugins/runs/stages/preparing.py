@@ -46,7 +46,7 @@ DATA = Stage(
         "corpus.task=clean|train_quality|evaluate_quality|apply_quality": "all of it (clean), or the classifier alone",
         "corpus.task=chats": "dialogues and pairs of sft.data, dpo.data, … to tokens, packed, before those stages want them",
         "corpus.workers=N, corpus.engine=local|slurm": "processes (a core each); job arrays: corpus.slurm.partition=NAME",
-        "language=NAME": "pl, cs, hu, sw, or a file of your own in conf/language/",
+        "language=NAME": "a file of conf/language/, one of your own too (default: pl)",
     },
     examples=(
         "+model=tiny_pl",
