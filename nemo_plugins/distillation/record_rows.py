@@ -74,9 +74,8 @@ class TopKRows:
         import torch
 
         types = {"indices": torch.int32, "logprobs": torch.float32, "tail": torch.float32}
-        return {
-            name: file.get_slice(name)[row].to(dtype, copy=True) for name, dtype in types.items()
-        }  # copies, which outlive the file
+        rows = {name: file.get_slice(name)[row] for name in types}
+        return {name: rows[name].to(dtype, copy=True) for name, dtype in types.items()}  # copies, which outlive the file
 
 
 @dataclass(frozen=True)
@@ -100,6 +99,11 @@ class SampledRows:
     def bits(self) -> int:
         """Of a token's id."""
         return max(1, (self.vocabulary - 1).bit_length())
+
+    @property
+    def step(self) -> float:
+        """Of the entropy, nats."""
+        return math.log(max(2, self.vocabulary)) / (UINT16 - 1)
 
     @property
     def fixed(self) -> int:
@@ -126,12 +130,11 @@ class SampledRows:
         ordered = np.concatenate([best, np.where(draws == -1, best, draws)], -1)
         first = np.concatenate([np.ones_like(best, bool), ordered[..., 1:] != ordered[..., :-1]], -1)
         ids = [_packed(of[is_first], self.bits) for of, is_first in zip(ordered, first, strict=True)]
-        step = math.log(max(2, self.vocabulary)) / (UINT16 - 1)
         tensors = {
             "ids": np.concatenate(ids),
             "starts": np.cumsum([0, *map(len, ids)]),
             "distinct": np.packbits(first[..., 1:], -1),
-            "entropy": (samples["entropy"].numpy() / step).round().clip(0, UINT16 - 1).astype(np.uint16),
+            "entropy": (samples["entropy"].numpy() / self.step).round().clip(0, UINT16 - 1).astype(np.uint16),
         }
         return {name: torch.from_numpy(value) for name, value in tensors.items()}
 
@@ -143,10 +146,9 @@ class SampledRows:
         distinct = np.unpackbits(file.get_slice("distinct")[row].numpy(), -1, count=self.draws).astype(bool)
         first = np.concatenate([np.ones_like(distinct[:, :1]), distinct], -1)
         ids = _unpacked(file.get_slice("ids")[start:stop].numpy(), int(first.sum()), self.bits)
-        step = math.log(max(2, self.vocabulary)) / (UINT16 - 1)
         return {
             "indices": torch.from_numpy(ids[first.cumsum() - 1].reshape(first.shape)),
-            "entropy": file.get_slice("entropy")[row].float() * step,
+            "entropy": file.get_slice("entropy")[row].float() * self.step,
         }
 
 

@@ -69,7 +69,7 @@ def test_any_draws_come_back_from_no_more_bytes_than_planned(packed_file, data):
             assert (found["indices"].dtype, found["entropy"].dtype) == (torch.int32, torch.float32)
             assert found["indices"][:, 0].equal(indices[i, :, 0])
             assert found["indices"][:, 1:].sort().values.equal(indices[i, :, 1:].sort().values)
-            torch.testing.assert_close(found["entropy"], entropy[i], rtol=0, atol=1e-4)
+            torch.testing.assert_close(found["entropy"], entropy[i], rtol=0, atol=0.51 * rows.step)
 
 
 def test_bits_of_an_id_and_bytes_of_a_token_are_those_of_the_vocabulary():
@@ -93,7 +93,7 @@ def test_files_give_what_was_drawn_after_a_kill_too(whole, teacher):
         want = samples_of(teacher, range(i, i + 1))
         found = reader.sample(i, teacher[1][i])
         assert found["indices"].sort().values.equal(want["indices"][0].sort().values)
-        torch.testing.assert_close(found["entropy"], want["entropy"][0], rtol=0, atol=1e-4)
+        torch.testing.assert_close(found["entropy"], want["entropy"][0], rtol=0, atol=0.51 * HEADER.rows.step)
     assert writer.bytes_per_token() == sum(len(before[name]) for name in before if name != "record.json") / (N * S)
 
 
