@@ -1,6 +1,6 @@
-"""Which distillation loss reaches the lowest held-out loss at equal tokens: kinds, mixes with CE, top-k, temperature.
+"""Which distillation loss reaches the lowest held-out loss at equal tokens: kinds, mixes with CE, top-k, draws, temperature.
 
-    python benchmarks/losses.py [--seeds 1 2 3] [--root runs] [OVERRIDE …]
+    python benchmarks/losses.py [--seeds 1 2 3] [--losses NAME …] [--root runs] [OVERRIDE …]
 
 Prunes `tiny_pl` once a seed and distils that student with each loss of `LOSSES` as `experiment=laptop` does. The seed draws
 calibration and training order. Held-out loss is cross-entropy in nats a token, the same text for all. What is finished is not
@@ -28,6 +28,8 @@ LOSSES = {
     "forward KL, temperature 2": ("temperature=2",),
     "forward KL, alpha 0.9": ("alpha=0.9",),
     "forward KL, alpha 0.5": ("alpha=0.5",),
+    "forward KL, top 3": ("top_k=3",),  # 22 bytes a token in the files of a recorded teacher …
+    "forward KL, 32 draws": ("draws=32",),  # … and 18 of these
 }
 
 
@@ -36,11 +38,12 @@ def main() -> int:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--losses", nargs="+", choices=list(LOSSES), default=list(LOSSES), metavar="NAME")
     parser.add_argument("--root", default="runs")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides for every run")
     given = parser.parse_args()
     folder = Path(given.root) / "losses"
-    reached: dict[str, list[float]] = {name: [] for name in LOSSES}
+    reached: dict[str, list[float]] = {name: [] for name in LOSSES if name in given.losses}
     for seed in given.seeds:
         run = folder / f"seed-{seed}"
 
@@ -56,7 +59,13 @@ def main() -> int:
         recipe("convert-import", "convert", "convert.to=nemo")
         recipe("prune", "prune")
         for number, (name, overrides) in enumerate(LOSSES.items()):
-            metrics = recipe(f"distill-{number}", "distill", *(f"distill.loss.{override}" for override in overrides))
+            if name not in reached:
+                continue
+            words = [f"distill.loss.{override}" for override in overrides]
+            if "draws=32" in overrides:  # of a recorded teacher alone; the other losses are the same from files and live
+                recipe("teacher-record", "distill", *words, "teacher.mode=record")
+                words.append("teacher.mode=cached")
+            metrics = recipe(f"distill-{number}", "distill", *words)
             reached[name].append(metrics["val_loss"])
             print(f"seed {seed}, {name}: {metrics['val_loss']:.4f}", flush=True)
 

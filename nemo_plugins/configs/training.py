@@ -24,7 +24,7 @@ class TeacherMode(StrEnum):
     """Where a distillation has its teacher's logits from."""
 
     live = "live"  # the teacher runs beside the student
-    record = "record"  # the teacher runs alone and its top-k goes to files; nothing is trained
+    record = "record"  # the teacher runs alone and its top-k, or draws from it, go to files; nothing is trained
     cached = "cached"  # from these files
 
 
@@ -75,6 +75,9 @@ class LossConfig:
     kind: Divergence = Divergence.forward_kl
     temperature: float = 1.0
     top_k: int | None = None  # of the teacher's vocabulary; all other tokens are one more outcome. null: every token its own
+    # of a recorded teacher in the place of top_k: tokens drawn from its distribution at each position, so that the gradient is
+    # forward KL's over the whole vocabulary on average (arXiv 2503.16870)
+    draws: int | None = None
     alpha: float = 1.0
     skew: float = 0.1  # the teacher's share of the mixture, skewed_kl only (arXiv 2402.03898's alpha)
 

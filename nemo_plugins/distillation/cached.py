@@ -5,6 +5,7 @@ What NeMo lacks: its modules pass no tensors on to the loss but labels and mask,
 
 from __future__ import annotations
 
+from functools import partial
 from types import MethodType
 
 import torch
@@ -18,10 +19,11 @@ from nemo_plugins.distillation import records
 from nemo_plugins.distillation.distill import Distillation
 from nemo_plugins.distillation.losses import kd_loss_cached
 from nemo_plugins.distillation.record import header
+from nemo_plugins.distillation.sampled import kd_loss_sampled
 from nemo_plugins.distillation.watch import LogitsWatch
 from nemo_plugins.training.vocabulary_parallel import vocabulary_group
 
-RECORD = ("indices", "logprobs", "tail")
+OF_TEACHER = "teacher_"  # begins the names of what a batch holds of a recorded teacher
 
 
 class CachedDistillation(Distillation):
@@ -59,7 +61,7 @@ class CachedDistillation(Distillation):
 
 
 class WithTeacher(Dataset):
-    """Training samples with what was recorded of each: `teacher_indices`, `teacher_logprobs` `[s, k]`, `teacher_tail` `[s]`."""
+    """Training samples with what was recorded of each, `[s, …]`, under names that begin with `teacher_`."""
 
     def __init__(self, samples: Dataset, reader: records.Reader):
         self.samples, self.reader = samples, reader
@@ -70,7 +72,7 @@ class WithTeacher(Dataset):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         item = self.samples[index]
         record = self.reader.sample(int(index), item["tokens"])
-        return {**item, **{f"teacher_{name}": record[name] for name in RECORD}}
+        return {**item, **{OF_TEACHER + name: value for name, value in record.items()}}
 
 
 def learn_from_files(model, loss: LossConfig, watch: LogitsWatch) -> None:
@@ -83,8 +85,8 @@ def learn_from_files(model, loss: LossConfig, watch: LogitsWatch) -> None:
     def data_step(dataloader_iter, *args, **kwargs) -> dict[str, Tensor | None]:
         batch = next(dataloader_iter)
         whole = batch[0] if isinstance(batch, tuple) and len(batch) == 3 else batch
-        kept = {name: whole[f"teacher_{name}"].cuda() for name in RECORD if f"teacher_{name}" in whole}
-        plain = {name: value for name, value in whole.items() if not name.startswith("teacher_")}
+        kept = {name.removeprefix(OF_TEACHER): value.cuda() for name, value in whole.items() if name.startswith(OF_TEACHER)}
+        plain = {name: value for name, value in whole.items() if not name.startswith(OF_TEACHER)}
         return {**gpt_data_step(iter([plain]), *args, **kwargs), "teacher": get_batch_on_this_cp_rank(kept)}
 
     def forward_step(module, batch) -> Tensor:
@@ -97,19 +99,11 @@ def learn_from_files(model, loss: LossConfig, watch: LogitsWatch) -> None:
         copy = logits.clone() if logits.dtype is torch.float32 else logits  # Megatron's cross-entropy writes into fp32 logits
         if not module.training:
             return type(module).compute_language_model_loss(module, labels, copy)
-        indices, logprobs, tail = (record[name].transpose(0, 1) for name in RECORD)
-        divergence = kd_loss_cached(
-            logits,
-            indices,
-            logprobs,
-            tail,
-            kind=loss.kind.value,
-            temperature=loss.temperature,
-            skew=loss.skew,
-            group=vocabulary_group(),
-        )
+        teacher = {name: value.transpose(0, 1) for name, value in record.items() if name not in ("labels", "loss_mask")}
+        divergence_of = partial(kd_loss_cached, kind=loss.kind.value, skew=loss.skew) if loss.draws is None else kd_loss_sampled
+        divergence = divergence_of(logits, **teacher, temperature=loss.temperature, group=vocabulary_group())
         if watch.due:
-            watch.look(logits, record, indices[..., 0], divergence.detach())
+            watch.look(logits, record, teacher["indices"][..., 0], divergence.detach())
         mixed = loss.alpha * divergence.transpose(0, 1)
         if loss.alpha < 1:
             mixed = mixed + (1 - loss.alpha) * type(module).compute_language_model_loss(module, labels, copy)

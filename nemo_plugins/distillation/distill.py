@@ -42,10 +42,11 @@ class Distillation(Training):
 
     def facts(self) -> dict:
         loss, model = self.loss, self.cfg.model
+        tokens = f"top_k {loss.top_k or 'all'}" if loss.draws is None else f"{loss.draws} draws (an unbiased estimate)"
         return {
             "teacher": f"{model.name}, {runs.architecture(model).parameters():,} parameters, {self.teacher_is}",
             "student": f"{self.model.parameters():,} parameters",
-            "loss": f"{loss.kind}, temperature {loss.temperature:g}, top_k {loss.top_k or 'all'}, alpha {loss.alpha:g}",
+            "loss": f"{loss.kind}, temperature {loss.temperature:g}, {tokens}, alpha {loss.alpha:g}",
         }
 
     def metrics(self, first, last, validated) -> dict:

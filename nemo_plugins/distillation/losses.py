@@ -22,21 +22,17 @@ rest, the gradient falls on each z in proportion to its share of the rest's mass
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, distributed
-from torch.autograd.function import once_differentiable
 
 from nemo_plugins.distillation import kd_triton
-from nemo_plugins.training.vocabulary_parallel import Group, all_reduce, chunks, ranks
+from nemo_plugins.distillation.in_chunks import WithGradient, chunked, gradient_buffer, log_probabilities, precise
+from nemo_plugins.training.vocabulary_parallel import Group, all_reduce, ranks
 
 LOWEST = float("-inf")
-TEMPORARIES = 8  # tensors as wide as the vocabulary that one chunk holds at its peak
-SHARE = 50  # a chunk's temporaries take at most 1/50 of the student's logits …
-LEAST_ROWS = 4  # … but at least this many tokens at a time, and on a GPU, where small kernels wait for their launch:
-LEAST_BYTES_ON_GPU = 64 * 2**20
 
 
 def _forward_kl(log_t: Tensor, log_s: Tensor, _skew: float) -> tuple[Tensor, Tensor]:
@@ -121,22 +117,22 @@ def kd_loss(
 
     student, teacher = student_logits.detach(), teacher_logits.detach()
     group = group if ranks(group) > 1 else None
-    dtype = _dtype(student, teacher)
-    gradient, kernel = _gradient_buffer(student_logits), LOSSES[kind].kernel
+    dtype = precise(student, teacher)
+    gradient, kernel = gradient_buffer(student_logits), LOSSES[kind].kernel
     if kernel is not None and dtype is torch.float32 and kd_triton.available(student, kernel, skew):
         loss = kd_triton.loss(
             student, teacher, kernel=kernel, temperature=temperature, skew=skew, gradient=gradient, group=group
         )
-        return loss if gradient is None else _WithGradient.apply(student_logits, loss, gradient)
+        return loss if gradient is None else WithGradient.apply(student_logits, loss, gradient)
     loss = student.new_empty(student.shape[:2], dtype=dtype)
-    for at in _chunks(student, dtype):
-        log_s, log_t = _log_probabilities([student[at], teacher[at]], temperature, dtype, group)
+    for at in chunked(student, dtype):
+        log_s, log_t = log_probabilities([student[at], teacher[at]], temperature, dtype, group)
         terms, w = LOSSES[kind].terms(log_t, log_s, skew)
         sums = all_reduce(torch.stack([terms.sum(-1), w.sum(-1)], -1), distributed.ReduceOp.SUM, group)
         loss[at] = sums[..., 0] * temperature**2
         if gradient is not None:
             gradient[at] = w.addcmul_(log_s.exp_(), sums[..., 1:], value=-1).mul_(temperature)
-    return loss if gradient is None else _WithGradient.apply(student_logits, loss, gradient)
+    return loss if gradient is None else WithGradient.apply(student_logits, loss, gradient)
 
 
 def topk_record(
@@ -160,11 +156,11 @@ def topk_record(
     if not 1 <= k <= vocabulary:
         raise ValueError(f"top_k must be from 1 to the vocabulary's {vocabulary}, got {k}")
     group = group if ranks(group) > 1 else None
-    teacher, dtype = teacher_logits.detach(), _dtype(teacher_logits)
+    teacher, dtype = teacher_logits.detach(), precise(teacher_logits)
     tokens = teacher.shape[:2]
     indices = teacher.new_empty((*tokens, k), dtype=torch.int32)
     logprobs, tail = teacher.new_empty((*tokens, k), dtype=dtype), teacher.new_empty(tokens, dtype=dtype)
-    for at in _chunks(teacher, dtype):
+    for at in chunked(teacher, dtype):
         indices[at] = _largest(teacher[at], k, group)
         outcomes, *_ = _outcomes(teacher[at], indices[at], temperature, dtype, group)
         logprobs[at], tail[at] = outcomes[..., :-1], outcomes[..., -1]
@@ -201,11 +197,11 @@ def kd_loss_cached(
         got = ", ".join(str(list(x.shape)) for x in (student_logits, indices, logprobs, tail))
         raise ValueError(f"expected {wanted}, got {got}: was the record made of the same batch?")
 
-    student, dtype = student_logits.detach(), _dtype(student_logits, logprobs)
+    student, dtype = student_logits.detach(), precise(student_logits, logprobs)
     group = group if ranks(group) > 1 else None
-    gradient = _gradient_buffer(student_logits)
+    gradient = gradient_buffer(student_logits)
     loss = student.new_empty(tokens, dtype=dtype)
-    for at in _chunks(student, dtype):
+    for at in chunked(student, dtype):
         log_s, columns, rest, rest_sum = _outcomes(student[at], indices[at], temperature, dtype, group)
         log_t = torch.cat([logprobs[at], tail[at].unsqueeze(-1)], -1).to(dtype)
         terms, w = LOSSES[kind].terms(log_t, log_s, skew)
@@ -214,41 +210,7 @@ def kd_loss_cached(
             by_outcome = (w - log_s.exp() * w.sum(-1, keepdim=True)) * temperature
             by_logit = rest.mul_(by_outcome[..., -1:] / rest_sum.clamp_min(1)).scatter_(-1, columns, by_outcome[..., :-1])
             gradient[at] = by_logit[..., :-1]
-    return loss if gradient is None else _WithGradient.apply(student_logits, loss, gradient)
-
-
-class _WithGradient(torch.autograd.Function):
-    """A loss `[s, b]` whose gradient with respect to the logits, `[s, b, v]`, is already known for each token."""
-
-    @staticmethod
-    def forward(ctx, student_logits: Tensor, loss: Tensor, gradient: Tensor) -> Tensor:
-        ctx.save_for_backward(gradient)
-        return loss.clone()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, of_loss: Tensor) -> tuple[Tensor, None, None]:
-        (gradient,) = ctx.saved_tensors
-        # In place, so that backward needs no memory, unless the graph is kept and the buffer is needed again.
-        if torch._C._autograd._get_current_graph_task_keep_graph():
-            gradient = gradient.clone()
-        for at in _chunks(gradient, of_loss.dtype):  # mixed dtypes: on a CPU the whole would become an fp32 copy
-            gradient[at].mul_(of_loss[at].unsqueeze(-1))
-        return gradient, None, None
-
-
-def _log_probabilities(logits: list[Tensor], temperature: float, dtype: torch.dtype, group: Group) -> list[Tensor]:
-    """Log-softmax over the whole vocabulary of each of several `[…, v/tp]`, with two collectives for all of them together.
-
-    The maximum goes first and is never put back: logits of ±10⁴ keep the digits that log Σ exp would lose.
-    """
-    scaled = [x.to(dtype) / temperature for x in logits]
-    if group is None:
-        return [x.log_softmax(-1) for x in scaled]
-    top = all_reduce(torch.stack([x.amax(-1) for x in scaled], -1), distributed.ReduceOp.MAX, group)
-    scaled = [x.sub_(top[..., i, None]) for i, x in enumerate(scaled)]
-    total = all_reduce(torch.stack([x.exp().sum(-1) for x in scaled], -1), distributed.ReduceOp.SUM, group)
-    return [x.sub_(total[..., i, None].log()) for i, x in enumerate(scaled)]
+    return loss if gradient is None else WithGradient.apply(student_logits, loss, gradient)
 
 
 def _outcomes(
@@ -294,27 +256,6 @@ def _largest(logits: Tensor, k: int, group: Group) -> Tensor:
         distributed.all_gather(shards, keys.contiguous(), group)
         keys = torch.cat(shards, -1).topk(k, -1).values
     return (2**32 - 1 - (keys & 0xFFFFFFFF)).int()
-
-
-def _chunks(logits: Tensor, dtype: torch.dtype) -> Iterator[tuple[slice, slice]]:
-    return chunks(logits, _rows_at_once(logits, dtype))
-
-
-def _rows_at_once(logits: Tensor, dtype: torch.dtype) -> int:
-    """How many tokens of `[s, b, v]` to compute at a time in `dtype`."""
-    budget = logits.numel() * logits.element_size() // SHARE
-    if logits.is_cuda:
-        budget = max(budget, LEAST_BYTES_ON_GPU)
-    return max(LEAST_ROWS, budget // max(1, logits.shape[-1] * dtype.itemsize * TEMPORARIES))
-
-
-def _gradient_buffer(student_logits: Tensor) -> Tensor | None:
-    wanted = torch.is_grad_enabled() and student_logits.requires_grad
-    return torch.empty_like(student_logits, requires_grad=False) if wanted else None
-
-
-def _dtype(*tensors: Tensor) -> torch.dtype:
-    return torch.float64 if any(x.dtype is torch.float64 for x in tensors) else torch.float32
 
 
 def _check(kind: str, temperature: float, skew: float) -> None:

@@ -1,4 +1,4 @@
-"""Record the teacher: one pass over the samples that a distillation will read, its top-k of each token to files.
+"""Record the teacher: one pass over the samples that a distillation will read, its top-k or draws of each token to files.
 
 What NeMo lacks: its teacher can only run beside the student, so that ten candidates pay for it ten times.
 """
@@ -21,8 +21,9 @@ from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.data import blend, text, tokens
 from nemo_plugins.distillation import records
 from nemo_plugins.distillation.losses import topk_record
+from nemo_plugins.distillation.record_rows import TopKRows
+from nemo_plugins.distillation.sampled import sampled_record, uniforms
 from nemo_plugins.models import nemo
-from nemo_plugins.planning import distill_plan
 from nemo_plugins.training import trainer
 from nemo_plugins.training.parameters import settled
 from nemo_plugins.training.stop_requests import StopRequests
@@ -49,7 +50,8 @@ def header(cfg: Recipe, teacher: Path, tokenizer) -> records.Recorded:
         seq_length=distill.seq_length,
         samples=distill.max_steps * distill.global_batch_size,
         temperature=distill.loss.temperature,
-        top_k=distill_plan.recorded_tokens(cfg),
+        top_k=distill.loss.top_k,
+        draws=distill.loss.draws,
         vocabulary=cfg.model.vocab_size,
         precision=trainer.precision(cfg.platform, here).value,
         document_boundaries=cfg.data.document_boundaries,
@@ -109,20 +111,27 @@ class Recording(Callback):
 
     @torch.no_grad()
     def shard(self, model, samples: range) -> dict[str, torch.Tensor]:
-        """The teacher's top-k of some samples, `[n, s, …]`, and their tokens `[n, s]`."""
-        header, kept = self.writer.recorded, []
+        """What is kept of the teacher of some samples, `[n, s, …]`, and their tokens `[n, s]`."""
+        kept = []
         for start in range(samples.start, samples.stop, self.rows):
-            items = [self.data._train_ds[i] for i in range(start, min(start + self.rows, samples.stop))]
+            some = range(start, min(start + self.rows, samples.stop))
+            items = [self.data._train_ds[i] for i in some]
             given = default_collate(items).items()
             batch = {name: value.cuda() if value.dim() > 1 else value for name, value in given}  # counts stay on the host
             packed = {"packed_seq_params": get_packed_seq_params(batch)} if "cu_seqlens" in batch else {}
             logits = model(batch["tokens"], batch["position_ids"], batch.get("attention_mask"), **packed)  # [b, s, v/tp]
-            record = topk_record(logits.transpose(0, 1), header.top_k, temperature=self.temperature, group=vocabulary_group())
+            record = self.of_logits(logits.transpose(0, 1), some)
             kept.append((*(value.transpose(0, 1).cpu() for value in record), batch["tokens"].cpu()))
-        return {
-            name: torch.cat(parts)
-            for name, parts in zip(("indices", "logprobs", "tail", "tokens"), zip(*kept, strict=True), strict=True)
-        }
+        names = (*self.writer.recorded.rows.shapes(), "tokens")
+        return {name: torch.cat(parts) for name, parts in zip(names, zip(*kept, strict=True), strict=True)}
+
+    def of_logits(self, logits: torch.Tensor, samples: range) -> tuple[torch.Tensor, ...]:
+        """What is kept of `[s, b, v/tp]`, `[s, b, …]` each."""
+        header, group = self.writer.recorded, vocabulary_group()
+        if isinstance(header.rows, TopKRows):
+            return topk_record(logits, header.rows.k, temperature=self.temperature, group=group)
+        numbers = [uniforms(header.seed, sample, header.seq_length, header.rows.draws) for sample in samples]
+        return sampled_record(logits, torch.stack(numbers, 1), temperature=self.temperature, group=group)
 
 
 def run(cfg: Recipe, run: runs.Run) -> None:
@@ -162,10 +171,9 @@ def run(cfg: Recipe, run: runs.Run) -> None:
             tokenizer=tokenizer,
         )
     told = writer.recorded
-    each = records.bytes_per_token(told.top_k, told.vocabulary)
     run.finish(
         outputs={"record": folder},
-        next=runs.command(cfg, "distill", "teacher.mode=cached", f"distill.loss.top_k={told.top_k}"),
-        metrics={"bytes_per_token": each},
+        next=runs.command(cfg, "distill", "teacher.mode=cached", told.rows.override),
+        metrics={"bytes_per_token": writer.bytes_per_token()},
         data={**counts, "tokens": told.samples * told.seq_length},
     )

@@ -1,12 +1,10 @@
-"""The files of an offline teacher: its top-k of every training token, written once, read by any number of distillations.
+"""The files of an offline teacher: what it says of every training token, written once, read by any number of distillations.
 
     record.json                     what was recorded, and how many samples one file holds; written first
     shard-00000000.safetensors      samples 0 … of the training order; a file is named after its first sample
-        indices   [n, s, k]         uint16 where the vocabulary has at most 65,536 tokens, else int32
-        logprobs  [n, s, k]         fp32, not rounded: a distillation from files has the loss of one beside its teacher
-        tail      [n, s]            fp32, log of all other tokens' mass
+        …                           its most likely tokens or draws from its distribution: see `record_rows`
         tokens    [n, 16]           uint8, BLAKE2b-128 of each sample's token ids
-        metadata: sha256            of these tensors' bytes, in this order
+        metadata: sha256            of these tensors' bytes, in their order there
 
 A file that is there is whole, so recording goes on wherever it stopped. What NeMo and ModelOpt lack: they have no offline
 teacher. The header can be read, and disk space be reckoned, without torch.
@@ -17,11 +15,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nemo_plugins.distillation.record_rows import Rows, form
 from nemo_plugins.runs import folder as files
 from nemo_plugins.runs.errors import Failed, UserError
 from nemo_plugins.runs.fingerprint import described
@@ -30,10 +30,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FORMAT = 1  # raised when the files change their meaning
-SHARD = 64  # samples in a file: 51 MB for 4,096 tokens of 32 entries each
+SHARD = 64  # samples in a file: 51 MB for the 32 most likely of 4,096 tokens each
 HEADER = "record.json"
-TENSORS = ("indices", "logprobs", "tail", "tokens")
-UINT16 = 2**16  # indices below it take two bytes
 HASH = 16  # bytes that tell one sample's tokens from another's
 OPEN = 4  # files kept open: samples come nearly in order, so the next is in one of these
 ONLY_WARNED = ("torch", "nemo-toolkit")  # they shuffle no data, and change logits by rounding alone
@@ -45,6 +43,7 @@ KEYS = {
     "samples": "distill.max_steps × distill.global_batch_size",
     "temperature": "distill.loss.temperature",
     "top_k": "distill.loss.top_k",
+    "draws": "distill.loss.draws",
     "document_boundaries": "data.document_boundaries",
 }
 FINGERPRINTS = ("teacher", "text")  # fields that hold them
@@ -62,9 +61,11 @@ class Recorded:
         text: fingerprints of the sources of the training text, in their order.
         exercises: how many were mixed in.
         samples: of the training order; the shuffle depends on it, so the start of a longer training has another order.
+        top_k: most likely tokens kept of each position; None: tokens are drawn.
         vocabulary: tokens of the teacher's output, padding included.
         precision: that the teacher computed in.
         document_boundaries: whether attention starts anew at each document; the tokens do not show it, the logits do.
+        draws: tokens drawn for each position; None: the most likely are kept.
     """
 
     teacher: str
@@ -75,12 +76,18 @@ class Recorded:
     seq_length: int
     samples: int
     temperature: float
-    top_k: int
+    top_k: int | None
     vocabulary: int
     precision: str
     versions: dict[str, str] = field(default_factory=dict)
     document_boundaries: bool = False
     format: int = FORMAT
+    draws: int | None = None
+
+    @property
+    def rows(self) -> Rows:
+        """The form of its samples."""
+        return form(self.top_k, self.draws, self.vocabulary)
 
     def refusals(self, other: Recorded) -> list[str]:
         """Why what was recorded as `self` says cannot serve a distillation that asks for `other`; empty where it can."""
@@ -113,11 +120,6 @@ def versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in ("megatron-core", "nemo-toolkit", "torch")}
 
 
-def bytes_per_token(top_k: int, vocabulary: int) -> int:
-    """Bytes that a token takes in the files; besides, each sample takes 16 and each file a header below a KiB."""
-    return top_k * ((2 if vocabulary <= UINT16 else 4) + 4) + 4
-
-
 def read_header(folder: Path) -> tuple[Recorded, int]:
     """What was recorded, and samples a file.
 
@@ -132,7 +134,10 @@ def read_header(folder: Path) -> tuple[Recorded, int]:
         shard = content["shard"]
         if not isinstance(shard, int) or shard < 1:
             raise ValueError(f"{shard} samples a file")
-        return Recorded(**content["recorded"]), shard
+        recorded = Recorded(**content["recorded"])
+        if recorded.top_k is recorded.draws is None:
+            raise ValueError("neither top_k nor draws")
+        return recorded, shard
     except (KeyError, TypeError, ValueError):
         says = f"teacher.record: {path} does not say what was recorded"
         raise UserError(says, "expected a file that this project wrote", AGAIN) from None
@@ -184,8 +189,8 @@ class Writer:
 
         Args:
             first: number of the first sample, the start of a range of `missing`.
-            samples: n of them, the range's length: `indices` `[n, s, k]`, any integers; `logprobs` `[n, s, k]` and `tail`
-                `[n, s]`, fp32; `tokens` `[n, s]`, the token ids that went into the teacher. On any device.
+            samples: n of them, the range's length: what the form of the record's rows reads, `[n, s, …]`, `indices` in any
+                integers and the others in fp32; `tokens` `[n, s]`, the ids that went into the teacher. On any device.
 
         Raises:
             ValueError: other shapes, types or indices than the header says.
@@ -198,7 +203,14 @@ class Writer:
         path = _path(self.folder, first)
         for leftover in self.folder.glob(f".{path.name}.*"):  # of a process that was killed; no other writes this file
             leftover.unlink(missing_ok=True)
-        files.write(path, save(tensors, metadata={"sha256": _sha256(tensors)}))
+        files.write(path, save(tensors, metadata={"sha256": _sha256(self.recorded.rows, tensors.__getitem__)}))
+
+    def bytes_per_token(self) -> float:
+        """Of a complete record, without the tokens' hashes and the files' headers where each position takes as much."""
+        if self.recorded.rows.exact:
+            return self.recorded.rows.bytes_per_token()
+        size = sum(_path(self.folder, samples.start).stat().st_size for samples in _shards(self.recorded, self.shard))
+        return size / (self.recorded.samples * self.recorded.seq_length)
 
 
 class Reader:
@@ -220,7 +232,7 @@ class Reader:
         if missing:
             lacks = f"{len(missing):,} of its {len(shards):,} files, the first {_path(self.folder, missing[0].start).name}"
             raise UserError(f"teacher.record: {self.folder} lacks {lacks}", f"{AGAIN}: {GOES_ON}")
-        of_sample = self.recorded.seq_length * bytes_per_token(self.recorded.top_k, self.recorded.vocabulary) + HASH
+        of_sample = self.recorded.rows.least_bytes(self.recorded.seq_length) + HASH
         for samples in shards:  # so that a file cut short is found now, not hours later
             path = _path(self.folder, samples.start)
             if (size := path.stat().st_size) < len(samples) * of_sample:
@@ -231,24 +243,20 @@ class Reader:
 
         Args:
             tokens: `[s]`, the ids of that sample now.
-        Returns: on the CPU `indices` `[s, k]` in int32, `logprobs` `[s, k]` and `tail` `[s]` in fp32.
+        Returns: what the form of the record's rows reads, `[s, …]` on the CPU: `indices` in int32, the others in fp32.
 
         Raises:
             IndexError: the training order has no sample `i`.
             UserError: other tokens were recorded, or the file is damaged.
         """
-        import torch
-
         if not 0 <= i < self.recorded.samples:
             raise IndexError(f"sample must be from 0 to {self.recorded.samples - 1}, got {i}")
         first = i - i % self.shard
         file = self._file(first)
-        rows = {name: file.get_slice(name)[i - first] for name in TENSORS}
-        if not rows.pop("tokens").equal(_hashes(tokens[None])[0]):
+        if not file.get_slice("tokens")[i - first].equal(_hashes(tokens[None])[0]):
             says = f"teacher.record: the data order changed at sample {i}: its tokens are not those recorded in {self.folder}"
             raise UserError(says, f"expected the text and order of the recording; go back to them, or {AGAIN}")
-        types = {"indices": torch.int32, "logprobs": torch.float32, "tail": torch.float32}
-        return {name: rows[name].to(dtype, copy=True) for name, dtype in types.items()}  # copies, which outlive the file
+        return self.recorded.rows.unpack(file, i - first)
 
     def _file(self, first: int) -> Any:
         from safetensors import SafetensorError, safe_open
@@ -260,7 +268,7 @@ class Reader:
         try:
             file = safe_open(path, framework="pt")
             if first not in self._verified:
-                if (file.metadata() or {}).get("sha256") != _sha256({name: file.get_tensor(name) for name in TENSORS}):
+                if (file.metadata() or {}).get("sha256") != _sha256(self.recorded.rows, file.get_tensor):
                     raise _damaged(path, "its SHA-256 is not the one that was written")
                 self._verified.add(first)
         except SafetensorError as error:
@@ -287,23 +295,23 @@ def _payload(recorded: Recorded, shard: int, first: int, samples: dict[str, Tens
     """The tensors of one file, held against the header."""
     import torch
 
-    n, s, k = min(shard, recorded.samples - first), recorded.seq_length, recorded.top_k
+    n, s, rows = min(shard, recorded.samples - first), recorded.seq_length, recorded.rows
     if first % shard or n < 1:
         raise ValueError(f"first must be a multiple of {shard} below {recorded.samples}, got {first}")
-    wanted = {"indices": [n, s, k], "logprobs": [n, s, k], "tail": [n, s], "tokens": [n, s]}
+    wanted = {**{name: [n, s, *of_token] for name, of_token in rows.shapes().items()}, "tokens": [n, s]}
     if (got := {name: list(samples[name].shape) for name in wanted}) != wanted:
         raise ValueError(f"expected {wanted} for the samples from {first}, got {got}")
-    indices, logprobs, tail = (samples[name].detach().cpu() for name in TENSORS[:3])
-    if not logprobs.dtype == tail.dtype == torch.float32:
-        raise ValueError(f"expected logprobs and tail in float32, got {logprobs.dtype} and {tail.dtype}")
-    lowest, highest = indices.aminmax()
-    if lowest < 0 or highest >= recorded.vocabulary:
-        raise ValueError(f"expected indices from 0 to {recorded.vocabulary - 1}, got {int(lowest)} to {int(highest)}")
-    bad = (logprobs.isnan().flatten(1).any(1) | tail.isnan().any(1)).nonzero().flatten().tolist()
+    kept = {name: samples[name].detach().cpu() for name in rows.shapes()}
+    numbers = {name: value for name, value in kept.items() if name != "indices"}
+    if {value.dtype for value in numbers.values()} != {torch.float32}:
+        raise ValueError(f"expected float32, got {', '.join(f'{name} in {value.dtype}' for name, value in numbers.items())}")
+    bad = torch.stack([value.isnan().reshape(n, -1).any(1) for value in numbers.values()]).any(0).nonzero().flatten().tolist()
     if bad:
         raise Failed(f"the teacher's probabilities of sample {first + bad[0]} of the training order are not numbers (nan)")
-    narrow = torch.uint16 if recorded.vocabulary <= UINT16 else torch.int32
-    tensors = {"indices": indices.to(narrow), "logprobs": logprobs, "tail": tail, "tokens": _hashes(samples["tokens"])}
+    lowest, highest = kept["indices"].aminmax()
+    if lowest < 0 or highest >= recorded.vocabulary:
+        raise ValueError(f"expected indices from 0 to {recorded.vocabulary - 1}, got {int(lowest)} to {int(highest)}")
+    tensors = {**rows.pack(kept), "tokens": _hashes(samples["tokens"])}
     return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
 
@@ -315,11 +323,11 @@ def _hashes(tokens: Tensor) -> Tensor:
     return torch.tensor([list(hashlib.blake2b(row.tobytes(), digest_size=HASH).digest()) for row in rows], dtype=torch.uint8)
 
 
-def _sha256(tensors: dict[str, Tensor]) -> str:
-    """Of the bytes of a file's tensors, in the order of `TENSORS`."""
+def _sha256(rows: Rows, tensor: Callable[[str], Tensor]) -> str:
+    """Of the bytes of a file's tensors, each given by its name."""
     import torch
 
     digest = hashlib.sha256()
-    for name in TENSORS:
-        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy())
+    for name in (*rows.tensors, "tokens"):
+        digest.update(tensor(name).reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()

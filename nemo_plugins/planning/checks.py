@@ -9,6 +9,7 @@ from pathlib import Path
 from platform import machine
 
 from nemo_plugins.configs.schema import (
+    Divergence,
     Kind,
     LossConfig,
     ModelConfig,
@@ -344,6 +345,8 @@ def distillation_loss(loss: LossConfig, vocabulary: int) -> None:
         raise UserError(
             f"distill.loss.top_k={loss.top_k}: expected 1 to the vocabulary's {vocabulary:,}, or null for all of it"
         )
+    if loss.draws is not None:
+        _drawn(loss)
     if not 0 < loss.alpha <= 1:
         raise UserError(
             f"distill.loss.alpha={loss.alpha:g}: expected more than 0 and at most 1",
@@ -351,6 +354,21 @@ def distillation_loss(loss: LossConfig, vocabulary: int) -> None:
         )
     if not 0 < loss.skew < 1:
         raise UserError(f"distill.loss.skew={loss.skew:g}: expected a number between 0 and 1")
+
+
+def _drawn(loss: LossConfig) -> None:
+    """A loss against tokens that are drawn from the teacher's distribution."""
+    asked = f"distill.loss.draws={loss.draws}"
+    if loss.draws is not None and loss.draws < 1:
+        raise UserError(f"{asked}: expected 1 or more, e.g. 32, or null")
+    if loss.top_k is not None:
+        raise UserError(f"{asked}: distill.loss.top_k={loss.top_k} is given, too", "expected one of them, the other null")
+    if loss.kind is not Divergence.forward_kl:
+        raise UserError(
+            f"{asked}: distill.loss.kind={loss.kind} would have a biased gradient",
+            "expected forward_kl, which alone is linear in the teacher's probabilities; for another kind record",
+            "distill.loss.top_k=64 in the place of distill.loss.draws, or let the teacher run: teacher.mode=live",
+        )
 
 
 def room(plan: Plan, cfg: Recipe, folder: Path, need: float) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 
 from nemo_plugins.configs.schema import Recipe, TeacherMode
 from nemo_plugins.distillation import records
+from nemo_plugins.distillation.record_rows import Rows, form
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.planning import checkpoint_plan, checks, inputs, tables, training_plan
 from nemo_plugins.planning.plan import Plan, Table, short
@@ -23,7 +24,12 @@ def plan(cfg: Recipe) -> Plan:
     teacher, distill, mode = Architecture.from_config(cfg.model), cfg.distill, cfg.teacher.mode
     checks.distillation_loss(distill.loss, teacher.vocab_size)
     if mode is not TeacherMode.live:
-        recorded_tokens(cfg)
+        rows(cfg)
+    elif distill.loss.draws is not None:
+        raise UserError(
+            f"distill.loss.draws={distill.loss.draws}: with teacher.mode=live the teacher's whole distribution is there",
+            "expected distill.loss.draws=null, or teacher.mode=record and then cached",
+        )
     if mode is TeacherMode.record:
         return _recording(cfg, teacher)
     small = sizes.student(cfg)
@@ -43,20 +49,23 @@ def plan(cfg: Recipe) -> Plan:
     return made
 
 
-def recorded_tokens(cfg: Recipe) -> int:
-    """Tokens of the vocabulary that a recording keeps, `distill.loss.top_k`. Raises UserError: it is null."""
-    if cfg.distill.loss.top_k is None:
+def rows(cfg: Recipe) -> Rows:
+    """What a recording keeps of each position. Raises UserError: nothing says so."""
+    loss = cfg.distill.loss
+    if loss.top_k is None and loss.draws is None:
         raise UserError(
-            f"teacher.mode={cfg.teacher.mode}: distill.loss.top_k is null",
-            "expected how many tokens of the vocabulary to keep: files of all would be larger than any disk, e.g. 64",
+            f"teacher.mode={cfg.teacher.mode}: distill.loss.top_k is null, and so is distill.loss.draws",
+            "expected how many tokens of the vocabulary to keep: files of all would be larger than any disk,",
+            "e.g. the 64 most likely (distill.loss.top_k=64) or 32 drawn at random (distill.loss.draws=32)",
         )
-    return cfg.distill.loss.top_k
+    return form(loss.top_k, loss.draws, cfg.model.vocab_size)
 
 
 def _recording(cfg: Recipe, teacher: Architecture) -> Plan:
     """A pass of the teacher over the text that a distillation of this configuration reads."""
     distill = cfg.distill
-    made = Plan(f"record {cfg.model.name} on the text of a distillation, the {distill.loss.top_k} most likely tokens of each")
+    kept = rows(cfg)
+    made = Plan(f"record {cfg.model.name} on the text of a distillation, {kept.what}")
     for key in ("pipeline_parallel", "context_parallel"):
         if getattr(cfg.platform, key) != 1:
             raise UserError(
@@ -66,16 +75,17 @@ def _recording(cfg: Recipe, teacher: Architecture) -> Plan:
     checks.platform(made, cfg.platform, {"teacher": teacher})
     checks.training(made, distill, "distill", cfg)
     made.need("teacher", inputs.teacher, cfg)
-    each = records.bytes_per_token(recorded_tokens(cfg), teacher.vocab_size)
+    each = kept.bytes_per_token()
     size = each * training_plan.tokens(distill)
+    at_most = "" if kept.exact else "at most "
     folder = paths.run_root(cfg) / (cfg.run.stage or stage(cfg))
     checks.room(made, cfg, folder, size)
     made.tables += [
         tables.sizes(teacher, None, ("teacher", "")),
-        Table("Recording", [("bytes a token", f"{each:,}"), ("tokens", f"{training_plan.tokens(distill):,}")]),
+        Table("Recording", [("bytes a token", f"{at_most}{each:,}"), ("tokens", f"{training_plan.tokens(distill):,}")]),
         tables.writes(folder, {"record": size}),
     ]
-    made.sizes = f"{short(training_plan.tokens(distill))} tokens, {each:,} bytes each"
+    made.sizes = f"{short(training_plan.tokens(distill))} tokens, {at_most}{each:,} bytes each"
     return made
 
 
@@ -89,7 +99,8 @@ def _recorded(cfg: Recipe) -> None:
         dataclasses.replace(
             found,
             temperature=distill.loss.temperature,
-            top_k=recorded_tokens(cfg),
+            top_k=distill.loss.top_k,
+            draws=distill.loss.draws,
             seq_length=distill.seq_length,
             samples=distill.max_steps * distill.global_batch_size,
             seed=cfg.run.seed,

@@ -184,10 +184,12 @@ def record(cfg: Recipe) -> Path:
     recording = find(cfg, "teacher-record")
     if recording and (recording / "record").is_dir():
         return recording / "record"
+    loss = cfg.distill.loss
+    kept = f"top_k={loss.top_k}" if loss.draws is None else f"draws={loss.draws}"
     raise UserError(
         f"teacher.mode=cached: {run_root(cfg) / 'teacher-record' / 'record'} is not there",
         "expected what a finished recording leaves; record the teacher first:",
-        f"  {command(cfg, 'distill', 'teacher.mode=record', f'distill.loss.top_k={cfg.distill.loss.top_k}')}",
+        f"  {command(cfg, 'distill', 'teacher.mode=record', f'distill.loss.{kept}')}",
     )
 
 

@@ -7,6 +7,8 @@ import pytest
 from laptop import ok
 from safetensors import safe_open
 
+from nemo_plugins.distillation.record_rows import SampledRows
+
 pytestmark = pytest.mark.nemo
 
 LOSS = ("distill.loss.kind=jsd", "distill.loss.temperature=2", "distill.loss.top_k=20", "distill.loss.alpha=0.7")
@@ -42,6 +44,24 @@ def test_the_files_take_what_the_plan_says(laptop, recorded):
     assert sizes == summary["metrics"]["bytes_per_token"] * summary["data"]["tokens"] == (20 * 6 + 4) * 6 * 8 * 64
 
 
+def test_draws_estimate_the_loss_of_the_live_teacher(laptop):
+    """The chain's own distillation has the whole teacher beside the student: the first step is of the same student."""
+    name, draws = "run.name=tiny_pl-laptop/drawn", "distill.loss.draws=32"
+    ok(laptop.recipe("distill", "teacher.mode=record", draws, name))
+    recording = laptop.summary("drawn/teacher-record")
+    files = laptop.run.glob("drawn/teacher-record/record/shard-*.safetensors")
+    each = recording["metrics"]["bytes_per_token"]
+    assert each * recording["data"]["tokens"] == sum(file.stat().st_size for file in files)
+    assert each < SampledRows(32, 4096).bytes_per_token() / 2  # a trained teacher draws the same tokens again and again
+    ok(laptop.recipe("distill", "teacher.mode=cached", draws, name))
+    drawn, live = (lambda key: laptop.losses("drawn/distill", key)), laptop.losses
+    assert drawn("agreement")[0] == pytest.approx(live("distill", "agreement")[0], abs=1e-6)
+    assert drawn("val_loss")[0] == pytest.approx(live("distill", "val_loss")[0], rel=1e-6)
+    assert drawn("kd_loss")[0] != live("distill", "kd_loss")[0]
+    for key, close in (("kd_loss", 0.15), ("val_loss", 0.01)):
+        assert drawn(key) == pytest.approx(live("distill", key), rel=close), key
+
+
 def test_recording_goes_on_where_it_was(laptop, recorded, tmp_path):
     """Without its summary and one file, as a kill leaves it: the same bytes come back, by one process."""
     for path in (laptop.run / "convert-import", recorded):
@@ -64,6 +84,10 @@ def test_recording_goes_on_where_it_was(laptop, recorded, tmp_path):
         (("run.seed=1",), "seed: 1234 there, 1 asked for"),
         (("distill.max_steps=9",), "samples: 48 there, 72 asked for"),
         (("distill.loss.top_k=null",), "distill.loss.top_k is null"),
+        (
+            ("distill.loss.top_k=null", "distill.loss.draws=20", "distill.loss.kind=forward_kl"),
+            "draws: None there, 20 asked for",
+        ),
         (("teacher.record=nowhere",), "teacher.record: no folder nowhere"),
     ],
 )

@@ -12,7 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nemo_plugins.configs.training import Divergence
-from nemo_plugins.distillation import losses
+from nemo_plugins.distillation import in_chunks
 from nemo_plugins.distillation.losses import kd_loss, kd_loss_cached, topk_record
 
 KINDS = list(Divergence)
@@ -236,7 +236,7 @@ def test_the_size_of_a_chunk_does_not_matter(monkeypatch, kind, top_k):
     student, teacher = draw(7, 3, V), draw(7, 3, V, seed=1)
     found = []
     for rows in (1, 2, 4, 10**6):
-        monkeypatch.setattr(losses, "_rows_at_once", lambda *_, rows=rows: rows)
+        monkeypatch.setattr(in_chunks, "_rows_at_once", lambda *_, rows=rows: rows)
         found.append(ours(student, teacher, kind=kind, top_k=top_k))
     for other in found[1:]:
         torch.testing.assert_close(other, found[0], rtol=1e-6, atol=1e-6)

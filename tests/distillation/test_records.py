@@ -13,7 +13,8 @@ import torch
 
 from nemo_plugins.distillation import records
 from nemo_plugins.distillation.losses import kd_loss, kd_loss_cached, topk_record
-from nemo_plugins.distillation.records import Reader, Recorded, Writer, bytes_per_token
+from nemo_plugins.distillation.record_rows import TopKRows
+from nemo_plugins.distillation.records import Reader, Recorded, Writer
 from nemo_plugins.runs import Failed, UserError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -102,8 +103,8 @@ def test_the_highest_index_survives_and_the_bytes_are_as_reckoned(tmp_path, voca
     assert Reader(tmp_path, header).sample(1, tokens[1])["indices"].equal(indices[1])
     assert Reader(tmp_path, header).sample(0, tokens[0])["tail"].equal(tail[0])
     payload = shard(tmp_path, 0).stat().st_size - header_bytes(shard(tmp_path, 0))
-    assert bytes_per_token(k, vocabulary) == k * width + k * 4 + 4
-    assert payload == n * s * bytes_per_token(k, vocabulary) + n * 16
+    assert TopKRows(k, vocabulary).bytes_per_token() == k * width + k * 4 + 4
+    assert payload == n * s * TopKRows(k, vocabulary).bytes_per_token() + n * 16
 
 
 def test_the_files_are_what_the_documentation_says(whole, given):
@@ -186,6 +187,7 @@ OTHERS = {
     "precision": "32-true",
     "document_boundaries": True,
     "format": 0,
+    "draws": 5,
 }
 
 
@@ -307,7 +309,7 @@ def test_space_and_header_are_known_without_torch(whole):
 import sys
 sys.path.insert(0, {str(REPOSITORY)!r})
 from nemo_plugins.distillation import records
-records.read_header({str(whole)!r}), records.bytes_per_token(4, 50), records.versions()
+records.read_header({str(whole)!r})[0].rows.bytes_per_token(), records.versions()
 sys.exit("torch" in sys.modules)
 """
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0

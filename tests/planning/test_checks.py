@@ -78,6 +78,11 @@ def test_prune(overrides, key, why):
         ("distill.loss.temperature=0", "distill.loss.temperature=0", "above 0"),
         ("distill.loss.top_k=0", "distill.loss.top_k=0", "1 to the vocabulary's"),
         ("distill.loss.top_k=99999", "distill.loss.top_k=99999", "null"),
+        ("distill.loss.draws=0 teacher.mode=record", "distill.loss.draws=0", "1 or more"),
+        ("distill.loss.draws=8 distill.loss.top_k=4 teacher.mode=record", "distill.loss.top_k=4", "one of them"),
+        ("distill.loss.draws=8 distill.loss.kind=jsd teacher.mode=cached", "distill.loss.kind=jsd", "distill.loss.top_k=64"),
+        ("distill.loss.draws=8", "distill.loss.draws=8", "teacher.mode=record"),
+        ("teacher.mode=record", "distill.loss.top_k is null", "distill.loss.draws=32"),
         ("distill.loss.alpha=1.5", "distill.loss.alpha=1.5", "at most 1"),
         ("distill.loss.alpha=0", "distill.loss.alpha=0", "pretrain.py"),
         ("distill.loss.skew=1", "distill.loss.skew=1", "between 0 and 1"),
@@ -94,6 +99,13 @@ def test_distill(overrides, key, why):
     with pytest.raises(UserError) as error:
         plan("distill", *overrides.split())
     assert key in str(error.value) and why in str(error.value)
+
+
+def test_draws_of_the_teacher_of_the_whole_training_fit_five_terabytes():
+    made = plan("distill", "teacher.mode=record", "distill.loss.draws=32", model="bielik11b")
+    [recording] = [table for table in made.tables if table.title == "Recording"]
+    each = float(dict(recording.rows)["bytes a token"].removeprefix("at most "))
+    assert made.writes == each * 65_536_000_000 < 5e12
 
 
 @pytest.mark.parametrize(

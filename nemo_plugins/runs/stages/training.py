@@ -93,11 +93,11 @@ DISTILL = Stage(
     keys={
         "distill.max_steps=N, distill.lr=X, distill.min_lr=X, distill.warmup_steps=N": "schedule",
         "distill.micro_batch_size=N, distill.global_batch_size=N, distill.seq_length=N": "sizes of a step",
-        f"distill.loss.kind={'|'.join(Divergence)}": "divergence; .temperature=X, .top_k=N, .alpha=X",
+        f"distill.loss.kind={'|'.join(Divergence)}": "divergence; .temperature=X, .top_k=N, .alpha=X, .draws=N (recorded)",
         "distill.bad_step=stop|skip, distill.spike=X": "what becomes of a step with no finite loss, or one X times the median",
         "distill.data=[FILE], data.document_boundaries=true": "training text (default: data.train); kept apart",
         "distill.prompts=[TEXT]": "beginnings that the student goes on with at each validation, for people to read",
-        "teacher.mode=live|record|cached": "the teacher beside the student; alone, its top-k to files; from those files",
+        "teacher.mode=live|record|cached": "the teacher beside the student; alone, its top-k or draws to files; from those",
         "teacher.path=DIR, student.path=DIR": "default: what the run's convert-import and prune left",
     },
     examples=("+model=tiny_pl", "+model=tiny_pl distill.max_steps=50 run.name=short"),
