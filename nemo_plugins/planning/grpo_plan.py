@@ -36,7 +36,7 @@ def plan(cfg: Recipe) -> Plan:
     if grpo.max_tokens >= grpo.seq_length:
         raise UserError(
             f"grpo.max_tokens={grpo.max_tokens}: prompt and completion together have grpo.seq_length={grpo.seq_length}",
-            f"expected less than {grpo.seq_length}",
+            f"expected less than {grpo.seq_length}, e.g. grpo.max_tokens={grpo.seq_length // 2}",
         )
     check = prompts.checker(grpo.rewards, options(cfg), grpo.own_rewards)
     made, model = alignment_plan._begin(cfg, grpo, "grpo", check, "train {} by rewards that can be checked")

@@ -254,7 +254,7 @@ def test_a_users_own_reward_and_its_mistakes(tmp_path):
     assert rewards.get(f"{file}:shout", loud=3)("", "TAK", "") == 3
     (tmp_path / "broken.py").write_text("import nothing_of_this_name\n")
     for name, options, message in (
-        ("boxed_maths", {}, "expected one of boxed_math, multiple_choice"),
+        ("boxed_maths", {}, "expected one of boxed_format, boxed_math, length"),
         (f"{tmp_path}/none.py:shout", {}, "is not there"),
         (f"{file}:whisper", {}, "no function 'whisper'"),
         (f"{file}:NUMBER", {}, "no function 'NUMBER'"),
