@@ -5,7 +5,7 @@ ratios of scores on scales of 5 and of 100 can be averaged, the scores cannot. T
 and to its figure by no way that was tried (`paper_figures.recompute`).
 
 A benchmark is taken from result files (`report.results`) or, where no file names it, from the run's own evaluations. Imports no
-torch, no matplotlib.
+torch, no matplotlib, and numpy only where there are resamples.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import yaml
 
 from nemo_plugins.configs.schema import EvalConfig
 from nemo_plugins.configs.store import CONF
 from nemo_plugins.evaluation import run_outputs
-from nemo_plugins.evaluation import statistics as resampling
 from nemo_plugins.evaluation.run_outputs import FinishedStage
 from nemo_plugins.reporting import paper_figures
 from nemo_plugins.reporting.results import ExternalBenchmark
 from nemo_plugins.runs.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -236,10 +237,12 @@ def _from_suite(
             return f"{stage.name} lacks {len(lacks)} of {len(wanted)} tasks of {name}"
         sides.append(_score(stage, name, wanted, normalised="tasks" not in row))
     (teacher, spread), (student, own) = sides
+    from nemo_plugins.evaluation import statistics as resampling  # numpy
+
     resampled = resampling.recovery(own, spread)
     if resampled is None or teacher <= 0:
         return "the teacher is not clearly above guessing"
-    error = float(np.std(resampled, ddof=1))
+    error = float(resampled.std(ddof=1))
     return Kept(
         row["times"] * student, row["times"] * teacher, student / teacher, error if math.isfinite(error) else None, stage.name
     )
@@ -247,6 +250,10 @@ def _from_suite(
 
 def _score(stage: FinishedStage, model: str, tasks: list[str], normalised: bool) -> tuple[float, np.ndarray]:
     """Mean over tasks of a model's scores, and the same of each resample, `[resamples]`."""
+    import numpy as np
+
+    from nemo_plugins.evaluation import statistics as resampling
+
     values = []
     for task in tasks:
         result = json.loads((stage.folder / "results" / model / f"{task}.json").read_text())
