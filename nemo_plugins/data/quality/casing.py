@@ -28,7 +28,7 @@ def measure(pages: Pages) -> dict[str, np.ndarray]:
     all_upper = (uppers == words.length) & (words.length > 1)
     capitals, beginnings = words.sum(first), pages.sentences.count
     capital_beginnings = pages.sentences.sum(first[pages.first_of_sentence])
-    starts, line_letters, line_uppers = lines.start, _inside(pages.letters_before, pages), _inside(pages.uppers_before, pages)
+    starts, line_letters, line_uppers = lines.start, lines.among(pages.letters_before), lines.among(pages.uppers_before)
     pair = words.follows()
     pair[1:] &= first[1:] & first[:-1]
     changes = pages.letter[:-1] & ~pages.upper[:-1] & pages.upper[1:]
@@ -45,7 +45,3 @@ def measure(pages: Pages) -> dict[str, np.ndarray]:
         "lines_upper_start": share(lines.sum(pages.upper[starts]), lines.count),
         "lines_all_upper": share(lines.sum((line_letters >= 4) & (line_letters == line_uppers)), lines.count),
     }
-
-
-def _inside(before: np.ndarray, pages: Pages) -> np.ndarray:
-    return before[pages.lines.end] - before[pages.lines.start]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,11 @@ COUNT = len(KIND)
 SIZE = 1 << 16  # code points in the tables; the last, never a character, stands for all beyond
 PUNCTUATION = np.array([name in MARKS or name == "other_punctuation" for name in KIND])
 VOWELS = frozenset("aeiouyąęóáéíúůýěàâäåæèêëîïòôöøœùûüőű")
+
+
+def one_of(names: Iterable[str]) -> np.ndarray:
+    """By kind: whether it is one of these, bool `[COUNT]`."""
+    return np.isin(np.arange(COUNT), [KIND[name] for name in names])
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nemo_plugins.data.quality.character_kinds import KIND, SIZE
-from nemo_plugins.data.quality.page import Pages, edges, share
+from nemo_plugins.data.quality.page import Pages, share
 
 DOCUMENTATION = {
     "letters": "share of characters that are letters",
@@ -53,7 +53,7 @@ def measure(pages: Pages) -> dict[str, np.ndarray]:
         "own_letter_kinds": _own_kinds(own, pages),
         "vowels": share(pages.sum(vowel), letters),
         "vowel_changes": share(pages.pairs(both & (vowel[:-1] != vowel[1:])), pages.pairs(both)),
-        "consonant_runs": share(_in_long_runs(pages.letter & ~vowel, 5, pages), letters),
+        "consonant_runs": share(pages.in_runs(pages.letter & ~vowel, 5), letters),
         "white_space": share(pages.sum(pages.space), characters),
         "spaces_doubled": share(pages.pairs(spaces[:-1] & spaces[1:]), pages.count("space")),
         "other_spaces": share(pages.count("other_space"), characters),
@@ -79,13 +79,6 @@ def _own_kinds(own: np.ndarray, pages: Pages) -> np.ndarray:
     found = np.zeros((len(pages), len(letters)), bool)
     found[pages.owner[places], np.searchsorted(letters, pages.lower[places])] = True
     return found.sum(axis=1) / len(letters)
-
-
-def _in_long_runs(inside: np.ndarray, least: int, pages: Pages) -> np.ndarray:
-    """Characters in runs of `least` or more."""
-    start, end = edges(inside)
-    long = end - start >= least
-    return np.bincount(pages.owner[start[long]], (end - start)[long], len(pages))
 
 
 def _mojibake(pages: Pages) -> np.ndarray:

@@ -23,9 +23,8 @@ def measure(pages: Pages) -> dict[str, np.ndarray]:
     start, end = edges(inside)
     numbers = Group(pages.owner[start], len(pages))
     digits, letters, tokens, lines = pages.digits_before, pages.letters_before, pages.tokens, pages.lines
-    with_digit = digits[tokens.end] > digits[tokens.start]
-    with_letter = letters[tokens.end] > letters[tokens.start]
-    more = digits[lines.end] - digits[lines.start] > letters[lines.end] - letters[lines.start]
+    with_digit, with_letter = tokens.among(digits) > 0, tokens.among(letters) > 0
+    more = lines.among(digits) > lines.among(letters)
     return {
         "digits": share(pages.sum(inside), pages.length),
         "numbers_per_word": share(numbers.count, pages.words.count),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nemo_plugins.data.quality.character_kinds import COUNT, KIND
+from nemo_plugins.data.quality.character_kinds import KIND, one_of
 from nemo_plugins.data.quality.page import Pages, share
 
 DOCUMENTATION = {
@@ -37,13 +37,8 @@ def measure(pages: Pages) -> dict[str, np.ndarray]:
     every, lengths, total = lines.count, lines.length, lines.sum(lines.length)
     first, last = kind[lines.start], kind[lines.end - 1]
 
-    def among(found: np.ndarray, marks: str) -> np.ndarray:
-        table = np.zeros(COUNT, bool)
-        table[[KIND[mark] for mark in marks]] = True
-        return lines.sum(table[found])
-
-    letters = pages.letters_before[lines.end] - pages.letters_before[lines.start]
-    average, bullets = lines.mean(lengths), among(first, BULLETS)
+    letters = lines.among(pages.letters_before)
+    average, bullets = lines.mean(lengths), lines.sum(one_of(BULLETS)[first])
     bars = np.flatnonzero((kind == KIND["|"]) | (kind == KIND["tab"]))
     in_line = np.searchsorted(bars, lines.end) - np.searchsorted(bars, lines.start)
     features = {
@@ -57,7 +52,7 @@ def measure(pages: Pages) -> dict[str, np.ndarray]:
         "lines_empty": share(pages.empty_lines, pages.empty_lines + every),
         "lines_indented": share(pages.indented, every),
     }
-    features |= {name: share(among(last, marks), every) for name, marks in ENDS.items()}
+    features |= {name: share(lines.sum(one_of(marks)[last]), every) for name, marks in ENDS.items()}
     features |= {
         "lines_end_letter": share(lines.sum(pages.letter[lines.end - 1]), every),
         "lines_bullet": share(bullets, every),

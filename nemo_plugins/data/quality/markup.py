@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from nemo_plugins.data.quality.character_kinds import KIND
+from nemo_plugins.data.quality.character_kinds import KIND, one_of
 from nemo_plugins.data.quality.page import Pages, share
 
 # every repetition is bounded, so that no text takes more than a few passes
@@ -50,9 +50,8 @@ def measure(pages: Pages) -> dict[str, np.ndarray]:
     kind, lines = pages.kind, pages.lines
     wordlike = pages.letter | (kind == KIND["digit"])
     underscore, equals = kind == KIND["_"], kind == KIND["="]
-    quoted = wordlike | (kind == KIND['"']) | (kind == KIND["'"])
-    ends = kind[lines.end - 1]
-    code_ends = (ends == KIND[";"]) | (ends == KIND["{"]) | (ends == KIND["}"]) | (ends == KIND[">"])
+    quoted = wordlike | one_of("\"'")[kind]
+    code_ends = one_of(";{}>")[kind[lines.end - 1]]
     touching = (equals[:-1] & quoted[1:]) | (equals[1:] & quoted[:-1])
     return {
         "urls": np.array([len(lengths) for lengths in urls]) / words,

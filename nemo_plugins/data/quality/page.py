@@ -19,7 +19,7 @@ import numpy as np
 
 from nemo_plugins.configs.schema import LanguageConfig
 from nemo_plugins.data.quality import character_kinds
-from nemo_plugins.data.quality.character_kinds import KIND, LAST_LETTER, PUNCTUATION, SIZE, Tables
+from nemo_plugins.data.quality.character_kinds import KIND, LAST_LETTER, PUNCTUATION, SIZE, Tables, one_of
 
 PIECE = 20_000  # characters
 BASE = 0x9E3779B97F4A7C15  # odd, so that its powers have inverses modulo 2^64
@@ -32,14 +32,10 @@ def _powers(base: int, length: int) -> np.ndarray:
 
 
 POWERS, INVERSES = (_powers(base, 3 * PIECE + 8) for base in (BASE, pow(BASE, -1, 1 << 64)))
-SPACES = np.zeros(character_kinds.COUNT, bool)
-SPACES[[KIND[name] for name in ("space", "newline", "tab", "other_space")]] = True
-UPPER = np.zeros(character_kinds.COUNT, bool)
-UPPER[[KIND[name] for name in ("plain_upper", "own_upper", "foreign_upper")]] = True
-STOPS = np.zeros(character_kinds.COUNT, bool)
-STOPS[[KIND[mark] for mark in ".?!…"]] = True
-AFTER_STOP = SPACES.copy()
-AFTER_STOP[[KIND[mark] for mark in "”\"»)’'"]] = True
+SPACES = one_of(("space", "newline", "tab", "other_space"))
+UPPER = one_of(("plain_upper", "own_upper", "foreign_upper"))
+STOPS = one_of(".?!…")
+AFTER_STOP = SPACES | one_of("”\"»)’'")
 LETTER = np.arange(character_kinds.COUNT) <= LAST_LETTER
 LETTER[0] = False
 
@@ -138,6 +134,10 @@ class Spans(Group):
         self.length = length
         self.hash = hash
 
+    def among(self, before: np.ndarray) -> np.ndarray:
+        """Marked characters of each, int64 `[n]`; `before`: those before each place, as `Pages.letters_before`."""
+        return before[self.end] - before[self.start]
+
 
 class Pages:
     """Texts (their samples), taken apart. Arrays over all of them are `[n]`, over the texts `[texts]`.
@@ -209,6 +209,12 @@ class Pages:
         places = np.flatnonzero(marked)
         return np.searchsorted(places, end) - np.searchsorted(places, start)
 
+    def in_runs(self, marked: np.ndarray, least: int) -> np.ndarray:
+        """Characters in runs of at least so many marked ones, `[texts]`."""
+        start, end = edges(marked)
+        long = end - start >= least
+        return np.bincount(self.owner[start[long]], (end - start)[long], len(self))
+
     @cached_property
     def letters(self) -> np.ndarray:
         return self.counts[:, 1 : LAST_LETTER + 1].sum(axis=1)
@@ -229,7 +235,7 @@ class Pages:
     @cached_property
     def word_uppers(self) -> np.ndarray:
         """Upper-case letters of each word, int64 `[words]`."""
-        return self.uppers_before[self.words.end] - self.uppers_before[self.words.start]
+        return self.words.among(self.uppers_before)
 
     @cached_property
     def _sentences(self) -> np.ndarray:

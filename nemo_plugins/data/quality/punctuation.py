@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from nemo_plugins.data.quality.character_kinds import KIND
-from nemo_plugins.data.quality.page import Pages, edges, entropy, share
+from nemo_plugins.data.quality.character_kinds import KIND, one_of
+from nemo_plugins.data.quality.page import Pages, entropy, share
 
 EACH = {  # marks → name of their share of all characters
     ".": "full_stops", ",": "commas", ";": "semicolons", ":": "colons", "!": "exclamation_marks", "?": "question_marks",
@@ -27,10 +27,7 @@ PLACED = {
 }
 DOCUMENTATION = {name: f"share of characters that are one of {' '.join(marks)}" for marks, name in EACH.items()} | PLACED
 _EACH_KINDS = [([KIND[mark] for mark in marks], name) for marks, name in EACH.items()]
-_ENDING = np.zeros(256, bool)
-_ENDING[[KIND[mark] for mark in ".,;:"]] = True
-_SPACED = np.zeros(256, bool)
-_SPACED[[KIND[mark] for mark in ",;!?"]] = True
+_ENDING, _SPACED = one_of(".,;:"), one_of(",;!?")
 
 
 def measure(pages: Pages) -> dict[str, np.ndarray]:
@@ -50,7 +47,7 @@ def measure(pages: Pages) -> dict[str, np.ndarray]:
         "no_space_behind": share(pages.pairs(spaced[:-1] & letter[1:]), pages.sum(spaced)),
         "stop_inside_word": share(pages.triples(inside_word), counts[:, KIND["."]]),
         "doubled": share(pages.pairs(repeated & (pages.code[1:] == pages.code[:-1])), total),
-        "runs_of_three": share(_in_runs_of_three(marked, pages), characters),
+        "runs_of_three": share(pages.in_runs(marked, 3), characters),
         "round_balance": _balance(counts[:, KIND["("]], counts[:, KIND[")"]]),
         "quote_balance": _balance(counts[:, KIND["„"]], counts[:, KIND["”"]]),
         "lone_marks": share(pages.tokens.sum(_without_word_or_digit(pages)), pages.tokens.count),
@@ -58,18 +55,9 @@ def measure(pages: Pages) -> dict[str, np.ndarray]:
     return features
 
 
-def _in_runs_of_three(marked: np.ndarray, pages: Pages) -> np.ndarray:
-    """Characters in runs of at least 3 marked ones."""
-    start, end = edges(marked)
-    long = end - start >= 3
-    return np.bincount(pages.owner[start[long]], (end - start)[long], len(pages))
-
-
 def _balance(opening: np.ndarray, closing: np.ndarray) -> np.ndarray:
     return share(abs(opening - closing), opening + closing)
 
 
 def _without_word_or_digit(pages: Pages) -> np.ndarray:
-    start, end = pages.tokens.start, pages.tokens.end
-    letters, digits = pages.letters_before, pages.digits_before
-    return (letters[end] == letters[start]) & (digits[end] == digits[start])
+    return pages.tokens.among(pages.letters_before + pages.digits_before) == 0

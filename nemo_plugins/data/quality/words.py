@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nemo_plugins.data.quality.character_kinds import KIND
+from nemo_plugins.data.quality.character_kinds import KIND, one_of
 from nemo_plugins.data.quality.page import Group, Occurrences, Pages, share
 
 DOCUMENTATION = {
@@ -38,7 +38,7 @@ def measure(pages: Pages) -> dict[str, np.ndarray]:
     content = Occurrences(words.owner[~stop], words.hash[~stop], len(pages))
     behind = pages.kind[words.end]  # never beyond the end: a newline stands behind each text
     before_comma = behind == KIND[","]
-    before_stop = (behind == KIND["."]) | (behind == KIND["?"]) | (behind == KIND["!"])
+    before_stop = one_of(".?!")[behind]
     again = words.follows()
     pair, comma = again.copy(), again.copy()
     pair[1:] &= stop[1:] & stop[:-1]
@@ -62,7 +62,7 @@ def measure(pages: Pages) -> dict[str, np.ndarray]:
         "top_content_word": share(content.top(1), every),
         "word_entropy": share(all_words.entropy(), np.log2(np.maximum(1, every))),
         "words_repeated": share(words.sum(again), every),
-        "words_without_vowel": share(words.sum((vowels[words.end] == vowels[words.start]) & (words.length > 1)), every),
+        "words_without_vowel": share(words.sum((words.among(vowels) == 0) & (words.length > 1)), every),
         "words_with_triples": share(words.sum(_with_triple(pages)), every),
         "single_letters": share(words.sum((words.length == 1) & ~stop), every),
     }
