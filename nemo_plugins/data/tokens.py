@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from nemo_plugins.data.batches import batches
 from nemo_plugins.data.control_tokens import Ordinary
 from nemo_plugins.data.documents import documents
 from nemo_plugins.runs import locks
@@ -22,7 +23,7 @@ from nemo_plugins.runs.errors import UserError
 __all__ = ["Encoder", "Tokens", "cached", "documents", "existing", "is_prefix", "stored", "tokenizer_fingerprint", "write"]
 
 FORMAT = 2  # raise when the layout of documents or tokens changes: older token files are then made again
-SMALL_VOCABULARY = 65500  # whose ids are stored in two bytes
+SMALL_VOCABULARY = 65_500  # ids below it are stored in two bytes, else in four: megatron-core's DType.optimal_dtype
 BATCH = 64  # documents handed to the tokenizer at once: enough for all cores, few enough for their caches
 BATCH_CHARACTERS = 1 << 22  # and of how much text, so that long documents do not fill the memory
 
@@ -80,26 +81,13 @@ class Encoder:
         ordinary = None if self.control_tokens else Ordinary(tokenizer)
         around = tokenizer.encode("a").special_tokens_mask
         start, end = around.index(0), around[::-1].index(0)  # tokens that the tokenizer adds before and after a text
-        for batch in batches(texts):
+        for batch in batches(texts, BATCH, BATCH_CHARACTERS, len):
             for encoding in tokenizer.encode_batch_fast(batch, add_special_tokens=True):
                 ids = encoding.ids
                 if ordinary:
                     stop = len(ids) - end
                     ids = [*ids[:start], *ordinary.text(ids[start:stop]), *ids[stop:]]
                 yield ids if ids and ids[-1] == self.eos else [*ids, self.eos]
-
-
-def batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Texts in lists of at most `BATCH`, closed once they hold `BATCH_CHARACTERS`."""
-    batch, characters = [], 0
-    for text in texts:
-        batch.append(text)
-        characters += len(text)
-        if len(batch) == BATCH or characters >= BATCH_CHARACTERS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
 
 
 def write(prefix: Path, texts: Iterable[str], tokenizer) -> Tokens:

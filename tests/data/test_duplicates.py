@@ -8,7 +8,6 @@ import random
 import re
 from collections import Counter, defaultdict
 from dataclasses import replace
-from functools import partial
 from itertools import combinations
 from pathlib import Path
 
@@ -107,14 +106,10 @@ def execute(stages: list[duplicates.CorpusJob]) -> None:
             list(data or ())
 
 
-def deduplicate(tmp_path: Path, source: str, tasks: int, name: str = "out", **options):
+def deduplicate(tmp_path: Path, source: str, tasks: int, name: str = "out"):
     """Ids that stay and, by id, the removals."""
     folder = tmp_path / name
-    execute(
-        duplicates.stages(
-            lambda: [Reader(source)], lambda: [Writer(str(folder / "kept"))], str(folder), tasks, FINEWEB, **options
-        )
-    )
+    execute(duplicates.stages(lambda: [Reader(source)], lambda: [Writer(str(folder / "kept"))], str(folder), tasks, FINEWEB))
     stay = [json.loads(line)["id"] for path in sorted((folder / "kept").glob("*")) for line in path.read_text().splitlines()]
     removed = [json.loads(line) for path in sorted((folder / "removed").glob("*")) for line in path.read_text().splitlines()]
     return stay, {removal["id"]: removal for removal in removed}, json.loads((folder / "summary.json").read_text())
@@ -225,13 +220,3 @@ def test_a_corpus_that_changed_between_the_passes_is_refused(tmp_path):
 def test_settings_that_cannot_be_are_refused():
     with pytest.raises(UserError, match="hashes=0"):
         duplicates.stages(list, list, "nowhere", 1, replace(FINEWEB, hashes=0))
-
-
-def test_excluded_documents_say_what_they_repeat(tmp_path):
-    same = "ta sama treść dokumentu dwa razy i jeszcze raz"
-    source = write(tmp_path / "in", {"a": same, "b": same}, files=1)
-    excluded = partial(Writer, str(tmp_path / "excluded"))
-    deduplicate(tmp_path, source, 1, excluded=excluded)
-    (line,) = (tmp_path / "excluded" / "00000.jsonl").read_text().splitlines()
-    record = json.loads(line)
-    assert (record["id"], record["metadata"]["reason"], record["metadata"]["duplicate_of"]) == ("b", "exact", "a")

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 
-from nemo_plugins.data.chat.messages import Chat
+from nemo_plugins.data.batches import batches
+from nemo_plugins.data.chat.messages import BATCH, Chat
 from nemo_plugins.data.chat.sections import Encoded
 from nemo_plugins.data.chat.template import ChatTemplate
 from nemo_plugins.runs.errors import UserError
 
-BATCH = 512  # dialogues handed to the tokenizer at once
 LEARN = ("every", "last")
 
 
@@ -49,7 +48,7 @@ def encode(chats: Iterable[Chat], template: ChatTemplate, learn: str = "every") 
     """
     if learn not in LEARN:
         raise UserError(f"learn: {learn!r}", f"expected one of {', '.join(LEARN)}")
-    for batch in batches(chats):
+    for batch in batches(chats, BATCH):
         for chat, encoded in zip(batch, template.encode(chat.messages for chat in batch), strict=True):
             yield sample(encoded, learn, chat.weight, chat.where)
 
@@ -60,10 +59,3 @@ def sample(encoded: Encoded, learn: str, weight: float = 1.0, where: str = "") -
     for begin, end in encoded.learned if learn == "every" else encoded.learned[-1:]:
         learned[begin:end] = True
     return Sample(np.array(encoded.ids, np.int32), learned, weight, where)
-
-
-def batches(items: Iterable) -> Iterator[list]:
-    """Lists of up to `BATCH` items."""
-    items = iter(items)
-    while batch := list(islice(items, BATCH)):
-        yield batch

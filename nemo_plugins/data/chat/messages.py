@@ -16,6 +16,7 @@ from typing import Any
 from nemo_plugins.data.chat.rows import Fault, Report
 from nemo_plugins.data.chat.truncation import truncated
 
+BATCH = 512  # dialogues handed to the tokenizer at once
 ROLES = ("system", "user", "assistant", "tool")
 # What may follow a turn; an assistant that calls tools is a case of its own.
 FOLLOWS = {None: ("system", "user"), "system": ("user",), "user": ("assistant",), "assistant": ("user",), "calls": ("tool",)}

@@ -25,7 +25,7 @@ from nemo_plugins.configs.schema import ChatSource, CorpusEngine, Packing, Recip
 from nemo_plugins.data.chat import evaluation_items, packing, rows, sets, store
 from nemo_plugins.data.chat.template import ChatTemplate
 from nemo_plugins.data.corpus import execute
-from nemo_plugins.data.corpus.duplicates import CorpusJob
+from nemo_plugins.data.corpus.duplicates import CorpusJob, single
 from nemo_plugins.planning import chat_sets_plan
 from nemo_plugins.runs import locks, sizes
 from nemo_plugins.runs.atomic import whole, write
@@ -144,14 +144,10 @@ def save_tokenizer(described: Path, folder: Path, source: ChatSource):
 def stages(work: ChatsWork) -> list[CorpusJob]:
     """What is to be done, one after the other."""
     tasks = len(work.pieces)
-    items = [CorpusJob("chats_items", tasks, partial(_steps, CountItems, work))]
-    encode = CorpusJob("chats_encode", tasks, partial(_steps, Encode, work))
-    join = CorpusJob("chats_join", len(work.sets), partial(_steps, Join, work))
+    items = [CorpusJob("chats_items", tasks, partial(single, CountItems, work))]
+    encode = CorpusJob("chats_encode", tasks, partial(single, Encode, work))
+    join = CorpusJob("chats_join", len(work.sets), partial(single, Join, work))
     return [*(items if any(made_of.items for made_of, _, _ in work.sets) else []), encode, join]
-
-
-def _steps(kind: type[Step], work: ChatsWork) -> list[PipelineStep]:
-    return [kind(work)]
 
 
 class Step(PipelineStep):

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from nemo_plugins.data.batches import batches
 from nemo_plugins.data.chat import messages
 from nemo_plugins.data.chat.rows import Fault, Report
 from nemo_plugins.data.chat.template import ChatTemplate
@@ -70,9 +71,9 @@ def encode(pairs: Iterable[Pair], template: ChatTemplate, seq_length: int, repor
         seq_length: places of the longest sample; a pair with a longer one is counted in `report` and left out, apart from those
             whose prompt alone is that long.
     """
-    from nemo_plugins.data.chat.encode import batches, sample  # numpy
+    from nemo_plugins.data.chat.encode import sample  # numpy
 
-    for batch in batches(pairs):
+    for batch in batches(pairs, messages.BATCH):
         encoded = template.encode(dialogue for pair in batch for dialogue in pair.dialogues)
         for pair, chosen, rejected in zip(batch, encoded[::2], encoded[1::2], strict=True):
             both = [sample(of, "last", where=pair.where) for of in (chosen, rejected)]

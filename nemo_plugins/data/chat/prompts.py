@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_plugins.alignment import rewards
+from nemo_plugins.data.batches import batches
 from nemo_plugins.data.chat import messages, rows
 from nemo_plugins.data.chat.evaluation_items import EvaluationItems
 from nemo_plugins.data.chat.rows import Fault, Report
@@ -110,9 +111,7 @@ def encode(prompts: Iterable[Prompt], template: ChatTemplate, longest: int, repo
     Args:
         longest: tokens of a prompt at most; a longer one is counted in `report` and left out.
     """
-    from nemo_plugins.data.chat.encode import batches  # numpy
-
-    for batch in batches(prompts):
+    for batch in batches(prompts, messages.BATCH):
         for prompt, ids in zip(batch, template.prompts(prompt.messages for prompt in batch), strict=True):
             if len(ids) > longest:
                 report.late(prompt.where, Fault("prompt_too_long", f"{len(ids)} tokens, a prompt may have {longest}"))

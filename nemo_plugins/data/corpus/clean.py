@@ -10,7 +10,7 @@ from nemo_plugins import runs
 from nemo_plugins.configs.schema import CorpusEngine, Recipe
 from nemo_plugins.data.corpus import duplicates, execute, sources, steps
 from nemo_plugins.data.corpus.contamination import load_items
-from nemo_plugins.data.corpus.duplicates import CorpusJob
+from nemo_plugins.data.corpus.duplicates import CorpusJob, single
 from nemo_plugins.data.corpus.steps import MIB, Folders
 from nemo_plugins.runs import paths
 
@@ -74,42 +74,23 @@ def stages(cfg: Recipe, folders: Folders, tasks: int) -> list[CorpusJob]:
     """All stages; each `pipeline` can be pickled."""
     corpus, language, seed = cfg.corpus, cfg.language, cfg.run.seed
     model = str(runs.resolve(corpus.quality.model)) if corpus.quality.model else None
-    jobs = [CorpusJob("read", tasks, partial(_clean, folders, corpus, language, model, seed))]
-    stored, finish = partial(_stored, folders.read), partial(_finish, folders, corpus, language, seed)
+    jobs = [CorpusJob("read", tasks, partial(single, steps.Clean, folders, corpus, language, model))]
+    stored = partial(single, steps.Stored, folders.read)
+    finish = partial(single, steps.Finish, folders, corpus, language, seed)
     if corpus.duplicates.remove:
         jobs += duplicates.stages(stored, finish, str(folders.duplicates), tasks, corpus.duplicates)
     else:
         jobs.append(CorpusJob("finish", tasks, partial(_joined, stored, finish)))
-    jobs.append(CorpusJob("divide", tasks, partial(_divide, folders, corpus)))
+    jobs.append(CorpusJob("divide", tasks, partial(single, steps.Divide, folders, corpus)))
     if corpus.tokens:
         processes = corpus.slurm.cores if corpus.engine is CorpusEngine.slurm else corpus.workers
         folder = str(paths.weights_of(cfg.model.path, "model.path"))
-        jobs.append(CorpusJob("tokens", 1, partial(_tokenise, folders, folder, processes)))
+        jobs.append(CorpusJob("tokens", 1, partial(single, steps.Tokenise, folders, folder, processes)))
     return jobs
-
-
-def _clean(*of) -> list:
-    return [steps.Clean(*of)]
-
-
-def _stored(folder: Path) -> list:
-    return [steps.Stored(folder)]
-
-
-def _finish(*of) -> list:
-    return [steps.Finish(*of)]
 
 
 def _joined(first, last) -> list:
     return [*first(), *last()]
-
-
-def _divide(*of) -> list:
-    return [steps.Divide(*of)]
-
-
-def _tokenise(*of) -> list:
-    return [steps.Tokenise(*of)]
 
 
 def _next(cfg: Recipe, folder: Path, heldout: bool) -> str:

@@ -28,12 +28,11 @@ from typing import NamedTuple
 
 import numpy as np
 import xxhash
-from datatrove.data import Document, DocumentsPipeline
+from datatrove.data import DocumentsPipeline
 from datatrove.io import get_datafolder
 from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.dedup import MinhashDedupBuckets, MinhashDedupSignature
 from datatrove.pipeline.dedup.minhash import MinhashConfig, _mersenne_prime
-from datatrove.pipeline.writers.disk_base import DiskWriter
 
 from nemo_plugins.configs.schema import DuplicatesConfig
 from nemo_plugins.data.corpus.clusters import Cluster, removals
@@ -53,14 +52,17 @@ class CorpusJob(NamedTuple):
     pipeline: Callable[[], list[PipelineStep]]
 
 
+def single(step: Callable[..., PipelineStep], *of: object) -> list[PipelineStep]:
+    """The pipeline of one step, made of these; bound to them by `partial` it can be pickled."""
+    return [step(*of)]
+
+
 def stages(
     documents: Callable[[], Sequence[PipelineStep]],
     kept: Callable[[], Sequence[PipelineStep]],
     folder: str,
     tasks: int,
     asked: DuplicatesConfig,
-    *,
-    excluded: Callable[[], DiskWriter] | None = None,
 ) -> list[CorpusJob]:
     """The four jobs that remove duplicates, to be run one after the other.
 
@@ -76,7 +78,6 @@ def stages(
         tasks: of reading and writing; each holds about 200 bytes a document that it reads. `duplicates_pairs` has one for each
             bucket and one for the whole text, and `duplicates_clusters` one for all documents (docs/data.md).
         asked: see the module. More hashes a bucket want a higher similarity, more buckets find more.
-        excluded: gives a writer for the dropped documents whole, with `duplicate_of` and `reason` in their metadata.
     Returns: stages `duplicates_signatures`, `duplicates_pairs`, `duplicates_clusters`, `duplicates_filter`. The steps they give
         can be pickled; a stage or a task that is run again writes the same files.
     Raises: UserError where a number is below 1.
@@ -100,8 +101,8 @@ def stages(
     return [
         CorpusJob("duplicates_signatures", tasks, partial(_signatures, documents, folder, config)),
         CorpusJob("duplicates_pairs", buckets + 1, partial(_pairs, folder, with_whole_text)),
-        CorpusJob("duplicates_clusters", 1, partial(_clusters, folder, buckets, tasks)),
-        CorpusJob("duplicates_filter", tasks, partial(_filter, documents, kept, folder, excluded)),
+        CorpusJob("duplicates_clusters", 1, partial(single, Cluster, folder, buckets, tasks)),
+        CorpusJob("duplicates_filter", tasks, partial(_filter, documents, kept, folder)),
     ]
 
 
@@ -113,12 +114,8 @@ def _pairs(folder, config) -> list[PipelineStep]:
     return [MinhashPairs(f"{folder}/signatures", f"{folder}/pairs", config=config, lines_to_buffer=1000)]
 
 
-def _clusters(folder, buckets, tasks) -> list[PipelineStep]:
-    return [Cluster(folder, buckets, tasks)]
-
-
-def _filter(documents, kept, folder, excluded) -> list[PipelineStep]:
-    return [*documents(), DropDuplicates(folder, excluded() if excluded else None), *kept()]
+def _filter(documents, kept, folder) -> list[PipelineStep]:
+    return [*documents(), DropDuplicates(folder), *kept()]
 
 
 def text_key(text: str) -> int:
@@ -195,49 +192,33 @@ class MinhashPairs(MinhashDedupBuckets):
 
 
 class DropDuplicates(PipelineStep):
-    """Lets through what no earlier document repeats.
-
-    Args:
-        folder: that of `stages`.
-        excluded: writer for what is dropped, with `duplicate_of` and `reason` in its metadata.
-    """
+    """Lets through what no earlier document repeats; `folder`: that of `stages`."""
 
     type = "🫂 - DEDUP"
     name = "drop duplicates"
 
-    def __init__(self, folder: str, excluded: DiskWriter | None = None):
+    def __init__(self, folder: str):
         super().__init__()
         self.folder = get_datafolder(folder)
-        self.excluded = excluded
 
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
         to_remove = removals(self.folder, rank)
         removal, sampled = next(to_remove, None), {"exact": 0, "near": 0}
-        try:
-            with self.folder.open(f"samples/{rank:06d}.jsonl", mode="wt", encoding="utf-8") as samples:
-                for place, document in enumerate(data):
-                    self.stat_update("total")
-                    if removal is None or place != removal["place"]:
-                        self.stat_update("forwarded")
-                        yield document
-                        continue
-                    self._drop(document, removal, rank)
-                    if sampled[removal["reason"]] < SAMPLES:
-                        sampled[removal["reason"]] += 1
-                        samples.write(json.dumps({**removal, "text": document.text[:SAMPLE_CHARACTERS]}) + "\n")
-                    removal = next(to_remove, None)
-        finally:
-            if self.excluded:
-                self.excluded.close()
-
-    def _drop(self, document: Document, removal: dict, rank: int) -> None:
-        if removal["id"] != document.id:
-            raise UserError(
-                f"duplicates: task {rank} reads {document.id} where it read {removal['id']} before",
-                "expected: the same documents in the same order as for the signatures",
-                "delete the folder of duplicates and its logs and begin this stage again",
-            )
-        self.stat_update("dropped", f"dropped_{removal['reason']}")
-        if self.excluded:
-            document.metadata |= {"reason": removal["reason"], "duplicate_of": removal["duplicate_of"]}
-            self.excluded.write(document, rank)
+        with self.folder.open(f"samples/{rank:06d}.jsonl", mode="wt", encoding="utf-8") as samples:
+            for place, document in enumerate(data):
+                self.stat_update("total")
+                if removal is None or place != removal["place"]:
+                    self.stat_update("forwarded")
+                    yield document
+                    continue
+                if removal["id"] != document.id:
+                    raise UserError(
+                        f"duplicates: task {rank} reads {document.id} where it read {removal['id']} before",
+                        "expected: the same documents in the same order as for the signatures",
+                        "delete the folder of duplicates and its logs and begin this stage again",
+                    )
+                self.stat_update("dropped", f"dropped_{removal['reason']}")
+                if sampled[removal["reason"]] < SAMPLES:
+                    sampled[removal["reason"]] += 1
+                    samples.write(json.dumps({**removal, "text": document.text[:SAMPLE_CHARACTERS]}) + "\n")
+                removal = next(to_remove, None)

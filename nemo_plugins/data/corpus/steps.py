@@ -14,6 +14,7 @@ from datatrove.data import Document, DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
 
 from nemo_plugins.configs.schema import CorpusConfig, LanguageConfig
+from nemo_plugins.data.batches import batches
 from nemo_plugins.data.corpus import reading, sources, stores
 from nemo_plugins.data.corpus.contamination import Contamination, load_items
 from nemo_plugins.data.corpus.document_counts import DocumentCounts, merged, share_bin
@@ -78,13 +79,12 @@ class Clean(PipelineStep):
 
     type, name = "🧹 - CLEAN", "read and judge"
 
-    def __init__(self, folders: Folders, corpus: CorpusConfig, language: LanguageConfig, model: str | None, seed: int):
+    def __init__(self, folders: Folders, corpus: CorpusConfig, language: LanguageConfig, model: str | None):
         super().__init__()
         self.folders = folders
         self.corpus = corpus
         self.language = language
         self.model = model
-        self.seed = seed
 
     def run(self, data: DocumentsPipeline = None, rank: int = 0, world_size: int = 1) -> None:
         from nemo_plugins.data.corpus.languages import LanguageFilter
@@ -130,7 +130,7 @@ class Clean(PipelineStep):
 
     def _good(self, documents: Iterable[Judged], classifier, tally: DocumentCounts) -> Iterator[Judged]:
         minimum = self.corpus.quality.minimum
-        for batch in batches(documents):
+        for batch in batches(documents, BATCH, BATCH_CHARACTERS, lambda one: len(one.text)):
             for one, (low, medium, high) in zip(batch, classifier.probabilities([one.text for one in batch]), strict=True):
                 tally.histograms["quality"][share_bin(high)] += 1
                 if high >= minimum:
@@ -272,19 +272,6 @@ class Tokenise(PipelineStep):
 def _evaluation(tally: DocumentCounts, id: str, text: str, item: str) -> None:
     tally.drop("evaluation", id, text, item)
     tally.named["evaluation_items"][item[:200]] += 1
-
-
-def batches(documents: Iterable[Judged]) -> Iterator[list[Judged]]:
-    """Documents in lists that are closed once they are many or much."""
-    batch, characters = [], 0
-    for one in documents:
-        batch.append(one)
-        characters += len(one.text)
-        if len(batch) == BATCH or characters >= BATCH_CHARACTERS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
 
 
 def _texts(files: Iterable[Path], ids: list[str]) -> Iterator[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from math import inf
 
 import numpy as np
 
 from nemo_plugins.configs.schema import LanguageConfig
+from nemo_plugins.data.batches import batches
 from nemo_plugins.data.quality import (
     casing,
     characters,
@@ -25,7 +27,7 @@ from nemo_plugins.data.quality.page import PIECE, Pages, lexicon
 FAMILIES = (lengths, casing, characters, punctuation, digits, words, repetition, lines, information, markup, endings)
 DOCUMENTATION = {name: what for family in FAMILIES for name, what in family.DOCUMENTATION.items()}
 NAMES = tuple(DOCUMENTATION)
-TOGETHER = 120_000  # characters that are taken apart at once
+TOGETHER = 120_000  # characters of samples that are taken apart at once: more no longer saves time, and leaves the cache
 
 
 class Extractor:
@@ -44,24 +46,11 @@ class Extractor:
     def matrix(self, texts: Sequence[str]) -> np.ndarray:
         """Features of texts, float32 `[texts, len(NAMES)]`; each row is what the text alone would have."""
         blocks = [np.zeros((0, len(NAMES)), np.float32)]
-        for some in _blocks(texts):
+        for some in batches(texts, inf, TOGETHER, lambda text: min(len(text), 3 * PIECE)):
             pages = Pages(some, self.lexicon)
             columns = [column for family in FAMILIES for column in family.measure(pages).values()]
             blocks.append(np.stack(columns, axis=1).astype(np.float32))
         return np.concatenate(blocks)
-
-
-def _blocks(texts: Sequence[str]) -> Iterator[list[str]]:
-    """Texts in lists of about `TOGETHER` characters of their samples: more no longer saves time, and leaves the cache."""
-    block, held = [], 0
-    for text in texts:
-        block.append(text)
-        held += min(len(text), 3 * PIECE)
-        if held >= TOGETHER:
-            yield block
-            block, held = [], 0
-    if block:
-        yield block
 
 
 def features(text: str, language: LanguageConfig) -> np.ndarray:

@@ -9,6 +9,7 @@ from pathlib import Path
 from nemo_plugins import runs
 from nemo_plugins.configs import language, options
 from nemo_plugins.configs.schema import CorpusTask, Recipe
+from nemo_plugins.data.batches import batches
 from nemo_plugins.data.corpus import reading, sources, stores
 from nemo_plugins.data.corpus.normalise import normalise
 from nemo_plugins.data.corpus.steps import BATCH, MIB
@@ -77,24 +78,13 @@ def _apply(cfg: Recipe, run: runs.Run) -> None:
     counts = dict.fromkeys(("documents", "kept"), 0)
     to = run.folder / "quality.jsonl.zst"
     with stores.Store(to) as store:
-        batch: list[reading.Read] = []
-        for one in _documents(cfg, run, cfg.corpus.sources):
-            batch.append(one)
-            if len(batch) == BATCH:
-                _judge(batch, classifier, store, counts, cfg.corpus.quality.minimum)
-                batch = []
-        _judge(batch, classifier, store, counts, cfg.corpus.quality.minimum)
+        for batch in batches(_documents(cfg, run, cfg.corpus.sources), BATCH):
+            for one, chances in zip(batch, classifier.probabilities([one.text for one in batch]), strict=True):
+                named = {name: round(float(chance), 4) for name, chance in zip(CLASSES, chances, strict=True)}
+                store.write({"id": one.id, **named})
+                counts["documents"] += 1
+                counts["kept"] += bool(chances[training.HIGH] >= cfg.corpus.quality.minimum)
     run.finish({"quality": to}, counts)
-
-
-def _judge(
-    batch: list[reading.Read], classifier: Classifier, store: stores.Store, counts: dict[str, int], least: float
-) -> None:
-    for one, chances in zip(batch, classifier.probabilities([one.text for one in batch]), strict=True):
-        named = {name: round(float(chance), 4) for name, chance in zip(CLASSES, chances, strict=True)}
-        store.write({"id": one.id, **named})
-        counts["documents"] += 1
-        counts["kept"] += bool(chances[training.HIGH] >= least)
 
 
 def _kept(classifier: Classifier, good: list[reading.Read], minimum: float) -> dict[str, tuple[int, float]]:

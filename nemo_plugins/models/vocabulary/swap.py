@@ -14,7 +14,8 @@ from safetensors import safe_open
 from nemo_plugins import runs
 from nemo_plugins.configs.schema import Recipe, Start
 from nemo_plugins.data import documents
-from nemo_plugins.data.tokens import batches
+from nemo_plugins.data.batches import batches
+from nemo_plugins.data.tokens import BATCH, BATCH_CHARACTERS
 from nemo_plugins.models import nemo
 from nemo_plugins.models.vocabulary import focus, shards, space, tokens
 from nemo_plugins.models.vocabulary.tokens import Vocabulary
@@ -103,7 +104,7 @@ def encode(folder: Path, texts: Iterable[str]) -> Iterator[list[int]]:
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    for batch in batches(texts):
+    for batch in batches(texts, BATCH, BATCH_CHARACTERS, len):
         for encoding in tokenizer.encode_batch_fast(batch, add_special_tokens=False):
             yield encoding.ids
 
