@@ -6,7 +6,6 @@ Whatever turns weights into another format starts here, so that a wrong folder c
 from __future__ import annotations
 
 import json
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,13 +139,11 @@ def stored(folder: Path, key: str) -> dict[str, Tensor]:
 
 def headers(shard: Path) -> list[Tensor]:
     """The tensors of a whole safetensors file, in the order of their bytes."""
-    with shard.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(length))
-    header.pop("__metadata__", None)
+    header, begin = weights.header(shard)
     found = [
-        Tensor(name, entry["dtype"], tuple(entry["shape"]), shard, *(8 + length + at for at in entry["data_offsets"]))
+        Tensor(name, entry["dtype"], tuple(entry["shape"]), shard, *(begin + at for at in entry["data_offsets"]))
         for name, entry in header.items()
+        if name != "__metadata__"
     ]
     return sorted(found, key=lambda tensor: tensor.start)
 

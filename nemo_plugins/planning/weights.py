@@ -6,6 +6,7 @@ import json
 import struct
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from nemo_plugins.runs.errors import UserError
 
@@ -85,18 +86,26 @@ def _refuse(folder: Path, key: str) -> list[Path]:
     raise UserError(f"{key}: {folder} holds no weights", "expected *.safetensors")
 
 
+def header(shard: Path) -> tuple[dict[str, Any], int]:
+    """The JSON header of a safetensors file, which follows 8 bytes with its length, and the byte at which the data begin.
+
+    Raises:
+        struct.error, ValueError: the file has no whole header.
+    """
+    with shard.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        if length > min(shard.stat().st_size - 8, LONGEST_HEADER):
+            raise ValueError("header longer than the file")
+        return json.loads(file.read(length)), 8 + length
+
+
 def check_shard(shard: Path, key: str) -> None:
-    """A safetensors file is 8 bytes with the header's length, the JSON header, then the data that the header describes."""
+    """A safetensors file is as long as its header says."""
     size = shard.stat().st_size
     try:
-        with shard.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > min(size - 8, LONGEST_HEADER):
-                raise ValueError("header longer than the file")
-            header = json.loads(file.read(length))
-        expected = (
-            8 + length + max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
-        )
+        entries, start = header(shard)
+        stops = (entry["data_offsets"][1] for name, entry in entries.items() if name != "__metadata__")
+        expected = start + max(stops, default=0)
     except (struct.error, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{key}: {shard} is not a whole safetensors file ({size:,} bytes)", "fetch this file again") from None
     if size != expected:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import struct
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from nemo_plugins.planning.weights import check_shard
+from nemo_plugins.planning import weights
 from nemo_plugins.runs import folder
 from nemo_plugins.runs.errors import UserError
 from nemo_plugins.runs.fingerprint import described
@@ -83,12 +82,9 @@ def read_header(path: Path, key: str = "prune.scores") -> Measured:
     """
     if not path.is_file():
         raise UserError(f"{key}: no file {path}", "expected the scores.safetensors that a pruning or a search left")
-    check_shard(path, key)
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(length)).get("__metadata__", {})
+    weights.check_shard(path, key)
     try:
-        return Measured(**json.loads(header["measured"]))
+        return Measured(**json.loads(weights.header(path)[0]["__metadata__"]["measured"]))
     except (KeyError, TypeError, ValueError):
         says = f"{key}: {path} does not say what it was measured with"
         raise UserError(says, "expected a file that this project wrote") from None

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+from nemo_plugins.planning import weights
+
 COPIED = 1 << 24  # bytes at once
 ALIGNED = 8  # where the data begin, as the safetensors library has it
 
@@ -18,30 +20,28 @@ def rewrite(source: Path, to: Path, rows: int, names: list[str], replace: Callab
 
     Returns: by how many bytes the data have grown.
     """
-    with source.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(length))
-        metadata = header.pop("__metadata__", None)
-        entries = sorted(header.items(), key=lambda entry: entry[1]["data_offsets"][0])
-        before = max(entry["data_offsets"][1] for _, entry in entries)
-        made, position = {} if metadata is None else {"__metadata__": metadata}, 0
+    header, begin = weights.header(source)
+    metadata = header.pop("__metadata__", None)
+    entries = sorted(header.items(), key=lambda entry: entry[1]["data_offsets"][0])
+    before = max(entry["data_offsets"][1] for _, entry in entries)
+    made, position = {} if metadata is None else {"__metadata__": metadata}, 0
+    for name, entry in entries:
+        start, stop = entry["data_offsets"]
+        size, shape = stop - start, entry["shape"]
+        if name in names:
+            size, shape = size // shape[0] * rows, [rows, *shape[1:]]
+        made[name] = {**entry, "shape": shape, "data_offsets": [position, position + size]}
+        position += size
+    text = json.dumps(made, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % ALIGNED)
+    with source.open("rb") as file, to.open("wb") as written:
+        written.write(struct.pack("<Q", len(text)) + text)
         for name, entry in entries:
-            start, stop = entry["data_offsets"]
-            size, shape = stop - start, entry["shape"]
             if name in names:
-                size, shape = size // shape[0] * rows, [rows, *shape[1:]]
-            made[name] = {**entry, "shape": shape, "data_offsets": [position, position + size]}
-            position += size
-        text = json.dumps(made, separators=(",", ":")).encode()
-        text += b" " * (-len(text) % ALIGNED)
-        with to.open("wb") as written:
-            written.write(struct.pack("<Q", len(text)) + text)
-            for name, entry in entries:
-                if name in names:
-                    written.write(replace(name).contiguous().flatten().view(torch.uint8).numpy().data)
-                else:
-                    file.seek(8 + length + entry["data_offsets"][0])
-                    _pass(file, written, entry["data_offsets"][1] - entry["data_offsets"][0])
+                written.write(replace(name).contiguous().flatten().view(torch.uint8).numpy().data)
+            else:
+                file.seek(begin + entry["data_offsets"][0])
+                _pass(file, written, entry["data_offsets"][1] - entry["data_offsets"][0])
     return position - before
 
 
