@@ -51,7 +51,7 @@ def losses(stages: list[FinishedStage]) -> tuple[dict[str, float], tuple[str, ..
     if not values.keys() >= {"teacher", "pruned", "distilled"}:
         return None
     places = heldout_losses.places(summaries).values()
-    return values, tuple(_place(latest[recipe], "metrics", metric) for recipe, metric in places)
+    return values, tuple(place(latest[recipe].name, "metrics", metric) for recipe, metric in places)
 
 
 def _size(stages: list[FinishedStage]) -> Figure | None:
@@ -61,10 +61,10 @@ def _size(stages: list[FinishedStage]) -> Figure | None:
     if (evaluated := _evaluated(stages, lambda block: block.get("parameters"))) is not None:
         evaluation, names = evaluated
         counts = {role: evaluation.summary["models"][name]["parameters"] for role, name in names.items()}
-        sources = tuple(_place(evaluation, "models", name, "parameters") for name in names.values())
+        sources = tuple(place(evaluation.name, "models", name, "parameters") for name in names.values())
     elif (prune := _last(stages, "prune")) is not None:
         counts = {role: (prune.summary.get(role) or {}).get("parameters") for role in ("teacher", "student")}
-        sources = tuple(_place(prune, role, "parameters") for role in counts)
+        sources = tuple(place(prune.name, role, "parameters") for role in counts)
     sizes = {role: BF16 * count for role, count in counts.items() if count}
     if len(sizes) < 2:
         return None
@@ -98,7 +98,7 @@ def _speed(stages: list[FinishedStage]) -> Figure | None:
             f"a further token takes {1e3 * each['student']:,.3g} ms, the teacher's {1e3 * each['teacher']:,.3g} ms "
             f"({how}, one stream); with the prompt {rate['student'] / rate['teacher']:.2f} ×"
         )
-        sources = tuple(_place(bench, "rows", pair[role][0], "each", "median") for role in each)
+        sources = tuple(place(bench.name, "rows", pair[role][0], "each", "median") for role in each)
         return Figure("speed", f"{each['teacher'] / each['student']:.2f} × as fast", meaning, sources)
     return None
 
@@ -122,8 +122,8 @@ def _recovery(stages: list[FinishedStage]) -> Figure | None:
         f"of the teacher's score is kept, {suite['confidence']:.0%} interval {100 * low:.1f} to {100 * high:.1f} "
         f"({names['student']} on {suite['name']}, {asked})"
     ).replace("% interval", " % interval")
-    sources = tuple(_place(evaluation, "models", names["student"], "against_teacher", key) for key in
-                    ("recovery", "recovery_interval"))  # fmt: skip
+    its = ("models", names["student"], "against_teacher")
+    sources = tuple(place(evaluation.name, *its, key) for key in ("recovery", "recovery_interval"))
     return Figure("recovery", f"{100 * against['recovery']:.1f} %", meaning, sources)
 
 
@@ -173,6 +173,6 @@ def _last(stages: list[FinishedStage], recipe: str) -> FinishedStage | None:
     return next((stage for stage in reversed(stages) if stage.recipe == recipe), None)
 
 
-def _place(stage: FinishedStage, *keys: str | int) -> str:
+def place(stage: str, *keys: str | int) -> str:
     """A number of a stage's summary as file and JSON pointer (RFC 6901)."""
-    return f"{stage.name}/summary.json#/{'/'.join(str(key).replace('~', '~0').replace('/', '~1') for key in keys)}"
+    return f"{stage}/summary.json#/{'/'.join(str(key).replace('~', '~0').replace('/', '~1') for key in keys)}"

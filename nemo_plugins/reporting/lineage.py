@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from nemo_plugins.evaluation.run_outputs import RECIPE, FinishedStage, stages
 from nemo_plugins.models import hf_config
 from nemo_plugins.reporting import headline
 from nemo_plugins.reporting.heldout_losses import places
-from nemo_plugins.reporting.page import Cell, PageTable, Picture, Section, Sourced
+from nemo_plugins.reporting.page import Cell, PageTable, Picture, Section, sourced
 from nemo_plugins.runs import command_line, output
 from nemo_plugins.runs.stages import students
 
@@ -28,15 +28,9 @@ class Lineage:
     run: Path
     stages: dict[str, FinishedStage]
 
-    def figure(self, stage: str, *keys: str, show=None) -> Cell:
+    def figure(self, stage: str, *keys: str, show: Callable[[Any], str] = "{:.4f}".format) -> Cell:
         """A number of a stage's summary, with its place; a dash where there is none."""
-        value: Any = self.stages[stage].summary
-        for key in keys:
-            value = value.get(key) if isinstance(value, dict) else None
-            if value is None:
-                return None
-        text = show(value) if show else f"{value:.4f}"
-        return Sourced(text, f"{stage}/summary.json#/{'/'.join(keys)}")
+        return sourced(self.stages[stage].summary, stage, keys, show)
 
 
 def read(run: Path) -> Lineage:

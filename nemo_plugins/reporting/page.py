@@ -6,11 +6,13 @@ import base64
 import html
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
+from typing import Any
 
+from nemo_plugins.reporting import headline
 from nemo_plugins.reporting.headline import Figure
 from nemo_plugins.runs.folder import write
 
@@ -74,6 +76,16 @@ img {{ max-width: 100%; height: auto; background: #fff; border-radius: 4px; disp
 </head>
 <body>
 """
+
+
+def sourced(summary: Mapping[str, Any], stage: str, keys: Sequence[str | int], show: Callable[[Any], str]) -> Sourced | None:
+    """A number of a stage's summary by its keys, with its place; None where it is not there or none."""
+    value: Any = summary
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+        if value is None:
+            return None
+    return Sourced(show(value), headline.place(stage, *keys))
 
 
 @dataclass(frozen=True)

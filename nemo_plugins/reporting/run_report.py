@@ -101,7 +101,7 @@ def mean_sections(mean: paper_mean.PaperMean, stage: str) -> list[Section]:
         return []
     rows: list[list[Cell]] = []
     for name, one in mean.kept.items():
-        at = f"{stage}/summary.json#/paper_mean/benchmarks/{scores.pointer(name)}"
+        at = headline.place(stage, "paper_mean", "benchmarks", name)
         error = None if one.stderr is None else Sourced(f"{100 * one.stderr:.2f}", f"{at}/stderr")
         scored = [Sourced(f"{getattr(one, role):.2f}", f"{at}/{role}") for role in ("student", "teacher")]
         rows.append([name, *scored, Sourced(f"{100 * one.ratio:.2f}", f"{at}/ratio"), error, one.source])

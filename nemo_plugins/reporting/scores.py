@@ -12,7 +12,7 @@ from nemo_plugins.evaluation import cache, run_outputs
 from nemo_plugins.reporting import eval_plots
 from nemo_plugins.reporting.eval_plots import Model, Point
 from nemo_plugins.reporting.lineage import Rate
-from nemo_plugins.reporting.page import Cell, PageTable, Part, Picture, Section, Sourced
+from nemo_plugins.reporting.page import Cell, PageTable, Part, Picture, Section, sourced
 from nemo_plugins.runs.stages import by_name
 
 SIGNIFICANT = 0.05
@@ -41,17 +41,7 @@ class Evaluation:
 
     def figure(self, *keys: str | int, show: Callable[[Any], str]) -> Cell:
         """A number of the summary by its keys; a dash where it is not there or none."""
-        value: Any = self.summary
-        for key in keys:
-            value = value.get(key) if isinstance(value, dict) else None
-            if value is None:
-                return None
-        return Sourced(show(value), f"{self.folder.name}/summary.json#/{'/'.join(map(pointer, keys))}")
-
-
-def pointer(key: str | int) -> str:
-    """A key as a JSON pointer has it."""
-    return str(key).replace("~", "~0").replace("/", "~1")
+        return sourced(self.summary, self.folder.name, keys, show)
 
 
 def read(run: Path) -> list[Evaluation]:

@@ -78,7 +78,9 @@ def rank_correlation(rows: Sequence[Row]) -> tuple[int, float | None]:
     both = [(row.loss, row.distilled) for row in rows if _known(row.loss) and _known(row.distilled)]
     if len(both) < 3:
         return len(both), None
-    before, after = (_ranks(np.array(values)) for values in zip(*both, strict=True))
+    from scipy.stats import rankdata  # slow to import
+
+    before, after = map(rankdata, zip(*both, strict=True))
     if before.std() == 0 or after.std() == 0:
         return len(both), None
     return len(both), float(np.corrcoef(before, after)[0, 1])
@@ -174,12 +176,6 @@ def _known(loss: float | None) -> TypeGuard[float]:
 
 def _measured(row: Row) -> bool:
     return _known(row.loss) or _known(row.distilled)
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Rank of each value, [n]; tied ones share their mean rank."""
-    below, equal = (values[None] < values[:, None]).sum(axis=1), (values[None] == values[:, None]).sum(axis=1)
-    return below + (equal - 1) / 2
 
 
 def _note(row: Row, best: set[str]) -> str:
