@@ -29,6 +29,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from nemo_plugins.data import parallel_tokens
+from nemo_plugins.runs.workers import cores
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TOKENIZER = REPOSITORY / "assets" / "tiny_pl"
@@ -93,7 +94,7 @@ def row(name: str, found: list[float], form: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megabytes", type=int, default=150)
-    parser.add_argument("--processes", type=int, default=parallel_tokens.workers())
+    parser.add_argument("--processes", type=int, default=cores())
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--root", type=Path)
     given = parser.parse_args()

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from nemo_plugins import runs
 from nemo_plugins.data import documents, tokens
+from nemo_plugins.runs.workers import cores
 
 PARTS = 256  # that a text is cut into, so that no process has much left to do when the others are done,
 SMALLEST, LARGEST = 1 << 20, 16 << 20  # in parts of at least and at most so many bytes of text
@@ -31,11 +32,6 @@ WORTH = 32 << 20  # bytes of files from which on the seconds that processes take
 UNPACKED = 3  # how much larger text is than its compressed file, at least
 COPIED = 1 << 22  # bytes at once
 LENGTHS = ".lengths"  # of a part's documents, int32, beside its `.bin` of ids
-
-
-def workers() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def is_worth(path: str | Path) -> bool:
@@ -71,10 +67,10 @@ def write(
     written: dict[int, tokens.Tokens] = {}
     with _Progress(Path(path).name) as progress:
         pool = ProcessPoolExecutor(
-            processes or workers(), mp_context=multiprocessing.get_context("spawn"), initializer=_start, initargs=(encoder,)
+            processes or cores(), mp_context=multiprocessing.get_context("spawn"), initializer=_start, initargs=(encoder,)
         )  # spawned, not forked: this process may have threads of torch and of the tokenizer that a fork would leave locked
         try:
-            for number, one, is_new in _run(pool, documents.parts(path, part), folder, part, processes or workers()):
+            for number, one, is_new in _run(pool, documents.parts(path, part), folder, part, processes or cores()):
                 written[number] = one
                 progress.add(one.tokens, is_new)
         except BrokenProcessPool as error:

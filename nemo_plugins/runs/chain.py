@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -22,7 +21,6 @@ from nemo_plugins.runs.stages import by_name
 
 OF_THE_TEACHER = ("+model=", "model.", "convert.random=", "run.root=", "run.seed=")  # overrides that an import takes over
 TICK = 1.0  # seconds between two looks at a stage
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 def run(
@@ -145,17 +143,13 @@ def _fresh(command: list[str], env: dict[str, str], streams: Mapping[str, IO]) -
 
 
 def _wait(stage: subprocess.Popen | warm.ForkedProcess, progress: ProgressLine | None) -> int:
-    before = {number: signal.signal(number, lambda number, _frame: stage.send_signal(number)) for number in SIGNALS}
-    try:
+    with workers.forwarding([stage]):
         while True:
             try:
                 return stage.wait(TICK if progress else None)
             except subprocess.TimeoutExpired:
                 if progress:
                     progress.tick()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def table(folder: Path, recipes: Mapping[str, str]) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from nemo_plugins.runs import locks
+from nemo_plugins.runs import locks, workers
 from nemo_plugins.runs.atomic import write
 from nemo_plugins.runs.errors import UserError
 
@@ -83,8 +83,7 @@ def _content(file: Path) -> bytes:
     starts = range(0, max(file.stat().st_size, 1), PIECE)
     if len(starts) == 1:
         return _combined([_piece(file, 0)])
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with ThreadPoolExecutor(min(THREADS, cores)) as pool:
+    with ThreadPoolExecutor(min(THREADS, workers.cores())) as pool:
         return _combined(pool.map(lambda start: _piece(file, start), starts))
 
 

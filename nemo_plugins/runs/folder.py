@@ -329,11 +329,8 @@ def _job() -> str:
 
 def versions() -> dict[str, str]:
     """Versions of what the numbers depend on, read from the installed packages without importing them."""
-    installed_versions = {"python": ".".join(map(str, sys.version_info[:3]))}
-    for package in PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            installed_versions[package] = metadata.version(package)
-    return installed_versions
+    here = {package: version for package in PACKAGES if (version := installed(package))}
+    return {"python": ".".join(map(str, sys.version_info[:3])), **here}
 
 
 def installed(package: str) -> str | None:

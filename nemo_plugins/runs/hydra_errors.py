@@ -89,12 +89,8 @@ def _expected(key: str) -> str:
         if not OmegaConf.is_dict(node) or parent not in node:
             return ""
         node = node[parent]
-    kind = OmegaConf.get_type(node)
-    annotation = getattr(kind, "__annotations__", {}).get(last.split("[")[0]) if kind else None
-    if annotation is None and kind:
-        annotation = next(
-            (base.__annotations__[last] for base in kind.__mro__ if last in getattr(base, "__annotations__", {})), None
-        )
+    declared = (getattr(base, "__annotations__", {}) for base in getattr(OmegaConf.get_type(node), "__mro__", ()))
+    annotation = next((names[name] for names in declared if (name := last.split("[")[0]) in names), None)
     return f"expected {annotation}" if annotation else ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
 import signal
 import socket
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator, Sequence
 
 from nemo_plugins.configs.schema import PlatformConfig, Recipe
 from nemo_plugins.runs import warm
@@ -76,20 +78,13 @@ def start(platform: PlatformConfig, arguments: list[str]) -> int:
         lines = open(source, encoding="utf-8", errors="replace")
         threading.Thread(target=tails[number].extend, args=(lines,), daemon=True).start()
 
-    def forward(number: int, _frame) -> None:
-        for worker in workers:
-            if worker.poll() is None:
-                worker.send_signal(number)
-
-    before = {number: signal.signal(number, forward) for number in FORWARDED}
     first = None
-    try:
-        first = _wait(workers)
-    finally:
-        stopped = first is not None and workers[first].returncode == RESUMABLE
-        _end(workers, GRACE_STOPPED if stopped else GRACE_FAILED)
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with forwarding(workers):
+        try:
+            first = _wait(workers)
+        finally:
+            stopped = first is not None and workers[first].returncode == RESUMABLE
+            _end(workers, GRACE_STOPPED if stopped else GRACE_FAILED)
     if first is None:
         return 0
     code = workers[first].wait()
@@ -103,6 +98,22 @@ def start(platform: PlatformConfig, arguments: list[str]) -> int:
     if code < 0:
         print(f"worker {first} of {count} was ended by {signal.Signals(-code).name}", file=sys.stderr)
     return 128 - code if code < 0 else code
+
+
+@contextlib.contextmanager
+def forwarding(processes: Sequence[subprocess.Popen | warm.ForkedProcess]) -> Iterator[None]:
+    """What asks this process to stop goes to these, those that have ended already left out."""
+
+    def forward(number: int, _frame) -> None:
+        for process in processes:
+            process.send_signal(number)
+
+    before = {number: signal.signal(number, forward) for number in FORWARDED}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _worker(arguments: list[str], env: dict[str, str], stdout: int, stderr: int) -> subprocess.Popen | warm.ForkedProcess:
@@ -146,6 +157,11 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def threads(cfg: Recipe) -> int:
     """CPU threads of a stage that is one process: `platform.threads`, else OMP_NUM_THREADS, else all that it may use."""
-    return cfg.platform.threads or int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
+    return cfg.platform.threads or int(os.environ.get("OMP_NUM_THREADS") or cores())

@@ -22,7 +22,7 @@ from nemo_plugins import runs
 from nemo_plugins.configs.schema import SlurmConfig
 from nemo_plugins.configs.store import REPOSITORY
 from nemo_plugins.data.corpus.duplicates import CorpusJob
-from nemo_plugins.data.parallel_tokens import workers
+from nemo_plugins.runs.workers import cores
 
 LARGEST_ARRAY = 1000  # tasks of a Slurm job array; MaxArraySize is 1001 where a site has not changed it
 BESIDE_OTHERS = 1  # datatrove's number of a task whose log does not go to the terminal
@@ -43,7 +43,7 @@ class Local(PipelineExecutor):
         """Run what is not done yet. Raises what a task raises, once no other is running."""
         missing = self.get_incomplete_ranks()
         done = self.stage.tasks - len(missing)
-        processes = min(processes or workers(), len(missing))
+        processes = min(processes or cores(), len(missing))
         if not missing:
             return
         if self.stage.tasks == 1:  # in this process, with the progress of its own that it may have
