@@ -8,7 +8,7 @@ Imports neither torch nor NeMo.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from nemo_plugins.models import families, hf_config
@@ -137,3 +137,6 @@ class Architecture:
             norm_eps=hf_config.norm_eps(config),
             family=families.of(config),
         )
+
+
+SIZES = tuple(field.name for field in fields(Architecture) if field.default is MISSING)

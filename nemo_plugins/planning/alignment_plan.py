@@ -10,7 +10,7 @@ from nemo_plugins.configs.schema import AlignConfig, DpoConfig, Packing, Recipe,
 from nemo_plugins.data.chat import messages, preferences, rows
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.planning import chat_template_plan, checks, inputs, training_plan
-from nemo_plugins.planning.plan import Plan, short
+from nemo_plugins.planning.plan import Plan
 from nemo_plugins.runs import paths, sizes
 from nemo_plugins.runs.errors import UserError
 
@@ -90,7 +90,6 @@ def files(made: Plan, cfg: Recipe, key: str, check: Callable) -> None:
 
 def _end(made: Plan, cfg: Recipe, train: TrainConfig, key: str, model: Architecture, **more) -> Plan:
     training_plan.add(made, cfg, key, train, model, **more)
-    made.sizes = f"{train.max_steps:,} steps, {short(training_plan.tokens(train))} tokens"
     return made
 
 

@@ -14,6 +14,7 @@ from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.planning import checks, decode, devices, inputs, quantize_plan, training_bench_plan, weights
 from nemo_plugins.planning.budget import gigabytes
 from nemo_plugins.planning.estimate import PAPER
+from nemo_plugins.planning.numbers import at_least
 from nemo_plugins.planning.plan import Plan, Table
 from nemo_plugins.runs import paths
 from nemo_plugins.runs.command_line import override
@@ -36,9 +37,9 @@ class Shape:
 def plan(cfg: Recipe) -> Plan:
     """Validate a measurement. Raises UserError naming the key."""
     bench = cfg.bench
-    for key, least in (("prompt_tokens", 1), ("new_tokens", 2), ("warmup", 0), ("repetitions", 1), ("layers", 1)):
-        if getattr(bench, key) < least:
-            raise UserError(f"bench.{key}={getattr(bench, key)}: expected at least {least}")
+    at_least(1, bench, "bench", "prompt_tokens", "repetitions", "layers")
+    at_least(2, bench, "bench", "new_tokens")
+    at_least(0, bench, "bench", "warmup")
     if bench.training:
         return training_bench_plan.plan(cfg)
     if not bench.concurrency or min(bench.concurrency) < 1:

@@ -11,6 +11,7 @@ from nemo_plugins.configs.schema import BudgetConfig, Recipe, SizesConfig
 from nemo_plugins.configs.store import CONF, options
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.planning import budget, checks
+from nemo_plugins.planning.numbers import at_least
 from nemo_plugins.runs import workers
 from nemo_plugins.runs.errors import UserError
 
@@ -47,9 +48,7 @@ def choose(cfg: Recipe) -> Choice:
     kinds = {"grid": _grid, "paper": _paper}
     if cfg.search.candidates not in kinds:
         raise UserError(f"search.candidates={cfg.search.candidates}", f"expected one of: {', '.join(kinds)}")
-    for key in ("limit", "keep"):
-        if getattr(cfg.search, key) < 1:
-            raise UserError(f"search.{key}={getattr(cfg.search, key)}: expected at least 1")
+    at_least(1, cfg.search, "search", "limit", "keep")
     if not 0 <= cfg.search.slack < 1:
         raise UserError(f"search.slack={cfg.search.slack}: expected 0 to 1")
     made = kinds[cfg.search.candidates](cfg, teacher)

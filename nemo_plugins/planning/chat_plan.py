@@ -6,6 +6,7 @@ from pathlib import Path
 
 from nemo_plugins.configs.schema import Recipe, Target
 from nemo_plugins.planning import bench_plan, chat_template_plan, checks, inputs, quantize_plan, weights
+from nemo_plugins.planning.numbers import at_least
 from nemo_plugins.planning.plan import Plan, Table
 from nemo_plugins.runs import paths
 from nemo_plugins.runs.errors import UserError
@@ -25,8 +26,7 @@ def plan(cfg: Recipe) -> Plan:
 
 def _dialogue(cfg: Recipe) -> Plan:
     chat = cfg.chat
-    if chat.new_tokens < 1:
-        raise UserError(f"chat.new_tokens={chat.new_tokens}: expected at least 1")
+    at_least(1, chat, "chat", "new_tokens")
     if chat.temperature < 0 or not 0 < chat.top_p <= 1:
         raise UserError(
             f"chat.temperature={chat.temperature:g}, chat.top_p={chat.top_p:g}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 from platform import machine
@@ -16,12 +17,14 @@ from nemo_plugins.configs.schema import (
     PlatformConfig,
     Precision,
     Recipe,
+    SizesConfig,
     TrainConfig,
 )
 from nemo_plugins.data import blend
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.planning import inputs, text_size
 from nemo_plugins.planning.memory import data_parallel
+from nemo_plugins.planning.numbers import at_least
 from nemo_plugins.planning.plan import Plan, gib
 from nemo_plugins.platforms import arithmetic, gpus, locked
 from nemo_plugins.runs import command_line, paths, workers
@@ -124,13 +127,7 @@ def student(cfg: Recipe) -> Architecture:
         UserError: a size that cannot be pruned to, naming its key.
     """
     asked, big = cfg.prune, Architecture.from_config(cfg.model)
-    sizes = {
-        "num_layers": big.num_layers,
-        "ffn_hidden_size": big.ffn_hidden_size,
-        "hidden_size": big.hidden_size,
-        "num_attention_heads": big.num_attention_heads,
-        "num_query_groups": big.num_query_groups,
-    }
+    sizes = {field.name: getattr(big, field.name) for field in fields(SizesConfig)}
     named = [key for key in sizes if getattr(asked, key) is not None]
     for key in named:
         value = getattr(asked, key)
@@ -186,9 +183,7 @@ def _dropped(layers: list[int], have: int, named: list[str]) -> list[int]:
 
 def platform(plan: Plan, cfg: PlatformConfig, models: dict[str, Architecture]) -> None:
     """Parallelism against the models and the job that this process is in."""
-    for key in command_line.PROCESSES:
-        if getattr(cfg, key) < 1:
-            raise UserError(f"platform.{key}={getattr(cfg, key)}: expected at least 1")
+    at_least(1, cfg, "platform", *command_line.PROCESSES)
     if cfg.transformer_engine not in ("auto", True, False):
         raise UserError(f"platform.transformer_engine={cfg.transformer_engine}: expected auto, true or false")
     if cfg.transformer_engine is True and cfg.kind is Kind.cpu:
@@ -288,10 +283,9 @@ def training(plan: Plan, train: TrainConfig, key: str, cfg: Recipe) -> None:
 
 def schedule(train: TrainConfig, key: str, cfg: Recipe) -> None:
     """Sizes, steps and learning rate of a training section against the platform and the model."""
-    for name in ("max_steps", "seq_length", "micro_batch_size", "global_batch_size", "checkpoint_every", "keep_checkpoints",
-                 "validate_every", "log_every"):  # fmt: skip
-        if getattr(train, name) < 1:
-            raise UserError(f"{key}.{name}={getattr(train, name)}: expected at least 1")
+    counts = ("max_steps", "seq_length", "micro_batch_size", "global_batch_size", "checkpoint_every", "keep_checkpoints",
+              "validate_every", "log_every")  # fmt: skip
+    at_least(1, train, key, *counts)
     for name in ("checkpoint_minutes", "spike"):
         least = 1 if name == "spike" else 0
         if getattr(train, name) is not None and not getattr(train, name) > least:

@@ -12,6 +12,7 @@ from nemo_plugins.data import documents
 from nemo_plugins.data.corpus.contamination import load_items
 from nemo_plugins.data.personal import identifiers
 from nemo_plugins.planning import checks
+from nemo_plugins.planning.numbers import at_least
 from nemo_plugins.planning.plan import Plan, Table, gib
 from nemo_plugins.runs import paths
 from nemo_plugins.runs.errors import UserError
@@ -37,17 +38,10 @@ def plan(cfg: Recipe) -> Plan:
 
 def numbers(cfg: Recipe) -> None:
     """Raises UserError where a number of `corpus` is out of bounds."""
-    corpus, asked = cfg.corpus, cfg.corpus.duplicates
-    at_least_1 = {
-        "longest_mib": corpus.longest_mib, "part_mib": corpus.part_mib, "workers": corpus.workers,
-        "duplicates.shingle_words": asked.shingle_words, "duplicates.buckets": asked.buckets,
-        "duplicates.hashes": asked.hashes, "quality.rounds": corpus.quality.rounds, "quality.depth": corpus.quality.depth,
-    }  # fmt: skip
-    for key, value in at_least_1.items():
-        if value is not None and value < 1:
-            raise UserError(f"corpus.{key}={value}: expected at least 1")
-    if corpus.samples < 0:
-        raise UserError(f"corpus.samples={corpus.samples}: expected 0 or more")
+    corpus = cfg.corpus
+    at_least(1, corpus, "corpus", "longest_mib", "part_mib", "workers", "quality.rounds", "quality.depth")
+    at_least(1, corpus.duplicates, "corpus.duplicates", "shingle_words", "buckets", "hashes")
+    at_least(0, corpus, "corpus", "samples")
     if corpus.decontamination.ngram < 2:
         raise UserError(f"corpus.decontamination.ngram={corpus.decontamination.ngram}: expected 2 words or more", "13 is usual")
     if corpus.decontamination.common < 1:

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from nemo_plugins.configs.schema import Kind, Recipe
 from nemo_plugins.configs.store import REPOSITORY
+from nemo_plugins.planning.numbers import at_least
 from nemo_plugins.planning.plan import Plan, Table, gib
 from nemo_plugins.runs import paths
-from nemo_plugins.runs.errors import UserError
 from nemo_plugins.runs.stages import Stage, by_name
 
 Facts = dict[str, Any]
@@ -49,8 +49,7 @@ class Verdict:
 
 def plan(cfg: Recipe) -> Plan:
     """Validate what is asked; `judge` does the work. Raises UserError naming the key."""
-    if cfg.platform.devices < 1:
-        raise UserError(f"platform.devices={cfg.platform.devices}: expected at least 1")
+    at_least(1, cfg.platform, "platform", "devices")
     rows = [
         ("looks at", "Python and the locked packages, GPUs and their driver, memory, disks, Slurm, containers, tokens"),
         ("judges for", f"platform={cfg.platform.kind.value} platform.devices={cfg.platform.devices}"),

@@ -8,12 +8,13 @@ from math import sqrt
 from types import MappingProxyType
 
 from nemo_plugins.configs.schema import DistillConfig, Format, PlatformConfig, Recipe
-from nemo_plugins.models.architecture import Architecture
+from nemo_plugins.data import tokens
+from nemo_plugins.models.architecture import SIZES, Architecture
 from nemo_plugins.planning import checks, decode, devices, formats, memory, text_size, training_plan
 from nemo_plugins.planning.devices import Device
+from nemo_plugins.planning.numbers import at_least
 from nemo_plugins.runs.errors import UserError
 
-SMALL_VOCABULARY = 65_500  # below it a token of a .bin file takes 2 bytes, else 4: IndexedDataset's DType.optimal_dtype
 SEQ_LENGTHS = (2048, 4096, 8192)  # that the paper may have used, which does not say
 MFUS = (0.3, 0.4, 0.5)  # the range that dense models of this size reach on H100 and H200; own choice
 TRAINING_PASSES = 3  # a training step's arithmetic in forward passes: the backward pass takes two
@@ -38,11 +39,7 @@ class Paper:
     @staticmethod
     def is_same(one: Architecture, other: Architecture) -> bool:
         """Whether two models have the same sizes; context and RoPE base do not matter here."""
-        return all(
-            getattr(one, key) == getattr(other, key)
-            for key in ("num_layers", "hidden_size", "ffn_hidden_size", "num_attention_heads", "num_query_groups", "head_dim",
-                        "vocab_size", "tied_embeddings", "gated")
-        )  # fmt: skip
+        return all(getattr(one, key) == getattr(other, key) for key in (*SIZES, "tied_embeddings", "gated"))
 
 
 PAPER = Paper()
@@ -114,7 +111,7 @@ class Estimate:
     def disk(self) -> dict[str, int]:
         """Bytes by what is written, of the whole chain."""
         width = self.bytes_per_value
-        each = 2 if self.teacher.vocab_size < SMALL_VOCABULARY else 4
+        each = 2 if self.teacher.vocab_size < tokens.SMALL_VOCABULARY else 4  # bytes of an id
         text, stored = f"training text as tokens, {each} bytes each, read once", self.tokens
         if self.text_tokens is not None and self.text_tokens < self.tokens:
             text, stored = f"training text as tokens, {each} bytes each", self.text_tokens
@@ -182,10 +179,7 @@ def make(cfg: Recipe) -> Estimate:
         UserError: a size, a device or an assumption that cannot be.
     """
     asked = cfg.plan
-    for key in ("gpus", "context"):
-        value = getattr(asked, key)
-        if value is not None and value < 1:
-            raise UserError(f"plan.{key}={value}: expected at least 1")
+    at_least(1, asked, "plan", "gpus", "context")
     if not 0 < asked.mfu <= 1:
         raise UserError(f"plan.mfu={asked.mfu:g}: expected a share of the peak, above 0 and at most 1")
     return Estimate(

@@ -10,6 +10,7 @@ from typing import Any
 from nemo_plugins.configs.schema import EvalBackend, EvalConfig, Lacking, Origin, Recipe
 from nemo_plugins.evaluation import run_outputs
 from nemo_plugins.planning import checks, eval_tasks, inputs, weights
+from nemo_plugins.planning.numbers import at_least
 from nemo_plugins.planning.plan import Plan, Table
 from nemo_plugins.runs import paths
 from nemo_plugins.runs.errors import UserError
@@ -70,10 +71,8 @@ def _numbers(cfg: Recipe) -> None:
     made = cfg.eval
     if cfg.platform.nodes != 1:
         raise UserError(f"platform.nodes={cfg.platform.nodes}: an evaluation runs on one node", "expected platform.nodes=1")
-    for key, least in (("limit", 1), ("num_fewshot", 0), ("batch_size", 1), ("max_length", 2), ("resamples", 100)):
-        value = getattr(made, key)
-        if value is not None and value < least:
-            raise UserError(f"eval.{key}={value}: expected at least {least}")
+    for name, least in (("limit", 1), ("num_fewshot", 0), ("batch_size", 1), ("max_length", 2), ("resamples", 100)):
+        at_least(least, made, "eval", name)
     if not 0 < made.confidence < 1:
         raise UserError(f"eval.confidence={made.confidence:g}: expected a number between 0 and 1")
     if made.dtype not in DTYPES:

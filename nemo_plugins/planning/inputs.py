@@ -11,15 +11,14 @@ from typing import Any
 from nemo_plugins.configs.schema import ConvertConfig, ModelConfig, Recipe
 from nemo_plugins.data import documents
 from nemo_plugins.models import hf_config
-from nemo_plugins.models.architecture import Architecture
+from nemo_plugins.models.architecture import SIZES, Architecture
 from nemo_plugins.planning import hf_folder, text_size, weights
 from nemo_plugins.planning.plan import Plan
 from nemo_plugins.runs import paths, workers
 from nemo_plugins.runs.errors import Unusable, UserError
 
 MODEL_FIELDS = (  # what a folder and `model` must agree on: sizes, and all else that decides what is computed
-    "num_layers", "hidden_size", "ffn_hidden_size", "num_attention_heads", "num_query_groups", "head_dim", "vocab_size",
-    "tied_embeddings", "rope_base", "norm_eps", "rope_scaling", "sliding_window", "family",
+    *SIZES, "tied_embeddings", "rope_base", "norm_eps", "rope_scaling", "sliding_window", "family",
 )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.planning import checks, inputs, training_plan
-from nemo_plugins.planning.plan import Plan, short
+from nemo_plugins.planning.plan import Plan
 from nemo_plugins.runs import paths
 from nemo_plugins.runs.errors import UserError
 
@@ -41,9 +41,7 @@ def plan(cfg: Recipe) -> Plan:
         made.need("teacher", inputs.teacher, cfg)
     else:
         made.need("weights", _tokenizer, cfg)
-
     training_plan.add(made, cfg, "pretrain", pretrain, model)
-    made.sizes = f"{pretrain.max_steps:,} steps, {short(training_plan.tokens(pretrain))} tokens"
     return made
 
 

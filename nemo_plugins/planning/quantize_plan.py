@@ -12,6 +12,7 @@ from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.models.families import FAMILIES
 from nemo_plugins.planning import checks, formats, hf_folder, inputs, tables
 from nemo_plugins.planning.budget import gigabytes
+from nemo_plugins.planning.numbers import at_least
 from nemo_plugins.planning.plan import Cost, Plan, Table
 from nemo_plugins.runs import paths
 from nemo_plugins.runs.errors import UserError
@@ -155,16 +156,10 @@ def _numbers(cfg: Recipe) -> None:
         raise UserError(f"export.device={export.device}: expected cpu or cuda")
     if not FILE_NAME.fullmatch(name(cfg)):
         raise UserError(f"export.name={name(cfg)} cannot be a file's name", "expected letters, digits and _ . + -")
-    for key in ("strings", "prompts", "new_tokens", "windows"):
-        if getattr(export.verify, key) < 0:
-            raise UserError(f"export.verify.{key}={getattr(export.verify, key)}: expected 0 or more")
+    at_least(0, export, "export", "verify.strings", "verify.prompts", "verify.new_tokens", "verify.windows", "imatrix.windows")
+    at_least(2, export, "export", "imatrix.seq_length", "verify.seq_length")
     if not export.verify.max_kl > 0:
         raise UserError(f"export.verify.max_kl={export.verify.max_kl:g}: expected more than 0")
-    if export.imatrix.windows < 0:
-        raise UserError(f"export.imatrix.windows={export.imatrix.windows}: expected 0 or more")
-    for key in ("imatrix", "verify"):
-        if getattr(export, key).seq_length < 2:
-            raise UserError(f"export.{key}.seq_length={getattr(export, key).seq_length}: expected at least 2")
 
 
 def _expected_model(cfg: Recipe) -> Architecture:

@@ -7,6 +7,7 @@ from typing import Any
 
 from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.evaluation import run_outputs
+from nemo_plugins.planning.numbers import at_least
 from nemo_plugins.planning.plan import Plan, Table
 from nemo_plugins.reporting import lineage, paper_mean, results
 from nemo_plugins.runs import paths
@@ -16,8 +17,7 @@ from nemo_plugins.runs.fingerprint import fingerprint
 
 def plan(cfg: Recipe) -> Plan:
     """Validate a report. Raises UserError naming the key."""
-    if cfg.report.generations < 0:
-        raise UserError(f"report.generations={cfg.report.generations}: expected 0 or more")
+    at_least(0, cfg.report, "report", "generations")
     others = results.read_all(cfg.report.results)
     run = paths.run_root(cfg)
     made = Plan(f"report on {run}")

@@ -9,16 +9,15 @@ from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.planning import candidates, prune_plan
 from nemo_plugins.planning.candidates import Candidate
+from nemo_plugins.planning.numbers import at_least
 from nemo_plugins.planning.plan import Plan, Table, count
-from nemo_plugins.runs.errors import UserError
 
 
 def plan(cfg: Recipe) -> Plan:
     """Validate a search. Raises UserError naming the key."""
     teacher, choice = Architecture.from_config(cfg.model), candidates.choose(cfg)
     part = candidates.share(cfg)
-    if cfg.search.distill_steps < 0:
-        raise UserError(f"search.distill_steps={cfg.search.distill_steps}: expected 0 or more")
+    at_least(0, cfg.search, "search", "distill_steps")
     first = choice.candidates[0]
     names = ("num_layers", "ffn_hidden_size", "hidden_size", "num_attention_heads", "drop_layers")
     sizes: dict[str, Any] = dict.fromkeys(names)

@@ -7,21 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 from nemo_plugins.configs.schema import BudgetConfig, PlatformConfig
-from nemo_plugins.models.architecture import Architecture
+from nemo_plugins.models.architecture import SIZES, Architecture
 from nemo_plugins.planning import budget as budgets
 from nemo_plugins.planning.memory import Memory, data_parallel
 from nemo_plugins.planning.plan import Plan, Table, count, gib
 from nemo_plugins.platforms import arithmetic
-
-SIZES = (
-    "num_layers",
-    "hidden_size",
-    "ffn_hidden_size",
-    "num_attention_heads",
-    "num_query_groups",
-    "head_dim",
-    "vocab_size",
-)
 
 
 def sizes(teacher: Architecture, student: Architecture | None, names: tuple[str, str] = ("teacher", "student")) -> Table:

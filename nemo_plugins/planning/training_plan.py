@@ -8,7 +8,7 @@ from nemo_plugins.configs.schema import Recipe, Recompute, TrainConfig
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.planning import checks, devices, layout, memory, pace, tables
 from nemo_plugins.planning.layout import Layout
-from nemo_plugins.planning.plan import Cost, Plan, Table, gib
+from nemo_plugins.planning.plan import Cost, Plan, Table, gib, short
 from nemo_plugins.planning.rollouts import Rollouts
 from nemo_plugins.planning.work import flops_per_token, tokens
 from nemo_plugins.runs import paths
@@ -19,7 +19,7 @@ def add(
     plan: Plan, cfg: Recipe, key: str, train: TrainConfig, model: Architecture, teacher: Architecture | None = None,
     passes: int = 0, rollouts: Rollouts | None = None,
 ) -> None:  # fmt: skip
-    """Check the disk and add the tables of a training to a plan.
+    """Check the disk and add the tables of a training, and its sizes for a chain, to a plan.
 
     Args:
         key: section of the training, e.g. `distill`.
@@ -32,6 +32,7 @@ def add(
     checks.room(plan, cfg, folder, sum(written.values()))
     need = memory.training(model, train, cfg.platform, width, teacher, checks.sharded(cfg), on_gpu)
     trained = schedule(train, model, teacher)
+    plan.sizes = f"{train.max_steps:,} steps, {short(tokens(train))} tokens"
     plan.tables += [tables.sizes(teacher, model) if teacher else tables.sizes(model, None, ("model", "")), trained]
     if on_gpu:
         job = layout.of(cfg, train, model, teacher, passes, rollouts)

@@ -9,6 +9,7 @@ from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.models.vocabulary import tokens
 from nemo_plugins.models.vocabulary.tokens import Vocabulary
 from nemo_plugins.planning import checks, inputs, tables
+from nemo_plugins.planning.numbers import at_least
 from nemo_plugins.planning.plan import Plan, Table, gib
 from nemo_plugins.runs import paths
 from nemo_plugins.runs.errors import UserError
@@ -25,8 +26,7 @@ def plan(cfg: Recipe) -> Plan:
     asked, given = cfg.convert.vocabulary, str(cfg.convert.tokenizer)
     if not asked.megabytes > 0:
         raise UserError(f"convert.vocabulary.megabytes={asked.megabytes:g}: expected more than 0")
-    if asked.multiple < 1:
-        raise UserError(f"convert.vocabulary.multiple={asked.multiple}: expected at least 1")
+    at_least(1, asked, "convert.vocabulary", "multiple")
     checks.single_process(cfg.platform, "a conversion")
     made = Plan(f"another tokenizer for {cfg.model.name}, its embeddings from {asked.start.value}")
     source = inputs.source(made, cfg)
