@@ -6,6 +6,7 @@ ModelOpt simulates it, before writing, and the written weights, read back and mu
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from nemo_plugins.configs.schema import Target
 from nemo_plugins.export import reference
 from nemo_plugins.export.reference import Reference
-from nemo_plugins.models import nemo
+from nemo_plugins.models import hf_model, nemo
 from nemo_plugins.planning import hf_folder
 from nemo_plugins.planning.hf_folder import HfFolder
 from nemo_plugins.runs.atomic import whole
@@ -37,11 +38,8 @@ def convert(folder: HfFolder, to: Path, target: Target, windows: list[list[int]]
     """
     import modelopt.torch.quantization as mtq
     from modelopt.torch.export import export_hf_checkpoint
-    from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(
-        folder.path, dtype=torch.bfloat16, local_files_only=True, trust_remote_code=False, use_safetensors=True
-    ).to("cuda").eval()  # fmt: skip
+    model = hf_model.load(folder.path, torch.bfloat16).to("cuda")
 
     @torch.no_grad()
     def calibrate(quantised) -> None:
@@ -52,10 +50,7 @@ def convert(folder: HfFolder, to: Path, target: Target, windows: list[list[int]]
     model = mtq.quantize(model, recipe, calibrate)
     checked: dict[str, Any] = {}
     if known:
-        if known.windows:
-            checked |= vars(known.quality(lambda window: reference.logits(model, window)))
-        checked["greedy_equal"] = known.equal_answers(lambda prompt, new: reference.answer(model, prompt, new))
-        checked["greedy_of"] = len(known.prompts)
+        checked |= known.numbers(functools.partial(reference.logits, model), functools.partial(reference.answer, model))
     with whole(to) as partial:
         with torch.inference_mode():
             export_hf_checkpoint(model, dtype=torch.bfloat16, export_dir=partial)

@@ -18,6 +18,7 @@ from nemo_plugins import runs
 from nemo_plugins.configs.schema import Recipe, Target
 from nemo_plugins.export import fp8, gguf_file, imatrix, reference, strings, texts, verify
 from nemo_plugins.export.reference import Reference
+from nemo_plugins.models import hf_model
 from nemo_plugins.planning import quantize_plan
 from nemo_plugins.planning.hf_folder import HfFolder
 from nemo_plugins.planning.quantize_plan import GGUF, K_QUANTS, ON_GPU
@@ -54,16 +55,13 @@ class Work:
 
 def run(cfg: Recipe, run: runs.Run) -> None:
     """Make and check every format of `export.formats`; write the summary with a table of sizes and quality."""
-    from transformers import AutoTokenizer
-
     source = quantize_plan.read(cfg)
     for path in (source.path, *map(runs.resolve, {*cfg.export.imatrix.data, *cfg.export.verify.data})):
         run.input(path, kept=True)
-    tokenizer = AutoTokenizer.from_pretrained(source.path, local_files_only=True, trust_remote_code=False)
-    work = Work(cfg, run.folder, source, tokenizer, runs.threads(cfg))
+    work = Work(cfg, run.folder, source, hf_model.tokenizer(source.path), runs.threads(cfg))
     torch.set_num_threads(work.threads)
     known = _reference(work)
-    tested = verify.cut(tokenizer, _strings(work))
+    tested = verify.cut(work.tokenizer, _strings(work))
     done: dict[str, dict[str, Any]] = {}
     for number, target in enumerate(cfg.export.formats, 1):
         note = run.folder / f"{target.value}.json"
@@ -160,12 +158,7 @@ def _reference(work: Work) -> Reference | None:
         return reference.load(folder)
     if not (matrix or known):
         return None
-    from transformers import AutoModelForCausalLM
-
-    dtype = torch.float32 if export.device == "cpu" else torch.bfloat16
-    model = AutoModelForCausalLM.from_pretrained(
-        work.source.path, dtype=dtype, local_files_only=True, trust_remote_code=False, use_safetensors=True
-    ).to(export.device).eval()  # fmt: skip
+    model = hf_model.load(work.source.path, torch.float32 if export.device == "cpu" else torch.bfloat16).to(export.device)
     if matrix:
         windows = [torch.tensor(window) for window in _windows(work, "imatrix")]
         columns = imatrix.measure(model, windows)

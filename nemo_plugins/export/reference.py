@@ -75,6 +75,11 @@ class Reference:
         """
         return sum(list(answer(prompt, len(known))) == known for prompt, known in zip(self.prompts, self.answers, strict=True))
 
+    def numbers(self, logits: Callable[[list[int]], np.ndarray], answer: Callable[[list[int], int], Sequence[int]]) -> dict:
+        """What a format's line of the summary says of it: quality where there are windows, equal answers and of how many."""
+        quality = vars(self.quality(logits)) if self.windows else {}
+        return {**quality, "greedy_equal": self.equal_answers(answer), "greedy_of": len(self.prompts)}
+
 
 @torch.no_grad()
 def logits(model, window: list[int]) -> np.ndarray:

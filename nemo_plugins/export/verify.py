@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from nemo_plugins.data.spelling import spelled
 from nemo_plugins.export import gguf_file, reference
 from nemo_plugins.export.reference import Reference
+from nemo_plugins.models import hf_model
 from nemo_plugins.models.families import FAMILIES
 from nemo_plugins.planning import weights
 from nemo_plugins.planning.hf_folder import HfFolder
@@ -57,10 +59,7 @@ def gguf(
         _header(model, file, folder, tokenizer)
         result = _same_tokens(file, tokenizer, strings, _llama_plain(model, tokenizer), model.tokenize)
         if known:
-            if known.windows:
-                result |= vars(known.quality(model.logits))
-            result["greedy_equal"] = known.equal_answers(lambda prompt, new: list(model.stream(prompt, new_tokens=new)))
-            result["greedy_of"] = len(known.prompts)
+            result |= known.numbers(model.logits, lambda prompt, new: list(model.stream(prompt, new_tokens=new)))
     finally:
         model.close()
     return result | {"bytes": file.stat().st_size, "kinds": gguf_file.mix(gguf_file.kinds(file))}
@@ -70,25 +69,16 @@ def hf(
     folder: Path, source: HfFolder, tokenizer, strings: Sequence[Cut], known: Reference | None, device: str
 ) -> dict[str, Any]:
     """Load a Hugging Face folder in another format in transformers and compare. As `gguf`."""
-    from transformers import AutoModelForCausalLM
-
     result = described(folder, source, tokenizer, strings)
     if known:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.bfloat16, local_files_only=True, trust_remote_code=False, use_safetensors=True
-        ).to(device).eval()  # fmt: skip
-        if known.windows:
-            result |= vars(known.quality(lambda window: reference.logits(model, window)))
-        result["greedy_equal"] = known.equal_answers(lambda prompt, new: reference.answer(model, prompt, new))
-        result["greedy_of"] = len(known.prompts)
+        model = hf_model.load(folder, torch.bfloat16).to(device)
+        result |= known.numbers(partial(reference.logits, model), partial(reference.answer, model))
     return result
 
 
 def described(folder: Path, source: HfFolder, tokenizer, strings: Sequence[Cut]) -> dict[str, Any]:
     """What a Hugging Face folder says beside its weights: tokenizer, chat template, head_dim. As `gguf`."""
-    from transformers import AutoTokenizer
-
-    own = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    own = hf_model.tokenizer(folder)
     if own.chat_template != tokenizer.chat_template:
         raise Failed(f"{folder}: its chat template is not that of {source.path}")
     head_dim = json.loads((folder / "config.json").read_text()).get("head_dim")

@@ -19,7 +19,7 @@ import torch
 
 from nemo_plugins import platforms, runs
 from nemo_plugins.configs.schema import Recipe
-from nemo_plugins.models import hf_config, nemo, random_weights
+from nemo_plugins.models import hf_config, hf_model, nemo, random_weights
 from nemo_plugins.models.families import LINEAR_BIAS, ModelFamily
 from nemo_plugins.planning import convert_plan, quantize_plan
 from nemo_plugins.runs import paths
@@ -119,13 +119,10 @@ def import_hf(source: Path, to: Path, module, dtype: torch.dtype, progress: Prog
     """
     from nemo import lightning as nl
     from nemo.lightning import teardown
-    from transformers import AutoModelForCausalLM
 
     progress = progress or Progress("convert")
     progress.now(f"reading {source}")
-    weights = AutoModelForCausalLM.from_pretrained(
-        str(source), torch_dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False
-    )
+    weights = hf_model.load(source, dtype)
     family = hf_config.family_of(weights.config.to_dict())
     importer = connector(family.importer, source, module.config)
     strategy = nl.MegatronStrategy(ckpt_save_optimizer=False, always_save_context=True)  # as `nemo_setup` has it

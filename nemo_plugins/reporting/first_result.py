@@ -14,6 +14,7 @@ from nemo_plugins.configs.store import REPOSITORY
 from nemo_plugins.data import documents
 from nemo_plugins.evaluation import run_outputs
 from nemo_plugins.evaluation.run_outputs import FinishedStage
+from nemo_plugins.models import hf_model
 from nemo_plugins.reporting import headline, heldout_losses
 from nemo_plugins.runs import chain, command_line, errors, folder, paths
 from nemo_plugins.runs.folder import write
@@ -132,13 +133,10 @@ def _one_line(text: str) -> str:
 def main(file: str, tokens: int, sentence: str, pairs: list[str]) -> None:
     """Write what each model goes on with."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    known = {"local_files_only": True, "trust_remote_code": False}
     said = {}
     for name, weights in zip(pairs[::2], pairs[1::2], strict=True):
-        tokenizer = AutoTokenizer.from_pretrained(weights, **known)
-        model = AutoModelForCausalLM.from_pretrained(weights, dtype=torch.float32, use_safetensors=True, **known).eval()
+        tokenizer, model = hf_model.tokenizer(weights), hf_model.load(weights, torch.float32)
         ids = tokenizer(sentence, return_tensors="pt").input_ids
         drawn = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=tokens)
         said[name] = _one_line(tokenizer.decode(drawn[0, ids.shape[1] :], skip_special_tokens=True))

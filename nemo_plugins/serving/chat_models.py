@@ -92,22 +92,16 @@ class TransformersChatModel:
     def __init__(self, folder: Path, context: int | None, threads: int, source: ChatSource = ChatSource.own):
         warnings.simplefilter("ignore", FutureWarning)  # torch's own, about packages that it finds
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
 
         from nemo_plugins.data.chat.sections import Sections
+        from nemo_plugins.models import hf_model
 
         torch.set_num_threads(threads)
-        self.torch, self.name = (
-            torch,
-            folder.parent.parent.name + "/" + folder.parent.name if folder.name == "hf" else folder.name,
-        )
+        self.torch = torch
+        self.name = f"{folder.parent.parent.name}/{folder.parent.name}" if folder.name == "hf" else folder.name
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        known = {"local_files_only": True, "trust_remote_code": False}
-        self.tokenizer = AutoTokenizer.from_pretrained(folder, **known)
-        dtype = "auto" if self.device == "cuda" else torch.float32
-        self.model = (
-            AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, **known).to(self.device).eval()
-        )
+        self.tokenizer = hf_model.tokenizer(folder)
+        self.model = hf_model.load(folder, "auto" if self.device == "cuda" else torch.float32).to(self.device)
         if source is ChatSource.chatml:
             self.tokenizer.chat_template = CHATML
         self.template, self.sections = TextTemplate.of(self.tokenizer), Sections(self.tokenizer)

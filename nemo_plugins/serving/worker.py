@@ -52,17 +52,13 @@ class TransformersTimed:
 
     def __init__(self, path: str, context: int, sequences: int, threads: int, dtype: str):
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        from nemo_plugins.models import hf_model
 
         torch.set_num_threads(threads)
         self.torch, self.device = torch, "cuda" if torch.cuda.is_available() else "cpu"
-        known = {"local_files_only": True, "trust_remote_code": False}
-        self.model = (
-            AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype), use_safetensors=True, **known)
-            .to(self.device)
-            .eval()
-        )
-        self.tokens = AutoTokenizer.from_pretrained(path, **known)(WORDS * (1 + context // 8))["input_ids"]
+        self.model = hf_model.load(path, getattr(torch, dtype)).to(self.device)
+        self.tokens = hf_model.tokenizer(path)(WORDS * (1 + context // 8))["input_ids"]
 
     def answer(self, sequences: int, prompt_tokens: int, new_tokens: int) -> list[float]:
         torch = self.torch
