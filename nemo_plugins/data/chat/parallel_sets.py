@@ -21,7 +21,7 @@ from datatrove.data import DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
 
 from nemo_plugins import runs
-from nemo_plugins.configs.schema import ChatSource, CorpusEngine, Packing, Recipe
+from nemo_plugins.configs.schema import ChatSource, Packing, Recipe
 from nemo_plugins.data.chat import evaluation_items, packing, rows, sets, store
 from nemo_plugins.data.chat.template import ChatTemplate
 from nemo_plugins.data.corpus import execute
@@ -69,11 +69,7 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     work = prepare(cfg, run)
     jobs, logs = stages(work), work.folder / "logs"
     if not all(to.exists() for _, to, _ in work.sets):
-        if cfg.corpus.engine is CorpusEngine.slurm:
-            if waiting := execute.slurm(jobs, logs, cfg.corpus.slurm, str(cfg.run.name).replace("/", "-")):
-                raise runs.Stopped(f"{waiting}; once they have ended")
-        else:
-            execute.local(jobs, logs, cfg.corpus.workers)
+        execute.run(jobs, logs, cfg)
     if not cfg.corpus.keep_work:
         shutil.rmtree(work.folder / "parts", ignore_errors=True)
     metrics: dict[str, float] = {}

@@ -22,12 +22,7 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     if not run.is_writer:
         return
     folders, logs = Folders(run.folder), run.folder / "logs"
-    made = stages(cfg, folders, prepare(cfg, run, folders))
-    if cfg.corpus.engine is CorpusEngine.slurm:
-        if waiting := execute.slurm(made, logs, cfg.corpus.slurm, str(cfg.run.name).replace("/", "-")):
-            raise runs.Stopped(f"{waiting}; once they have ended")
-    else:
-        execute.local(made, logs, cfg.corpus.workers)
+    execute.run(stages(cfg, folders, prepare(cfg, run, folders)), logs, cfg)
     counted = corpus_report.Found.collect(folders, cfg.corpus)
     if not counted.count("divide", "out"):
         raise runs.Failed("no document is left to train on", f"read {run.folder / 'report.html'}: it says what was dropped",

@@ -19,7 +19,7 @@ from pathlib import Path
 from datatrove.executor.base import PipelineExecutor
 
 from nemo_plugins import runs
-from nemo_plugins.configs.schema import SlurmConfig
+from nemo_plugins.configs.schema import CorpusEngine, Recipe, SlurmConfig
 from nemo_plugins.configs.store import REPOSITORY
 from nemo_plugins.data.corpus.duplicates import CorpusJob
 from nemo_plugins.runs.workers import cores
@@ -91,9 +91,17 @@ def _progress():
     return Progress(*columns, console=runs.console())
 
 
-def is_done(stage: CorpusJob, logs: Path) -> bool:
-    """Whether every task of a stage has its marker."""
-    return not Local(stage, logs / stage.name).get_incomplete_ranks()
+def run(stages: Sequence[CorpusJob], logs: Path, cfg: Recipe) -> None:
+    """Run the stages as `corpus.engine` says. Raises Stopped where Slurm has them and they have not ended yet."""
+    if cfg.corpus.engine is not CorpusEngine.slurm:
+        local(stages, logs, cfg.corpus.workers)
+    elif waiting := slurm(stages, logs, cfg.corpus.slurm, str(cfg.run.name).replace("/", "-")):
+        raise runs.Stopped(f"{waiting}; once they have ended")
+
+
+def incomplete(stage: CorpusJob, logs: Path) -> int:
+    """Tasks of a stage that have no marker."""
+    return len(Local(stage, logs / stage.name).get_incomplete_ranks())
 
 
 def local(stages: Sequence[CorpusJob], logs: Path, processes: int | None) -> None:
@@ -109,21 +117,18 @@ def slurm(stages: Sequence[CorpusJob], logs: Path, config: SlurmConfig, name: st
     """
     from datatrove.executor import SlurmPipelineExecutor
 
-    missing = [stage for stage in stages if not is_done(stage, logs)]
+    missing = [stage for stage in stages if incomplete(stage, logs)]
     if not missing:
         return None
     jobs = logs / "jobs.txt"
     submitted = jobs.read_text().split() if jobs.is_file() else []
     if running := _running(submitted):
-        left = ", ".join(
-            f"{stage.name} ({len(Local(stage, logs / stage.name).get_incomplete_ranks())} of {stage.tasks} tasks)"
-            for stage in missing
-        )
+        left = ", ".join(f"{stage.name} ({incomplete(stage, logs)} of {stage.tasks} tasks)" for stage in missing)
         return f"{len(running)} jobs are queued or run: {' '.join(running)}; still to do: {left}"
     before, executors = None, []
     for stage in missing:
         sbatch = {"kill-on-invalid-dep": "yes", **({"account": config.account} if config.account else {})}
-        waiting = len(Local(stage, logs / stage.name).get_incomplete_ranks())
+        waiting = incomplete(stage, logs)
         before = SlurmPipelineExecutor(
             stage.pipeline(),
             stage.tasks,
@@ -159,7 +164,6 @@ def _running(jobs: Sequence[str]) -> list[str]:
     numbers = [job for job in jobs if re.fullmatch(r"\d+", job)]
     if not numbers:
         return []
-    asked = subprocess.run(["squeue", "--noheader", "--format=%A", "--me"], capture_output=True, text=True, check=True)
-    queued = set(asked.stdout.split())
-    array = subprocess.run(["squeue", "--noheader", "--format=%F", "--me"], capture_output=True, text=True, check=True)
-    return [job for job in numbers if job in queued | set(array.stdout.split())]
+    # of each its own number and that of the array that it is of
+    asked = subprocess.run(["squeue", "--noheader", "--format=%A %F", "--me"], capture_output=True, text=True, check=True)
+    return [job for job in numbers if job in asked.stdout.split()]
