@@ -6,10 +6,8 @@ import os
 import numpy as np
 import pytest
 from megatron.core.datasets.indexed_dataset import IndexedDataset
-from transformers import AutoTokenizer
 
 from nemo_plugins.configs.schema import DataConfig
-from nemo_plugins.configs.store import REPOSITORY
 from nemo_plugins.data import text
 from nemo_plugins.data.chat import sets
 from nemo_plugins.data.chat.template import ChatTemplate
@@ -17,11 +15,6 @@ from nemo_plugins.data.chat.template import ChatTemplate
 pytestmark = pytest.mark.long  # its tests start processes or draw pictures
 
 NUMBER, TAKEN_OUT = "44051401458", "[PESEL]____"
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return AutoTokenizer.from_pretrained(REPOSITORY / "assets" / "tiny_pl")
 
 
 def edit(path):

@@ -8,7 +8,6 @@ from transformers import AutoTokenizer
 
 from nemo_plugins.alignment.rewards.scoring import Scorer
 from nemo_plugins.data.chat import prompts, rows
-from nemo_plugins.data.chat.template import ChatTemplate
 from nemo_plugins.runs.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -21,11 +20,6 @@ MIX = {
     "tool_call": {"tool_call": 1.0},
     "talk": {"polish_language": 1.0},
 }
-
-
-@pytest.fixture(scope="module")
-def template():
-    return ChatTemplate(AutoTokenizer.from_pretrained(REPOSITORY / "assets" / "tiny_pl"))
 
 
 def read(tmp_path, *found, policy="drop", mix=MIX):

@@ -30,16 +30,6 @@ DIALOGUE = [
 ]
 
 
-@pytest.fixture(scope="module")
-def tokenizer():
-    return AutoTokenizer.from_pretrained(TINY)
-
-
-@pytest.fixture(scope="module")
-def template(tokenizer):
-    return ChatTemplate(tokenizer)
-
-
 @pytest.mark.parametrize("prompt", [False, True])
 def test_it_is_what_transformers_writes(tokenizer, template, prompt):
     wanted = tokenizer.apply_chat_template(DIALOGUE, add_generation_prompt=prompt)

@@ -9,23 +9,16 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import default_collate
-from transformers import AutoTokenizer
 
 from nemo_plugins.data.chat import packing, sets
 from nemo_plugins.data.chat.dataset import DialogueWindows
 from nemo_plugins.data.chat.encode import Sample
 from nemo_plugins.data.chat.pairs import Pairs
-from nemo_plugins.data.chat.template import ChatTemplate
 from nemo_plugins.runs.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SAMPLES = REPOSITORY / "assets" / "chat_samples"
 LENGTH = 128
-
-
-@pytest.fixture(scope="module")
-def template():
-    return ChatTemplate(AutoTokenizer.from_pretrained(REPOSITORY / "assets" / "tiny_pl"))
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from datatrove.pipeline.readers.base import BaseDiskReader
 from datatrove.pipeline.writers.disk_base import DiskWriter
+from near_duplicates import jaccard, sets, varied
 
 from nemo_plugins.configs.schema import DuplicatesConfig
 from nemo_plugins.data.corpus import duplicates
@@ -22,16 +23,6 @@ from nemo_plugins.runs.errors import UserError
 
 FINEWEB = DuplicatesConfig(shingle_words=5, buckets=14, hashes=8)
 TEXT = Path(__file__).parents[2] / "assets" / "polish_text" / "train.jsonl.gz"
-
-
-def sets(text: str) -> frozenset:
-    """Runs of 5 words, by other means than the code's."""
-    tokens = "".join(c if c.isalnum() else " " for c in text.lower()).split()
-    return frozenset(zip(*(tokens[start:] for start in range(5)), strict=False))
-
-
-def jaccard(one: frozenset, other: frozenset) -> float:
-    return len(one & other) / len(one | other)
 
 
 def brute_force(texts: dict[str, str], least: float) -> dict[tuple[str, str], float]:
@@ -44,13 +35,6 @@ def brute_force(texts: dict[str, str], least: float) -> dict[tuple[str, str], fl
     common = Counter(pair for ids in holders.values() for pair in combinations(ids, 2))
     similar = {pair: n / (len(runs[pair[0]]) + len(runs[pair[1]]) - n) for pair, n in common.items()}
     return {pair: similarity for pair, similarity in similar.items() if similarity >= least}
-
-
-def varied(text: str, similarity: float, rng: random.Random) -> str:
-    """The text with its end replaced so that about the given Jaccard similarity is left."""
-    tokens = text.split()
-    keep = round(len(tokens) * 2 * similarity / (1 + similarity))
-    return " ".join(tokens[:keep] + [f"obcy{rng.randrange(10**6)}" for _ in tokens[keep:]])
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from datatrove.data import Document
+from near_duplicates import jaccard, sets, varied
 
 from nemo_plugins.data.corpus import steps, stores
 from nemo_plugins.data.corpus.split import HeldoutGuard, is_heldout
@@ -17,23 +18,6 @@ from nemo_plugins.runs.prepare import compose
 
 TEXT = Path(__file__).parents[2] / "assets" / "polish_text" / "train.jsonl.gz"
 SHARE, SEED, THRESHOLD = 0.1, 7, 0.7
-
-
-def sets(text: str) -> frozenset:
-    """Runs of 5 words, by other means than the code's."""
-    tokens = "".join(c if c.isalnum() else " " for c in text.lower()).split()
-    return frozenset(zip(*(tokens[start:] for start in range(5)), strict=False))
-
-
-def jaccard(one: frozenset, other: frozenset) -> float:
-    return len(one & other) / len(one | other)
-
-
-def varied(text: str, similarity: float, rng: random.Random) -> str:
-    """The text with its end replaced so that about the given Jaccard similarity is left."""
-    tokens = text.split()
-    keep = round(len(tokens) * 2 * similarity / (1 + similarity))
-    return " ".join(tokens[:keep] + [f"obcy{rng.randrange(10**6)}" for _ in tokens[keep:]])
 
 
 @pytest.fixture(scope="module")

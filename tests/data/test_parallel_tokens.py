@@ -20,11 +20,6 @@ PART = 40_000  # bytes: several parts
 
 
 @pytest.fixture(scope="module")
-def tokenizer():
-    return AutoTokenizer.from_pretrained(REPOSITORY / "assets" / "tiny_pl")
-
-
-@pytest.fixture(scope="module")
 def serial(tokenizer, tmp_path_factory):
     prefix = tmp_path_factory.mktemp("serial") / "tokens"
     return tokens.write(prefix, documents(TEXT), tokenizer)

@@ -15,11 +15,6 @@ BUNDLED = Path(__file__).resolve().parents[2] / "assets" / "tiny_pl"
 TEXTS = ["Zażółć gęślą jaźń.", "Ala ma kota, a kot ma Alę. " * 9, "x"]
 
 
-@pytest.fixture(scope="module")
-def tokenizer():
-    return AutoTokenizer.from_pretrained(BUNDLED)
-
-
 def test_documents_of_each_kind_of_file(tmp_path):
     (tmp_path / "a.txt").write_text("raz\n\ndwa\n")
     (tmp_path / "b.jsonl").write_text("".join(json.dumps({"text": part}) + "\n" for part in ("raz", "", "dwa\ntrzy")))
