@@ -12,8 +12,8 @@ from nemo_plugins.training.vocabulary_parallel import Group, all_reduce, chunks
 
 TEMPORARIES = 8  # tensors as wide as the vocabulary that one chunk holds at its peak
 SHARE = 50  # a chunk's temporaries take at most 1/50 of the student's logits …
-LEAST_ROWS = 4  # … but at least this many tokens at a time, and on a GPU, where small kernels wait for their launch:
-LEAST_BYTES_ON_GPU = 64 * 2**20
+LEAST_ROWS = 4  # … but at least this many tokens at a time, and these bytes, since a small operation is mostly its call:
+LEAST_BYTES = {"cpu": 2 * 2**20, "cuda": 64 * 2**20}
 
 
 class WithGradient(torch.autograd.Function):
@@ -56,9 +56,7 @@ def chunked(logits: Tensor, dtype: torch.dtype) -> Iterator[tuple[slice, slice]]
 
 def _rows_at_once(logits: Tensor, dtype: torch.dtype) -> int:
     """How many tokens of `[s, b, v]` to compute at a time in `dtype`."""
-    budget = logits.numel() * logits.element_size() // SHARE
-    if logits.is_cuda:
-        budget = max(budget, LEAST_BYTES_ON_GPU)
+    budget = max(logits.numel() * logits.element_size() // SHARE, LEAST_BYTES[logits.device.type])
     return max(LEAST_ROWS, budget // max(1, logits.shape[-1] * dtype.itemsize * TEMPORARIES))
 
 

@@ -52,17 +52,21 @@ def layer_activations(model: Architecture, tokens: int, bytes_per_value: int, on
 
     Both norms; q, k and v as one tensor, of which v stays a part, q and k once more with their rotation, its sines and cosines,
     the attention's output; gate and up as one tensor, up once more (to which Megatron adds an offset), the activated gate and
-    the product in the FFN. Llama's configuration fuses the last, and keeps `2 * ffn_hidden_size` values a token less.
+    the product in the FFN. Llama's configuration fuses the last, and keeps `2 * ffn_hidden_size` values a token less. A CPU's
+    attention keeps q, k, v and its output in fp32 instead (platforms/attention.py) where all else is bf16.
     Not counted: the norms' and the attention's fp32 statistics, 8 + 4 · heads bytes a token.
 
     Args:
         one_kernel: as of `norm_activations`.
     """
-    heads = (3 * model.num_attention_heads + 3 * model.num_query_groups + 4) * model.head_dim
+    heads, groups = model.num_attention_heads, model.num_query_groups
+    attention = bytes_per_value * (3 * heads + 3 * groups + 4) * model.head_dim
+    if bytes_per_value == 2 and not one_kernel:
+        attention = (4 * (2 * heads + 2 * groups) + 2 * (heads + 4)) * model.head_dim
     norms = norm_activations(2 * model.hidden_size, tokens, bytes_per_value, one_kernel)
     if QK_NORM[0] in FAMILIES[model.family].vectors:
         norms += qk_norm_activations(model, tokens, bytes_per_value, one_kernel)
-    return norms + tokens * bytes_per_value * (heads + 5 * model.ffn_hidden_size)
+    return norms + tokens * (attention + bytes_per_value * 5 * model.ffn_hidden_size)
 
 
 def norm_activations(channels: int, tokens: int, bytes_per_value: int, one_kernel: bool = True) -> float:

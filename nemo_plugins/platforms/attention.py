@@ -46,9 +46,9 @@ def forward(
     causal = attention_mask is None and softmax.attn_mask_type is AttnMaskType.causal and len(query) > 1
     if causal and len(query) != len(key):
         raise ValueError(f"expected as many keys as queries of a causal layer without a mask, got {len(key)} and {len(query)}")
-    context = scaled_dot_product_attention(
+    context = attend(
         *(tensor.permute(1, 2, 0, 3) for tensor in (query, key, value)),
-        attn_mask=None if attention_mask is None else additive(attention_mask, query.dtype),
+        attn_mask=None if attention_mask is None else additive(attention_mask, computed_in(query)),
         is_causal=causal,
         scale=self.softmax_scale,
         enable_gqa=query.shape[2] != key.shape[2],
@@ -56,9 +56,20 @@ def forward(
     return context.permute(2, 0, 1, 3).flatten(2)
 
 
+def attend(query: Tensor, key: Tensor, value: Tensor, **options) -> Tensor:
+    """torch's attention, `[b, heads, s, d]`."""
+    dtype = computed_in(query)
+    return scaled_dot_product_attention(query.to(dtype), key.to(dtype), value.to(dtype), **options).to(query.dtype)
+
+
+def computed_in(query: Tensor) -> torch.dtype:
+    """On a CPU fp32 in place of bf16: torch's kernel takes twice as long in bf16 there, in its backward pass."""
+    return torch.float32 if query.device.type == "cpu" and query.dtype is torch.bfloat16 else query.dtype
+
+
 def by_document(query: Tensor, key: Tensor, value: Tensor, documents: Tensor, scale: float) -> Tensor:
     """Causal attention within each document of `[b, s]`, one call for each: nothing is as large as the square of s."""
-    causal = partial(scaled_dot_product_attention, is_causal=True, scale=scale, enable_gqa=query.shape[2] != key.shape[2])
+    causal = partial(attend, is_causal=True, scale=scale, enable_gqa=query.shape[2] != key.shape[2])
     rows = [tensor.permute(1, 2, 0, 3) for tensor in (query, key, value)]
     if all(len(lengths) == 1 for lengths in runs(documents)):
         return causal(*rows).permute(2, 0, 1, 3).flatten(2)

@@ -5,13 +5,16 @@ import json
 import pytest
 
 from nemo_plugins.configs import options
-from nemo_plugins.planning import checks
+from nemo_plugins.configs.schema import Format
+from nemo_plugins.planning import checks, formats
 from nemo_plugins.runs import UserError, architecture
 from nemo_plugins.runs.prepare import compose
 
 PARAMETERS = {
     "bielik11b": 11_168_796_672,
     "bielik7b": 7_477_727_232,
+    "bielik4_5b": 4_757_260_288,
+    "bielik1_5b": 1_596_507_648,
     "mistral7b": 7_248_023_552,
     "mistral_nemo12b": 12_247_782_400,
     "llama31_8b": 8_030_261_248,
@@ -57,6 +60,19 @@ def test_what_a_model_recommends_reaches_the_stages():
     assert cfg.distill.max_steps == cfg.pretrain.max_steps == cfg.model.recommended.max_steps
     assert cfg.distill.data == cfg.prune.calibration.data == cfg.model.recommended.train_data
     assert compose(["+model=tiny_pl", "data.train=[mine.txt]"]).distill.data == ["mine.txt"]
+
+
+def test_bieliks_small_models_are_the_published_files_to_the_byte():
+    """Both files in Q8_0 hold one vocabulary beside their tensors, and what names a tensor."""
+    published = {"bielik4_5b": 5_061_215_424, "bielik1_5b": 1_699_568_096}
+    rest = {}
+    for name, size in published.items():
+        model = architecture(compose([f"+model={name}"]).model)
+        tensors = formats.layer_tensors(model)
+        named = sum(len(f"blk.00.{one.file_name}") + 24 + (16 if one.rows > 1 else 8) for one in tensors)
+        rest[name] = size - formats.weight_bytes(model, Format.q8_0) - model.num_layers * named
+    assert 600_000 < rest["bielik1_5b"] < 900_000  # 32,000 tokens of 24 bytes
+    assert abs(rest["bielik4_5b"] - rest["bielik1_5b"]) < 400
 
 
 def test_llama_keeps_its_rope_scaling():

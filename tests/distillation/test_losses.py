@@ -261,7 +261,7 @@ class Sizes(TorchDispatchMode):
 @pytest.mark.long
 @pytest.mark.parametrize(("kind", "top_k"), [*((kind, None) for kind in KINDS), (KINDS[0], 8)])
 def test_nothing_as_large_as_the_logits_is_allocated_but_the_gradient(kind, top_k):
-    student, teacher = draw(1024, 2, 300, dtype=torch.bfloat16), draw(1024, 2, 300, seed=1, dtype=torch.bfloat16)
+    student, teacher = draw(1024, 2, 6000, dtype=torch.bfloat16), draw(1024, 2, 6000, seed=1, dtype=torch.bfloat16)
     logits = student.untyped_storage().nbytes()
     with Sizes() as sizes:
         kd_loss(student, teacher, kind=kind, top_k=top_k)
