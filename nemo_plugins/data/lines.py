@@ -98,6 +98,15 @@ def enter(stream: io.BufferedIOBase, start: int) -> None:
         start -= skipped
 
 
+def strings(value: object) -> Iterator[str]:
+    """The texts in what a line of JSON holds, without its keys, in their order."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from strings(part)
+
+
 def opened(path: Path) -> io.BufferedIOBase:
     """The bytes of a file, unpacked."""
     if path.suffix == ".gz":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ from nemo_plugins.configs.schema import Lacking, Recipe
 from nemo_plugins.evaluation import cache, exports, harness, identity, run_outputs, summary
 from nemo_plugins.planning import eval_tasks
 from nemo_plugins.runs import output
+from nemo_plugins.runs.atomic import whole_file
 from nemo_plugins.runs.progress import Progress
 
 SERVED = "bf16"  # format in which weights that are not quantised are compared, however they lie on the disk
@@ -203,12 +203,8 @@ def _described(cfg: Recipe, path: Path, name: str) -> dict[str, Any]:
 
 def _copy(source: Path, to: Path) -> None:
     """A copy in the stage's folder, which is whole without the cache."""
-    to.parent.mkdir(parents=True, exist_ok=True)
-    partial = to.with_name(f".{to.name}")
-    with contextlib.suppress(FileNotFoundError):
-        partial.unlink()
-    shutil.copy(source, partial)
-    partial.replace(to)
+    with whole_file(to) as partial:
+        shutil.copy(source, partial)
 
 
 def _failure(results: dict[str, dict], lacking: dict[str, str]) -> list[str]:

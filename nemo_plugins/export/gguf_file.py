@@ -93,13 +93,6 @@ def kinds(file: Path) -> dict[str, str]:
     return {tensor.name: tensor.tensor_type.name.lower() for tensor in gguf.GGUFReader(file).tensors}
 
 
-def tensor_bytes(file: Path) -> dict[str, int]:
-    """Bytes of each tensor."""
-    import gguf
-
-    return {tensor.name: int(tensor.n_bytes) for tensor in gguf.GGUFReader(file).tensors}
-
-
 def mix(types: Mapping[str, str]) -> str:
     """`q4_k x 37, q6_k x 12, f32 x 17`."""
     return ", ".join(f"{kind} x {count}" for kind, count in Counter(types.values()).most_common())

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -120,21 +119,12 @@ def _rows(path: Path, mark: tuple[str, int, int], tokenizer: Path | None) -> Row
                 break
             count, read = count + 1, read + line.size
             if line.content is not None and len(texts) < ENCODED_ROWS:
-                texts.append("\n".join(_strings(json.loads(line.content))))
+                texts.append("\n".join(lines.strings(json.loads(line.content))))
     if tokenizer is None:
         encoded = sum(len(text.encode()) for text in texts) / BYTES_A_TOKEN
     else:
         encoded = sum(map(len, tokens.Encoder(tokenizer.read_text(encoding="utf-8"), _eos(tokenizer), 0)(texts)))
     return RowsSize(count, int(encoded * count / max(1, len(texts))))
-
-
-def _strings(node: object) -> Iterator[str]:
-    """The texts of a row, without its keys."""
-    if isinstance(node, str):
-        yield node
-    elif isinstance(node, (dict, list)):
-        for inner in node.values() if isinstance(node, dict) else node:
-            yield from _strings(inner)
 
 
 def _prefix(path: Path) -> TextSize:

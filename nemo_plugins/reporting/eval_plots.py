@@ -12,6 +12,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 
 from nemo_plugins.reporting.plots import BASELINE, DROPPED, KEPT, plain, write_png
+from nemo_plugins.runs.atomic import whole_file
 
 LABEL = 0.2  # inches from one label of the scatter to the next
 Interval = tuple[float, float] | None
@@ -29,11 +30,9 @@ class Point:
 
 def write(figure, path: Path) -> Path:
     """Write `<path>.svg` beside the PNG. Returns the PNG's path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.svg")
-    with matplotlib.rc_context({"svg.hashsalt": path.stem, "svg.fonttype": "none"}):
+    settings = {"svg.hashsalt": path.stem, "svg.fonttype": "none"}
+    with matplotlib.rc_context(settings), whole_file(path.with_suffix(".svg")) as partial:
         figure.savefig(partial, bbox_inches="tight", format="svg", metadata={"Date": None})
-    partial.replace(path.with_suffix(".svg"))
     return write_png(figure, path)
 
 

@@ -15,6 +15,8 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 from matplotlib.ticker import MaxNLocator
 
+from nemo_plugins.runs.atomic import whole_file
+
 KEPT, DROPPED, BASELINE = "#1f6f8b", "#c8553d", "#9aa0a6"
 
 # criterion → title, what the score of a layer is; a higher one is kept
@@ -27,11 +29,10 @@ CRITERIA = {
 
 def write_png(figure, path: Path) -> Path:
     """Write the figure, whole or not at all, and close it; the file's folder is made. Returns `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}")
-    figure.savefig(partial, dpi=150, bbox_inches="tight", format="png")
+    with whole_file(path) as partial:
+        figure.savefig(partial, dpi=150, bbox_inches="tight", format="png")
     pyplot.close(figure)
-    return partial.replace(path)
+    return path
 
 
 def plain(text: str) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemo_plugins.configs.schema import DecontaminationConfig
+from nemo_plugins.data import lines
 from nemo_plugins.data.chat import rows
 from nemo_plugins.data.chat.rows import Fault, Report
 from nemo_plugins.runs import locks
@@ -90,12 +91,5 @@ def of(asked: DecontaminationConfig, folder: Path) -> EvaluationItems | None:
 
 def text(row: dict) -> str:
     """The words of a row that are looked at."""
-    return "\n".join(part for name in LOOKED_AT for part in _strings(row.get(name)))
-
-
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value.encode("utf-8", "replace").decode()
-    elif isinstance(value, dict | list):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from _strings(part)
+    parts = (part for name in LOOKED_AT for part in lines.strings(row.get(name)))
+    return "\n".join(parts).encode("utf-8", "replace").decode()

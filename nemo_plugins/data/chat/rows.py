@@ -172,16 +172,6 @@ def pieces(path: Path, size: int) -> list[Piece]:
     return found or [Piece(path)]
 
 
-def validate(paths: Iterable[str | Path], check: Check[Row], report: Report) -> Report:
-    """Check everything and keep nothing: what a plan does before models are loaded.
-
-    Raises: as `read`.
-    """
-    for _ in read(paths, check, report):
-        pass
-    return report
-
-
 def _lines(piece: Piece) -> Iterator[tuple[int, bytes | Fault]]:
     """Lines with their numbers in the file, blank ones left out; instead of a line that cannot be read, its fault."""
     number, before = piece.first - 1, piece.first - 1

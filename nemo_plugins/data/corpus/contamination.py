@@ -175,7 +175,8 @@ def _texts(line: str, where: str, fields: Sequence[str]) -> list[str]:
         chosen = list(_telling(record)) or record
     else:
         chosen = [] if fields else record
-    texts = [text for text in _strings(chosen) if text.strip()]
+    # half a UTF-16 pair, which no tally can save, is "?" and no word
+    texts = [text.encode("utf-8", "replace").decode() for text in lines.strings(chosen) if text.strip()]
     if not texts:
         names = f" in {', '.join(fields)}" if fields else ""
         raise UserError(f"{where}: no text{names}: {line.strip()[:100]}", "expected: a string", "name the fields that hold it")
@@ -193,11 +194,3 @@ def _telling(value, named: bool = False) -> Iterator[str]:
             yield from _telling(part, named)
     elif isinstance(value, str) and (named or len(words(value)) >= LONG):
         yield value
-
-
-def _strings(value) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value.encode("utf-8", "replace").decode()  # half a UTF-16 pair, which no tally can save, is "?" and no word
-    elif isinstance(value, (dict, list)):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from _strings(part)
