@@ -2,5 +2,3 @@
 
 from nemo_plugins.configs.schema import CorpusTask, Recipe, TeacherMode
 from nemo_plugins.configs.store import CONF, REPOSITORY, options
-
-__all__ = ["CONF", "REPOSITORY", "CorpusTask", "Recipe", "TeacherMode", "options"]

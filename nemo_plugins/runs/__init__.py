@@ -12,7 +12,6 @@ from nemo_plugins.runs.paths import (
     architecture,
     earlier,
     export_command,
-    find,
     hf_dtype,
     is_checkpoint,
     left_by,
@@ -30,44 +29,5 @@ from nemo_plugins.runs.paths import (
 from nemo_plugins.runs.recipe import recipe
 from nemo_plugins.runs.stages import CORRECTED, students
 from nemo_plugins.runs.workers import rank, threads
-
-__all__ = [
-    "CORRECTED",
-    "FAILED",
-    "Failed",
-    "Run",
-    "Stopped",
-    "UserError",
-    "architecture",
-    "command",
-    "console",
-    "earlier",
-    "export_command",
-    "find",
-    "fingerprint",
-    "hf_dtype",
-    "import_teacher",
-    "is_checkpoint",
-    "left_by",
-    "local_weights",
-    "newest_checkpoint",
-    "override",
-    "peak_memory_bytes",
-    "policy",
-    "process",
-    "put_in_place",
-    "rank",
-    "recipe",
-    "record",
-    "resolve",
-    "run_root",
-    "say",
-    "student",
-    "student_sizes",
-    "students",
-    "teacher",
-    "threads",
-    "uncorrected_teacher",
-]
 
 end_with_parent()

@@ -7,7 +7,6 @@ from nemo_plugins.runs.stages.results import RESULTS
 from nemo_plugins.runs.stages.stage import CORRECTED, SlurmJob, Stage, Student
 from nemo_plugins.runs.stages.training import TRAINING
 
-__all__ = ["CORRECTED", "STAGES", "SlurmJob", "Stage", "Student", "by_name", "checkpoints", "sections", "students"]
 STAGES = (*PREPARING, *TRAINING, *RESULTS)
 
 
