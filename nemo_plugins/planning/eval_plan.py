@@ -17,6 +17,7 @@ from nemo_plugins.runs.errors import UserError
 
 DTYPES = (None, "auto", "float32", "bfloat16", "float16")
 FROM_HUB = "tasks read data sets of the Hugging Face hub: without internet from its cache (HF_HOME, HF_DATASETS_OFFLINE=1)"
+ANY_LANGUAGE = "heldout"  # the suite of no language
 OWN = "laptop"  # the suite that any run can be held against: its stage is plainly `eval`
 
 
@@ -44,6 +45,9 @@ def plan(cfg: Recipe) -> Plan:
     if not made.models:
         made.models = run_outputs.derived(cfg)
     result = Plan(f"evaluate {', '.join(made.models)} on {made.suite}: {len(tasks)} tasks")
+    if made.suite not in (*cfg.language.evaluation, ANY_LANGUAGE):
+        suites = ", ".join((*cfg.language.evaluation, ANY_LANGUAGE))
+        result.warnings.append(f"eval={made.suite} is no suite of language={cfg.language.code}: expected one of {suites}")
     _backend(cfg, result)
     _text(cfg, result)
     _tasks(cfg, result)
