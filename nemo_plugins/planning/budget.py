@@ -19,7 +19,7 @@ from nemo_plugins.runs.errors import UserError
 
 SIZES = ("num_layers", "ffn_hidden_size", "hidden_size", "num_attention_heads")  # query groups cannot be pruned
 LIMITS = ("parameters", "weights_gb", "device", "decode_ms")  # keys that limit; the others say how it is counted
-MULTIPLE = 64  # of FFN and hidden sizes, as in `checks.student`
+MULTIPLE = 64  # of FFN and hidden sizes, as ModelOpt's pruning has them
 STEPS = {"ffn_hidden_size": (8192, 512), "hidden_size": (2048, 256)}  # from this size of the teacher on, this step; else 64
 NEAR = 0.01  # of the largest parameter count that fits: own choice, below what distillation runs tell apart
 K_QUANT = 256  # columns that llama.cpp's K-quants pack together
@@ -221,19 +221,23 @@ def _sizes(teacher: Architecture, key: str, listed: list[int] | None, frozen: li
     if not listed:
         raise UserError(f"{name}=[] lists no size", "expected at least one, or null for the sizes derived from the teacher")
     for value in listed:
-        if value <= 0:
-            raise UserError(f"{name}: {value}: expected positive numbers, at most the teacher's {own}")
-        if value > own:
-            raise UserError(f"{name}: {value} is more than the teacher's {own}", "pruning only takes away")
-        if key in STEPS and value != own and value % MULTIPLE:
-            near = f"{value // MULTIPLE * MULTIPLE or MULTIPLE} or {(value // MULTIPLE + 1) * MULTIPLE}"
-            raise UserError(f"{name}: {value} is not a multiple of {MULTIPLE}", f"expected e.g. {near}")
-        if key == "num_attention_heads" and value % teacher.num_query_groups:
-            raise UserError(
-                f"{name}: {value} do not share out to {teacher.num_query_groups} query groups",
-                f"expected multiples of {teacher.num_query_groups}",
-            )
+        if value != own:
+            check_size(f"{name}: {value}", key, value, teacher)
     return sorted(set(listed))
+
+
+def check_size(what: str, key: str, value: int, teacher: Architecture) -> None:
+    """Refuse a size that the teacher cannot be pruned to; `what` is how the configuration gives it. Raises UserError."""
+    own, groups = getattr(teacher, key), teacher.num_query_groups
+    if value <= 0:
+        raise UserError(f"{what}: expected positive, at most the teacher's {own}")
+    if value > own:
+        raise UserError(f"{what} is more than the teacher's {own}", "pruning only takes away")
+    if key in STEPS and value % MULTIPLE:
+        near = f"{value // MULTIPLE * MULTIPLE or MULTIPLE} or {(value // MULTIPLE + 1) * MULTIPLE}"
+        raise UserError(f"{what} is not a multiple of {MULTIPLE}", f"expected e.g. {near}")
+    if key == "num_attention_heads" and value % groups:
+        raise UserError(f"{what} do not share out to {groups} query groups", f"expected a multiple of {groups}")
 
 
 def _step(key: str, own: int) -> int:

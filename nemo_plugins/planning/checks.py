@@ -22,7 +22,7 @@ from nemo_plugins.configs.schema import (
 )
 from nemo_plugins.data import blend
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.planning import inputs, text_size
+from nemo_plugins.planning import budget, inputs, text_size
 from nemo_plugins.planning.memory import data_parallel
 from nemo_plugins.planning.numbers import at_least
 from nemo_plugins.planning.plan import Plan, gib
@@ -30,7 +30,6 @@ from nemo_plugins.platforms import arithmetic, gpus, locked
 from nemo_plugins.runs import command_line, paths, workers
 from nemo_plugins.runs.errors import UserError
 
-MULTIPLE = 64  # of FFN and hidden sizes, as ModelOpt's pruning has them
 LARGE = 1_000_000_000  # parameters beyond which platform=auto plans for GPUs on a machine that has none
 IMAGES = ("apptainer", "pyxis")  # of MINITRON_RUNTIME: what runs an image, which has Transformer Engine
 NO_TRANSFORMER_ENGINE = "platform.transformer_engine=true: Transformer Engine cannot be used here"
@@ -127,27 +126,14 @@ def student(cfg: Recipe) -> Architecture:
         UserError: a size that cannot be pruned to, naming its key.
     """
     asked, big = cfg.prune, Architecture.from_config(cfg.model)
-    sizes = {field.name: getattr(big, field.name) for field in fields(SizesConfig)}
-    named = [key for key in sizes if getattr(asked, key) is not None]
+    named = [field.name for field in fields(SizesConfig) if getattr(asked, field.name) is not None]
     for key in named:
-        value = getattr(asked, key)
-        if value <= 0:
-            raise UserError(f"prune.{key}={value}: expected a positive number, at most the teacher's {sizes[key]}")
-        if value > sizes[key]:
-            raise UserError(f"prune.{key}={value} is more than the teacher's {sizes[key]}", "pruning only takes away")
-        if key in ("ffn_hidden_size", "hidden_size") and value % MULTIPLE:
-            near = f"{value // MULTIPLE * MULTIPLE or MULTIPLE} or {(value // MULTIPLE + 1) * MULTIPLE}"
-            raise UserError(f"prune.{key}={value} is not a multiple of {MULTIPLE}", f"expected e.g. {near}")
+        budget.check_size(f"prune.{key}={getattr(asked, key)}", key, getattr(asked, key), big)
     if asked.num_query_groups not in (None, big.num_query_groups):
         raise UserError(
             f"prune.num_query_groups={asked.num_query_groups}: query groups cannot be pruned",
             "ModelOpt 0.37 scores them in another order than it cuts them, so that the wrong groups would go",
             f"leave it out (the teacher's {big.num_query_groups} stay)",
-        )
-    if asked.num_attention_heads is not None and asked.num_attention_heads % big.num_query_groups:
-        raise UserError(
-            f"prune.num_attention_heads={asked.num_attention_heads} do not share out to {big.num_query_groups} query groups",
-            f"expected a multiple of {big.num_query_groups}",
         )
     if asked.drop_layers is not None:
         return big.with_sizes(num_layers=big.num_layers - len(_dropped(asked.drop_layers, big.num_layers, named)))
