@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from nemo_plugins.distillation import in_chunks
 from nemo_plugins.distillation.losses import kd_loss
 
 TOKENS, V = 16, 500
@@ -19,6 +20,12 @@ def benchmark():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+    """As those of a real vocabulary are beside its logits."""
+    monkeypatch.setitem(in_chunks.LEAST_BYTES, "cpu", 0)
 
 
 def materialised(student, teacher):
