@@ -7,9 +7,9 @@ R it puts out A_K W'ᵀ, and the W' that is nearest is the optimal update of Zip
 
     W' = W_K + W_R C_RK (C_KK + λI)⁻¹        minimises ‖A Wᵀ − A_K W'ᵀ‖² + λ ‖W' − W_K‖²
 
-λ draws towards the teacher's own weights: where the text says little of a neuron, its weights stay. C is a pass of its own over
-the calibration text, not a part of the scores: it is measured without the dropped layers, on what the student's layers are given,
-so it belongs to one student, and all of it takes f² values a layer.
+λ draws towards the teacher's own weights: where the text says little of a neuron, its weights stay. C takes a pass of its own
+over the calibration text and is no part of the scores: it is measured without the dropped layers, on what the student's layers
+are given, so it belongs to one student, and it has f² values a layer.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def fold(dynamic, moments: dict[int, Tensor], keep: int) -> dict[int, tuple[floa
         dynamic: ModelOpt's searchable model with its scores, neither sorted nor cut.
         moments: as of `second_moments`.
         keep: neurons that stay in each layer.
-    Returns: layer (from 0) → `unexplained` with the teacher's weights and with the new ones; the same on every rank of a pipeline.
+    Returns: layer (from 0) → `unexplained` with the teacher's weights and with the new ones, on every rank of a pipeline alike.
     """
     shares = {}
     for layer in dynamic.decoder.layers:

@@ -24,10 +24,12 @@ KEPT, DROPPED = 2.0, 1.0  # scores of layers once it is decided: ModelOpt keeps 
 
 
 class PruneOutcome:
-    """What is known once `llm.prune` is done: held-out loss before and after, layers kept, from 0, and what compensation brought.
+    """What is known once `llm.prune` is done.
 
     Attributes:
-        unexplained: layer kept → share of its FFN's output that is missing, before and after; empty where nothing is compensated.
+        loss_before, loss_after: held-out loss.
+        kept: layers, from 0.
+        unexplained: of each, what `compensate.fold` says; empty where nothing is compensated.
     """
 
     def __init__(self) -> None:

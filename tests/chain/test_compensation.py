@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from nemo_plugins.configs.schema import AggregationConfig
+from nemo_plugins.data.module import Windows
 from nemo_plugins.pruning import compensate
 from nemo_plugins.pruning.scores import Scores
-from nemo_plugins.data.module import Windows
 
 pytestmark = pytest.mark.nemo
 
