@@ -111,7 +111,7 @@ def plan(cfg: Recipe) -> Plan:
     return made
 
 
-def _compensation(teacher: Architecture, student: Architecture, seq_length: int, on_gpu: bool) -> float:
+def _compensation(teacher: Architecture, student: Architecture, seq_length: int, on_gpu: bool) -> int:
     """FLOPs a token of `prune.compensate`, those in fp32 counted as so many more in the platform's own precision."""
     shallow = teacher.with_sizes(num_layers=student.num_layers)
     products = 2 * student.num_layers * teacher.ffn_hidden_size**2

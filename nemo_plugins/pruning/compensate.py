@@ -94,14 +94,14 @@ def fold(dynamic, moments: dict[int, Tensor], keep: int) -> dict[int, tuple[floa
         keep: neurons that stay in each layer.
     Returns: layer (from 0) → `unexplained` with the teacher's weights and with the new ones, on every rank of a pipeline alike.
     """
-    shares = {}
+    shares: dict[int, tuple[float, float]] = {}
     for layer in dynamic.decoder.layers:
         if (number := layer.layer_number - 1) not in moments:
             continue
         weight, shared = layer.mlp.linear_fc2.weight.detach(), moments[number]
         kept = layer.mlp.get_hparam("ffn_hidden_size").importance.argsort(descending=True)[:keep]  # as ModelOpt sorts them
         instead = least_squares(weight, shared, kept).to(weight.dtype)
-        shares[number] = tuple(unexplained(weight, shared, kept, new) for new in (weight[:, kept], instead))
+        shares[number] = unexplained(weight, shared, kept, weight[:, kept]), unexplained(weight, shared, kept, instead)
         weight[:, kept] = instead
     return _gather(shares)
 
