@@ -85,6 +85,7 @@ class PruneConfig(SizesConfig):
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     criterion: Criterion = Criterion.importance
     aggregation: AggregationConfig = field(default_factory=AggregationConfig)
+    compensate: bool = False  # the kept FFN neurons take over what they have in common with the others, by least squares
     scores: str | None = None  # file of scores measured before; default: those of the same teacher and calibration, if any
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
 

@@ -35,6 +35,7 @@ class Memory:
     logits: float = 0.0
     cache: float = 0.0  # keys and values of what is being drawn
     process: float = 0.0
+    moments: float = 0.0  # of the FFN's activations, and one layer's in fp64, for `prune.compensate`
 
     @property
     def total(self) -> float:
@@ -135,6 +136,15 @@ def pruning(teacher: Architecture, tokens: int, platform: PlatformConfig, bytes_
         activations=layer_activations(teacher, tokens, bytes_per_value),
         logits=tokens * teacher.vocab_size * 4,
     )
+
+
+def ffn_moments(teacher: Architecture, kept_layers: int, platform: PlatformConfig) -> float:
+    """Bytes of a process's share of `prune.compensate`: f² values in fp32 for each kept layer, and three times in fp64 of one.
+
+    A stage of a pipeline counts as if none of its layers went, up to all that are kept.
+    """
+    layers = min(kept_layers, -(-teacher.num_layers // platform.pipeline_parallel))
+    return (4 * layers + 3 * 8) * teacher.ffn_hidden_size**2
 
 
 def pruning_on_cpu(teacher: Architecture, tokens: int, platform: PlatformConfig, bytes_per_value: int) -> Memory:

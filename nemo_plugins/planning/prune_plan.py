@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from nemo_plugins.configs.schema import Criterion, Recipe
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.planning import checks, devices, inputs, memory, pace, tables
@@ -9,6 +11,9 @@ from nemo_plugins.planning.plan import Cost, Plan, Table, short
 from nemo_plugins.pruning import score_file
 from nemo_plugins.runs import command_line, paths
 from nemo_plugins.runs.errors import UserError
+
+# A product in fp32 takes so many times one in bf16. An H100: 989 to 67 TFLOP/s. A CPU that has bf16: the ratio of pace.SHARES
+FP32_ON_GPU, FP32_ON_CPU = 15, 2
 
 
 def plan(cfg: Recipe) -> Plan:
@@ -58,6 +63,9 @@ def plan(cfg: Recipe) -> Plan:
     on_gpu, width = checks.on_gpu(cfg), checks.bytes_per_value(cfg)
     of_process = memory.pruning if on_gpu else memory.pruning_on_cpu
     need = of_process(teacher, calibration.micro_batch_size * calibration.seq_length, cfg.platform, width)
+    cuts_ffn = student.ffn_hidden_size != teacher.ffn_hidden_size
+    if compensates := cfg.prune.compensate and cuts_ffn:
+        need = replace(need, moments=memory.ffn_moments(teacher, student.num_layers, cfg.platform))
     folder = paths.run_root(cfg) / (cfg.run.stage or "prune")
     files = {"checkpoint": memory.checkpoint(student, width, optimizer=False)}
     checks.room(made, cfg, folder, sum(files.values()))
@@ -70,6 +78,7 @@ def plan(cfg: Recipe) -> Plan:
             [
                 ("samples x tokens", f"{calibration.samples:,} x {calibration.seq_length:,} = {tokens:,}"),
                 ("criterion", cfg.prune.criterion.value),
+                *([("compensation", f"another pass, {tokens:,} tokens")] if compensates else []),
                 ("text", ", ".join(calibration.data) or "not named"),
             ],
         ),
@@ -79,6 +88,8 @@ def plan(cfg: Recipe) -> Plan:
     removals = calibration.loss_samples * teacher.num_layers  # each layer's by itself
     samples = calibration.samples + removals + 2 * cfg.data.heldout_samples  # held-out loss before and after
     flops = teacher.flops_per_token(calibration.seq_length) * samples * calibration.seq_length
+    if compensates:
+        flops += _compensation(teacher, student, calibration.seq_length, on_gpu) * tokens
     if on_gpu:
         gpu, gpus = devices.load(cfg.plan.gpu, "plan.gpu"), cfg.platform.devices * cfg.platform.nodes
         each = flops / (gpu.flops_per_second * cfg.plan.mfu)  # the stages of a pipeline wait for each other
@@ -88,6 +99,8 @@ def plan(cfg: Recipe) -> Plan:
         made.seconds = pace.START + pace.seconds(cfg, flops)
         made.cost = Cost(need.total, checks.free_memory(), hours=made.seconds / 3600)
         made.tables.append(pace.table(made.seconds, cfg))
+    if cfg.prune.compensate and not cuts_ffn:
+        made.warnings.append("prune.compensate=true changes nothing: prune.ffn_hidden_size is the teacher's")
     if cfg.prune.criterion is Criterion.random:
         made.warnings.append("prune.criterion=random: a baseline, not a student to keep")
     if student.parameters() < teacher.parameters() * 2 / 3 * 0.99:
@@ -96,6 +109,13 @@ def plan(cfg: Recipe) -> Plan:
         )
     made.sizes = f"{short(tokens)} tokens"
     return made
+
+
+def _compensation(teacher: Architecture, student: Architecture, seq_length: int, on_gpu: bool) -> int:
+    """FLOPs a token of `prune.compensate`, those in fp32 counted as so many more in the platform's own precision."""
+    shallow = teacher.with_sizes(num_layers=student.num_layers)
+    products = 2 * student.num_layers * teacher.ffn_hidden_size**2
+    return shallow.flops_per_token(seq_length) + products * (FP32_ON_GPU if on_gpu else FP32_ON_CPU)
 
 
 def _scores(scores: str, teacher: Architecture) -> None:

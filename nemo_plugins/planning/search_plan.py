@@ -21,7 +21,7 @@ def plan(cfg: Recipe) -> Plan:
     first = choice.candidates[0]
     names = ("num_layers", "ffn_hidden_size", "hidden_size", "num_attention_heads", "drop_layers")
     sizes: dict[str, Any] = dict.fromkeys(names)
-    as_pruning = dataclasses.replace(cfg.prune, **{**sizes, **first.sizes(teacher)})
+    as_pruning = dataclasses.replace(cfg.prune, **{**sizes, **first.sizes(teacher), "compensate": False})
     made = prune_plan.plan(dataclasses.replace(cfg, prune=as_pruning))  # teacher, text, parallelism and memory are the same
     made.title = f"search {cfg.model.name}: {len(choice.candidates)} candidates from one calibration"
     if part:
@@ -31,6 +31,8 @@ def plan(cfg: Recipe) -> Plan:
     thrown = [(reason, f"{number:,}") for reason, number in choice.thrown_out.items() if number]
     kept = [part for part in made.tables if part.title != "Sizes" and not part.title.startswith("Would write")]
     made.tables = [table, *([Table("Thrown out by arithmetic", thrown)] if thrown else []), *kept]
+    if cfg.prune.compensate:
+        made.warnings.append("prune.compensate=true: candidates are ranked without it, and pruned with it to be distilled")
     short = cfg.search.distill_steps
     distilled = f"; the best {cfg.search.keep} distilled for {short} steps" if short else ""
     made.sizes = f"{len(choice.candidates)} candidates{distilled}"

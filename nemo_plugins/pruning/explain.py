@@ -17,12 +17,18 @@ if TYPE_CHECKING:
 
 
 def pruning(
-    loaded: LoadedTeacher, student: Architecture, kept: list[int], criterion: str, losses: tuple[float, float]
+    loaded: LoadedTeacher,
+    student: Architecture,
+    kept: list[int],
+    criterion: str,
+    losses: tuple[float, float],
+    unexplained: dict[int, tuple[float, float]],
 ) -> Explained:
     """Everything that the report of a pruning shows; what was not measured is left out.
 
     Args:
         losses: held-out loss before and after.
+        unexplained: as of `Explained`.
     """
     scores, removals, how = loaded.scores, loaded.removals, loaded.cfg.prune.aggregation
     criteria: dict[str, list[float]] = {}
@@ -66,6 +72,7 @@ def pruning(
         removals=without_runs,
         calibration=calibration,
         losses=losses,
+        unexplained=unexplained,
     )
 
 

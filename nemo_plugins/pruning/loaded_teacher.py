@@ -19,7 +19,7 @@ from nemo_plugins.configs.schema import Criterion, DataConfig, Precision, Recipe
 from nemo_plugins.data import blend, text, tokens
 from nemo_plugins.models import nemo
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.pruning import calibrate, depth, layer_removal, score_file, scores
+from nemo_plugins.pruning import calibrate, compensate, depth, layer_removal, score_file, scores
 from nemo_plugins.pruning.layer_removal import Removals
 from nemo_plugins.pruning.score_file import Measured
 from nemo_plugins.pruning.scores import Scores
@@ -154,6 +154,17 @@ class LoadedTeacher:
             self.need_removals(layer_removal.runs_of(gone, big.num_layers))
         influence = self.need_scores().layers.tolist() if gone and criterion is Criterion.importance else None
         return depth.kept_layers(criterion, big.num_layers, student.num_layers, influence, self.removals, self.cfg.run.seed)
+
+    def ffn_moments(self, kept: list[int]) -> dict[int, torch.Tensor]:
+        """Second moments of the FFN's activations in these layers (from 0), the only ones that compute; see `compensate`."""
+        self.progress.now("what the FFN's neurons share", self.batches)
+        dropped = set(range(self.teacher.num_layers)) - set(kept)
+        was_training = self.model.training
+        self.model.eval()
+        with layer_removal.without(self.dynamic, dropped):
+            moments = compensate.second_moments(self.dynamic, kept, lambda: self._validate(self.data, self.batches))
+        self.model.train(was_training)
+        return moments
 
     def need_scores(self) -> Scores:
         """The scores: those that `prune.scores` names, else those of the same teacher and calibration, else measured now.

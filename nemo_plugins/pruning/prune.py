@@ -16,7 +16,7 @@ from pathlib import Path
 from nemo_plugins import platforms, runs
 from nemo_plugins.configs.schema import Criterion, Recipe
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.pruning import explain, layer_removal, loaded_teacher, score_file, subnet
+from nemo_plugins.pruning import compensate, explain, layer_removal, loaded_teacher, score_file, subnet
 from nemo_plugins.pruning.loaded_teacher import LoadedTeacher, inputs
 from nemo_plugins.reporting import prune_report
 
@@ -24,11 +24,18 @@ KEPT, DROPPED = 2.0, 1.0  # scores of layers once it is decided: ModelOpt keeps 
 
 
 class PruneOutcome:
-    """What is known once `llm.prune` is done: held-out loss before and after, layers kept, from 0."""
+    """What is known once `llm.prune` is done.
+
+    Attributes:
+        loss_before, loss_after: held-out loss.
+        kept: layers, from 0.
+        unexplained: of each, what `compensate.fold` says; empty where nothing is compensated.
+    """
 
     def __init__(self) -> None:
         self.loss_before = self.loss_after = float("nan")
         self.kept: list[int] = []
+        self.unexplained: dict[int, tuple[float, float]] = {}
 
 
 @contextmanager
@@ -39,6 +46,7 @@ def scored(loaded: LoadedTeacher, student: Architecture) -> Iterator[PruneOutcom
 
     outcome, prune, setup = PruneOutcome(), api.prune_language_model, api.setup_trainer_and_restore_model_with_modelopt_spec
     load = MCoreMinitronSearcher.load_search_checkpoint
+    cuts_ffn = student.ffn_hidden_size != loaded.teacher.ffn_hidden_size
 
     def setup_in_precision(*args, **kwargs):
         with loaded_teacher.in_precision(loaded.precision):
@@ -55,8 +63,11 @@ def scored(loaded: LoadedTeacher, student: Architecture) -> Iterator[PruneOutcom
         outcome.kept = loaded.choose_layers(student)
         if loaded.cfg.prune.calibration.loss_samples and loaded.cfg.prune.criterion in (Criterion.importance, Criterion.loss):
             loaded.need_removals(layer_removal.runs_of(1, loaded.teacher.num_layers))  # to see whether the criteria agree
+        moments = loaded.ffn_moments(outcome.kept) if loaded.cfg.prune.compensate and cuts_ffn else {}
         if any(getattr(student, size) != getattr(loaded.teacher, size) for size in subnet.SIZES):
-            loaded.rank_width()
+            loaded.rank_width()  # after all passes: ModelOpt's own hooks add to its scores
+        if moments:
+            outcome.unexplained = compensate.fold(loaded.dynamic, moments, student.ffn_hidden_size)
         for layer in loaded.dynamic.decoder.layers:
             layer._scores = KEPT if layer.layer_number - 1 in outcome.kept else DROPPED
         searcher.activations_per_rank, searcher.layer_scores = loaded.dynamic.get_activations_and_layer_scores()
@@ -116,7 +127,7 @@ def run(cfg: Recipe, run: runs.Run) -> None:
     outputs = {"checkpoint": run.folder / "checkpoint"} | save_scores(loaded, run.folder)
     criterion = "dropped by hand" if drop_layers else cfg.prune.criterion.value
     losses = (outcome.loss_before, outcome.loss_after)
-    explained = explain.pruning(loaded, student, kept, criterion, losses)
+    explained = explain.pruning(loaded, student, kept, criterion, losses, outcome.unexplained)
     outputs |= prune_report.write(run.folder, explained)
     run.finish(
         outputs=outputs,
@@ -127,6 +138,7 @@ def run(cfg: Recipe, run: runs.Run) -> None:
         kept_layers=kept,
         layer_scores=explained.layer_scores,
         criterion=explained.criterion,
+        unexplained=outcome.unexplained,
         calibration={**explained.calibration, **loaded.counts, "measured_here": loaded.measured_here},
     )
 

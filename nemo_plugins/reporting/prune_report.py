@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,6 +47,7 @@ class Explained:
         removals: loss with all layers, (first, last) of a run of layers → loss without it, the run that was taken out.
         calibration: what the scores were measured on, for a table.
         losses: before and after pruning.
+        unexplained: layer kept → share of its FFN's output that is missing without and with compensation; may be empty.
     """
 
     title: str
@@ -62,6 +63,7 @@ class Explained:
     removals: tuple[float, dict[tuple[int, int], float], tuple[int, int] | None] | None
     calibration: dict[str, int | str]
     losses: tuple[float, float]
+    unexplained: dict[int, tuple[float, float]] = field(default_factory=dict)
 
 
 def write(folder: Path, explained: Explained) -> dict[str, Path]:
@@ -78,6 +80,7 @@ def write(folder: Path, explained: Explained) -> dict[str, Path]:
         Section("What was asked and what it cost", [_cost(explained)]),
         _layers(pictures, explained),
         *_widths(pictures, explained),
+        *_compensation(explained),
         *_agreement(pictures, explained),
         *_stability(pictures, explained),
     ]
@@ -244,6 +247,21 @@ def _widths(folder: Path, explained: Explained) -> list[Section]:
     header = ["", "kept in a layer", "importance kept: min", "median", "max over layers"]
     lead = "The share of the summed importance that the kept ones have: far above their share in number is a cheap cut."
     return [Section("Width", [lead, PageTable(header, rows), *pictures])]
+
+
+def _compensation(explained: Explained) -> list[Section]:
+    if not explained.unexplained:
+        return []
+    rows = [
+        (layer + 1, f"{100 * before:.2f} %", f"{100 * after:.2f} %", f"{100 * (1 - after / before):.0f} %" if before else None)
+        for layer, (before, after) in explained.unexplained.items()
+    ]
+    how = (
+        "The kept FFN neurons of a layer took over what they have in common with those that went, by least squares on the "
+        "calibration text: the share of the FFN's squared output that is missing, on what the student's layers are given."
+    )
+    header = ["layer, from 1", "missing with the teacher's weights", "missing with the new ones", "made good"]
+    return [Section("Compensation", [how, PageTable(header, rows)])]
 
 
 def _agreement(folder: Path, explained: Explained) -> list[Section]:

@@ -56,6 +56,12 @@ def test_the_papers_chain_fits_its_gpus_as_configured():
     assert memory.data_parallel(cfg.platform) == 4
 
 
+def test_compensation_takes_the_moments_of_the_layers_that_a_process_keeps():
+    teacher = architecture(compose(["+model=bielik11b"]).model)
+    one, five = (memory.ffn_moments(teacher, 40, PlatformConfig(devices=n, pipeline_parallel=n)) for n in (1, 5))
+    assert one == (40 * 4 + 3 * 8) * 14336**2 and five == (10 * 4 + 3 * 8) * 14336**2
+
+
 def test_a_conversion_holds_both_copies():
     model = architecture(compose(["+model=bielik11b"]).model)
     assert memory.conversion(model, 2) == 4 * 11_168_796_672

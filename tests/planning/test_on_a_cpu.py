@@ -79,6 +79,20 @@ def test_the_plan_shows_the_memory_of_the_process_itself():
     assert rows["process"] == "1.0 GiB"
 
 
+def test_compensation_is_planned_where_the_ffn_is_cut():
+    def planned(recipe: str, *overrides: str):
+        return by_name()[recipe].planned(config(*overrides))
+
+    plain, compensated = planned("prune"), planned("prune", "prune.compensate=true")
+    rows = {row[0]: row[1] for table in compensated.tables for row in table.rows}
+    assert rows["compensation"] == "another pass, 16,384 tokens" and rows["moments"] == "48.0 MiB"
+    assert compensated.cost.bytes - plain.cost.bytes == (6 * 4 + 3 * 8) * 1024**2
+    assert compensated.seconds > plain.seconds
+    depth = planned("prune", "prune.compensate=true", "prune.num_layers=6")
+    assert any("prune.compensate=true changes nothing" in warning for warning in depth.warnings)
+    assert any("ranked without it" in warning for warning in planned("search", "prune.compensate=true").warnings)
+
+
 def test_what_pruning_writes_is_of_the_precision_that_it_runs_in():
     whole = {width: by_name()["prune"].planned(config(f"platform.precision={width}")).writes for width in ("bf16", "fp32")}
     assert whole["fp32"] == 2 * whole["bf16"]

@@ -60,6 +60,7 @@ def explained():
         removals=(2.0, {(first, first + 1): 2.1 + 0.1 * (first - 3) ** 2 for first in range(5)}, (3, 4)),
         calibration={"samples": 64, "seq_length": 256, "precision": "fp32"},
         losses=(2.0, 2.3456),
+        unexplained={0: (0.25, 0.1), 5: (0.04, 0.03)},
     )
 
 
@@ -84,6 +85,7 @@ def test_the_report_has_the_numbers_that_it_was_given(tmp_path, explained):
     assert rows["FFN neurons"] == ["96 of 128", *wanted]
     assert rows["attention heads"] == ["8 of 8", *["100.00 %"] * 3]
     assert "of 32 and 32 samples" in html and ["FFN neurons", "0.960", "0.980", "97.5 %", "75.0 %"] in table_cells(html)
+    assert ["1", "25.00 %", "10.00 %", "60 %"] in table_cells(html) and ["6", "4.00 %", "3.00 %", "25 %"] in table_cells(html)
     assert rows["samples"] == ["64"] and rows["precision"] == ["fp32"]
     drawn = {path.stem for path in outputs["plots"].glob("*.png")}
     widths = {"ffn_neurons_distribution", "ffn_neurons_heatmap", "hidden_channels_distribution"}  # heads were not pruned
@@ -102,11 +104,12 @@ def test_what_was_not_measured_is_left_out(tmp_path, explained):
         stability=None,
         removals=None,
         calibration={},
+        unexplained={},
     )
     outputs = prune_report.write(tmp_path, bare)
     html = outputs["report"].read_text()
     assert set(outputs) == {"report"} and "<img" not in html and "Width" not in html and "enough" not in html
-    assert "named by hand" in html and "1–3, 6" in html
+    assert "named by hand" in html and "1–3, 6" in html and "Compensation" not in html
 
 
 def test_verdicts_follow_the_numbers():

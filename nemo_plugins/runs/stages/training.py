@@ -65,6 +65,7 @@ PRUNE = Stage(
         "prune.budget.frozen=[NAME], .grid.ffn_hidden_size=[N]": "sizes that stay (hidden_size, num_attention_heads); choices",
         "prune.criterion=importance|loss|loss_run|random|last_layers": "which layers go; the last two are baselines",
         "prune.aggregation.sequence=mean|l2|variance, .samples=…": "how activations become importance (mean, l2: the paper's)",
+        "prune.compensate=true": "kept FFN neurons take over what they share with the others (off)",
         "prune.scores=FILE": "scores that another run left (default: those of the same teacher and calibration, if any)",
         "prune.calibration.samples=N, .seq_length=N, .data=[FILE]": "the text that importance is measured on",
         "teacher.path=DIR": "NeMo checkpoint or Hugging Face folder (default: the run's convert-import, else model.path)",
