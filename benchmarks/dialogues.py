@@ -2,8 +2,8 @@
 
     python benchmarks/dialogues.py [--seeds 1 2 3] [--root runs] [OVERRIDE …]
 
-Prunes `tiny_pl` once a seed and distils that student on text alone, and with dialogues in half of as many windows. The seed draws
-calibration and order. Measured on the held-out text and on the answers of held-out dialogues, nats a token: the student's
+Prunes `tiny_pl` once a seed and distils that student on text alone, and with dialogues in half of as many windows. The seed
+draws calibration and order. Measured on the held-out text and on the answers of held-out dialogues, nats a token: the student's
 cross-entropy and its forward KL from the teacher. What is finished is not run again. Writes `<root>/dialogues/dialogues.json`.
 """
 
