@@ -86,6 +86,9 @@ class LossConfig:
 class DistillConfig(TrainConfig):
     loss: LossConfig = field(default_factory=LossConfig)
     prompts: list[str] = field(default_factory=list)  # beginnings to go on with; otherwise as of sft
+    chats: list[str] = field(default_factory=list)  # dialogues as of sft.data, of which the answers' tokens alone count
+    chats_heldout: list[str] = field(default_factory=list)  # measured beside the held-out text: val_loss_chats, val_kl_chats
+    chat_share: float | None = None  # of a step's windows that are dialogues; with chats half of them, own choice
 
 
 @dataclass

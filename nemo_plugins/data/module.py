@@ -104,8 +104,8 @@ class TextDataModule(PreTrainingDataModule):
     reset_attention_mask: bool
 
     def __init__(self, train: list[str], heldout: dict[str, tuple[str, int]], **nemo):
-        prefixes = [prefix for prefix, _ in heldout.values()]
-        paths = {"train": train, "validation": prefixes[:1], "test": prefixes[:1]}
+        main = [next(iter(heldout.values()))[0]]
+        paths = {"train": train, "validation": main, "test": main}
         super().__init__(paths=paths, split=None, num_workers=0, pin_memory=False, output_log=False, **nemo)
         self.build_kwargs["blend_per_split"][1:] = [None, None]  # held-out text is not sampled: see `build`
         # NeMo asks for masks `[1, s, s]` where Transformer Engine is absent (pre_training.py:242)
@@ -113,7 +113,7 @@ class TextDataModule(PreTrainingDataModule):
         self.create_attention_mask = False
         self.apart = self.reset_attention_mask
         self.reset_attention_mask = False
-        self.heldout_prefixes = prefixes
+        self.heldout_texts = dict(heldout)
         self.heldout_sets = {name: batches for name, (_, batches) in heldout.items()}
         self.heldout_batches = sum(self.heldout_sets.values())
 
@@ -129,8 +129,7 @@ class TextDataModule(PreTrainingDataModule):
         # one batch more: NeMo refuses to resume after the last step, where a stage may have been killed
         self._train_ds = ConcatDataset([sampled, Subset(sampled, range(size))])
         self._validation_ds = ConcatDataset(
-            Windows(prefix, self.seq_length, batches * size)
-            for prefix, batches in zip(self.heldout_prefixes, self.heldout_sets.values(), strict=True)
+            Windows(prefix, self.seq_length, batches * size) for prefix, batches in self.heldout_texts.values()
         )
         if self.numbered:
             self._train_ds = Documents(self._train_ds, self.tokenizer.eod if self.apart else None)

@@ -27,9 +27,11 @@ from nemo.lightning.megatron_parallel import MaskedTokenLossReduction
 from torch import Tensor
 
 from nemo_plugins import runs
-from nemo_plugins.configs.schema import LossConfig
+from nemo_plugins.alignment import policy
+from nemo_plugins.configs.schema import LossConfig, Recipe
+from nemo_plugins.distillation.dialogues import Dialogues
 from nemo_plugins.distillation.distill import Distillation
-from nemo_plugins.distillation.losses import kd_loss
+from nemo_plugins.distillation.losses import kd_loss, masked_sum
 from nemo_plugins.distillation.watch import LogitsWatch
 from nemo_plugins.planning import work
 from nemo_plugins.training import trainer
@@ -39,9 +41,41 @@ COPIED = ("bf16", "fp16", "params_dtype")
 
 
 class LiveDistillation(Distillation):
-    """The teacher runs beside the student."""
+    """The teacher runs beside the student, on text and, where `distill.chats` names some, on dialogues.
+
+    Attributes:
+        dialogues: that it learns from or is measured on; None: on text alone.
+    """
 
     teacher_is = "live"
+    dialogues: Dialogues | None = None
+
+    def __init__(self, cfg: Recipe, run: runs.Run):
+        super().__init__(cfg, run)
+        if cfg.distill.chats or cfg.distill.chats_heldout:
+            description, rows = run.folder / "tokenizer", self.model.vocab_size
+            self.tokenizer, template = policy.tokenizer(runs.student(cfg), description, rows, cfg.chat.template)
+            self.dialogues = Dialogues(cfg, run, template)
+            self.tokens_per_step *= self.dialogues.fill
+            self.watch.heldout["ce"] = "val_loss"  # of dialogues the mean over batches is none over tokens
+
+    def data(self):
+        module = super().data()
+        if self.dialogues:
+            self.dialogues.add(module)
+            self.counts |= self.dialogues.counts
+        return module
+
+    def facts(self) -> dict:
+        return super().facts() | (self.dialogues.facts() if self.dialogues else {})
+
+    def metrics(self, first, last, validated) -> dict:
+        measured = [line for line in self.run.read_metrics() if "val_loss_chats" in line]
+        of_dialogues = {key: value for key, value in measured[-1].items() if key.endswith("_chats")} if measured else {}
+        return super().metrics(first, last, validated) | of_dialogues
+
+    def summary(self) -> dict:
+        return {"data": {**self.counts, **({"rows": self.dialogues.rows} if self.dialogues else {})}}
 
     def flops_per_token(self) -> float:
         return work.flops_per_token(self.train, self.model, runs.architecture(self.cfg.model))
@@ -56,6 +90,7 @@ class LiveDistillation(Distillation):
         module = TeacherAndStudent(*args, **kwargs)
         module.logits_loss = self.loss
         module.watch = self.watch
+        module.config.calculate_per_token_loss = bool(self.cfg.distill.chats)
         trainer.recompute(module.config, self.cfg.platform.recompute)
         return module
 
@@ -132,7 +167,8 @@ class TeacherAndStudent(DistillationGPTModel):
     @property
     def training_loss_reduction(self) -> _DistillationLossReduction:
         if not self._training_loss_reduction:
-            self._training_loss_reduction = _TrainingLoss(self.core_module, self.watch)
+            kind = _CountedLoss if self.config.calculate_per_token_loss else _TrainingLoss
+            self._training_loss_reduction = kind(self.core_module, self.watch)
         return self._training_loss_reduction
 
     @property
@@ -148,13 +184,39 @@ class _TrainingLoss(_DistillationLossReduction):
         self.module, self.watch = module, watch
 
     def forward(self, batch, forward_out):
-        if not self.watch.due:
-            return super().forward(batch, forward_out)
-        student, teacher = _logits(self.module)
-        self.watch.look(student, batch, best(teacher, vocabulary_group()))
+        self.look(batch)
         loss, report = super().forward(batch, forward_out)
-        self.watch.add_divergence(report["kd_logits_train_loss"], batch)
+        if self.watch.due:
+            self.watch.add_divergence(report["kd_logits_train_loss"] * batch["loss_mask"].sum())
         return loss, report
+
+    def look(self, batch) -> None:
+        """What is watched of the logits, before the loss lets go of them."""
+        if self.watch.due:
+            student, teacher = _logits(self.module)
+            self.watch.look(student, batch, best(teacher, vocabulary_group()))
+
+
+class _CountedLoss(_TrainingLoss):
+    """The mean over the tokens of the whole step that count.
+
+    NeMo's divides each micro-batch by its own: a few answers would pull as much as a window of text.
+    """
+
+    def forward(self, batch, forward_out):
+        self.look(batch)
+        mask = batch["loss_mask"]
+        cross_entropy, count = masked_sum(forward_out, mask)
+
+        def summed(loss) -> Tensor:
+            of_tokens, *_flags = loss  # as `LogitsLoss` gives it
+            return masked_sum(of_tokens, mask)[0]
+
+        losses = self._distillation_loss_fn(student_loss=cross_entropy, loss_reduction_fn=summed)
+        if self.watch.due:
+            self.watch.add_divergence(losses["logits_loss"])
+        total = losses["kd_loss"]
+        return total, count.int(), {"loss_sum_and_ub_size": torch.stack([total.detach().float(), count.float()])}
 
 
 class _HeldoutTextLoss(MaskedTokenLossReduction):

@@ -213,6 +213,26 @@ def kd_loss_cached(
     return loss if gradient is None else WithGradient.apply(student_logits, loss, gradient)
 
 
+def masked_sum(loss: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """What a micro-batch adds to a step's mean over the tokens that count: the weighted sum of their losses, and their number.
+
+    The step divides the sums of all its micro-batches and processes by all their tokens (Megatron's
+    `calculate_per_token_loss`), so that no token's pull depends on which micro-batch it is in. A weight is no part of the
+    number, as in `sft_loss`: a dialogue of weight 0.5 pulls half as much as it would with 1 (WICEL, arXiv 2410.18565).
+
+    Args:
+        loss: of each token, `[b, s]` (or `[s, b]`, with the mask alike).
+        mask: the token's weight where it counts, else 0, the same shape.
+    Returns: Σ mask · loss, a scalar in fp32 (float64 of float64), 0 where nothing counts; how many places are above 0.
+
+    Raises ValueError for shapes that differ.
+    """
+    if loss.shape != mask.shape:
+        raise ValueError(f"loss and mask must be of one shape, got {list(loss.shape)} and {list(mask.shape)}")
+    counted = mask > 0
+    return (loss.masked_fill(~counted, 0) * mask.float()).sum(), counted.sum()
+
+
 def _outcomes(
     logits: Tensor, indices: Tensor, temperature: float, dtype: torch.dtype, group: Group
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:

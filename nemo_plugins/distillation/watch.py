@@ -51,8 +51,8 @@ class LogitsWatch(MetricSums):
         sums = {name: (value.transpose(0, 1) * mask).sum() for name, value in each.items()}
         self.add(sums, (torch.ones_like(ce).transpose(0, 1) * mask).sum())
 
-    def add_divergence(self, mean: Tensor, batch: dict[str, Tensor]) -> None:
-        """Add the divergence of the micro-batch that `look` has seen, its mean over the tokens."""
-        total = mean.detach().reshape(()) * batch["loss_mask"].sum()
+    def add_divergence(self, total: Tensor) -> None:
+        """Add the divergence of the micro-batch that `look` has seen, its sum over the tokens."""
+        total = total.detach().reshape(())
         zero = torch.zeros_like(total)
         self.add({"kd": total, "ce": zero, "agreement": zero}, zero)

@@ -67,7 +67,7 @@ def _begin(cfg: Recipe, train: AlignConfig, key: str, check: Callable, title: st
         check = template.guarded(check)
     files(made, cfg, key, check)
     if not any(one.text.startswith(f"{key}.heldout") for one in made.missing):  # else it is said already
-        made.need("data", _fills_a_batch, train, key, check)
+        made.need("data", fills_a_batch, train.heldout, f"{key}.heldout", train.global_batch_size, check)
     made.need("earlier", paths.policy, cfg, key)
     return made, model
 
@@ -81,8 +81,13 @@ def files(made: Plan, cfg: Recipe, key: str, check: Callable) -> None:
             give = f"{key}.{name}"
             made.lack("data", f"{give} names no file", f"give {give}=[<file>.jsonl.gz]", give=give)
         for source in sources:
-            made.need("data", _rows, source, f"{key}.{name}", train.bad_rows, check)
+            made.need("data", first_rows, source, f"{key}.{name}", train.bad_rows, check)
     inputs.apart(made, train.data, train.heldout, f"{key}.heldout")
+    evaluation_items(made, cfg)
+
+
+def evaluation_items(made: Plan, cfg: Recipe) -> None:
+    """The items that no row may hold are here, those of the hub aside."""
     for item in cfg.corpus.decontamination.items:
         if not item.startswith("hf:"):
             made.need("data", _items, item, cfg)
@@ -93,7 +98,7 @@ def _end(made: Plan, cfg: Recipe, train: TrainConfig, key: str, model: Architect
     return made
 
 
-def _rows(source: str, key: str, policy: str, check: Callable) -> None:
+def first_rows(source: str, key: str, policy: str, check: Callable) -> None:
     """The file is there and its first rows are of the right kind."""
     report = rows.Report(key, "drop")
     found = list(itertools.islice(rows.read([paths.resolve(source)], check, report), FIRST))
@@ -101,17 +106,17 @@ def _rows(source: str, key: str, policy: str, check: Callable) -> None:
         raise UserError(f"{key}: {source}, of its first {len(found) + report.dropped} rows", *report.lines())
 
 
-def _fills_a_batch(train: AlignConfig, key: str, check: Callable) -> None:
-    """The held-out rows are as many as a batch has: a window holds one of them or more, a pair is one."""
-    report, batch = rows.Report(key, "drop"), train.global_batch_size
-    files = [paths.resolve(source) for source in train.heldout]
+def fills_a_batch(sources: list[str], key: str, batch: int, check: Callable) -> None:
+    """Held-out rows are as many as a batch has: a window holds one of them or more, a pair is one."""
+    report = rows.Report(key, "drop")
+    files = [paths.resolve(source) for source in sources]
     if not files or not all(file.is_file() for file in files):
         return
     found = sum(1 for _ in itertools.islice(rows.read(files, check, report), batch))
     if found < batch:
         raise UserError(
-            f"{key}.heldout holds {found:,} usable rows, a batch is {batch:,}",
-            f"expected at least one batch; give more of them, or a smaller {key}.global_batch_size",
+            f"{key} holds {found:,} usable rows, a batch is {batch:,}",
+            f"expected at least one batch; give more of them, or a smaller {key.partition('.')[0]}.global_batch_size",
         )
 
 

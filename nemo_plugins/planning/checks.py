@@ -246,8 +246,8 @@ def document_boundaries(cfg: Recipe, key: str, micro_batch_size: int) -> None:
         )
 
 
-def training(plan: Plan, train: TrainConfig, key: str, cfg: Recipe) -> None:
-    """The section of a stage that trains on text, against the platform and the model."""
+def training(plan: Plan, train: TrainConfig, key: str, cfg: Recipe, of_text: float = 1.0) -> None:
+    """The section of a stage that trains on text, `of_text` of its windows, against the platform and the model."""
     schedule(train, key, cfg)
     document_boundaries(cfg, f"{key}.micro_batch_size", train.micro_batch_size)
     inputs.data(plan, cfg, train.data, f"{key}.data", "data.train")
@@ -259,7 +259,7 @@ def training(plan: Plan, train: TrainConfig, key: str, cfg: Recipe) -> None:
         if not name.isidentifier() or name == "heldout":
             raise UserError(f"data.heldout_more.{name}: expected a plain name like en, other than heldout")
     blend.check(cfg.data, train.data, f"{key}.data")
-    trained = train.max_steps * train.global_batch_size * train.seq_length
+    trained = round(of_text * train.max_steps * train.global_batch_size * train.seq_length)
     plan.warnings += text_size.readings(cfg, train.data, trained)
     if len(cfg.data.heldout) > 1:
         raise UserError(

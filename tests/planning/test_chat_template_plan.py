@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nemo_plugins.planning import alignment_plan, chat_plan, grpo_plan
+from nemo_plugins.planning import alignment_plan, chat_plan, distill_plan, grpo_plan
 from nemo_plugins.runs.errors import UserError
 from nemo_plugins.runs.prepare import compose
 
@@ -65,6 +65,13 @@ def test_what_cannot_be_learnt_is_refused_with_the_file_and_the_switch(model, wh
     assert "chat_template.jinja" in str(refused.value) and "chat.template=chatml" in str(refused.value)
     [table] = [table for table in plan(which, folder, "chat.template=chatml").tables if table.title == "Dialogues"]
     assert ("end of a turn", "<|im_end|>") in table.rows
+
+
+def test_a_distillation_with_dialogues_refuses_it_likewise(model):
+    folder, chats = model(FORGETS), "distill.chats=[assets/chat_samples/sft_train.jsonl.gz]"
+    with pytest.raises(UserError, match="dropping its thinking"):
+        plan(distill_plan.plan, folder, chats)
+    assert plan(distill_plan.plan, folder).tables  # on text alone it does not matter
 
 
 def test_chatml_says_what_it_adds_and_needs_rows_for_it(model):

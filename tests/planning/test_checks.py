@@ -23,6 +23,7 @@ from nemo_plugins.runs.prepare import compose
 from nemo_plugins.runs.stages import by_name
 
 pytestmark = pytest.mark.usefixtures("plain_call")
+CHATS = "distill.chats=[assets/chat_samples/sft_train.jsonl.gz]"
 
 
 def plan(recipe, *overrides, model="tiny_pl"):
@@ -86,6 +87,13 @@ def test_prune(overrides, key, why):
         ("distill.loss.alpha=1.5", "distill.loss.alpha=1.5", "at most 1"),
         ("distill.loss.alpha=0", "distill.loss.alpha=0", "pretrain.py"),
         ("distill.loss.skew=1", "distill.loss.skew=1", "between 0 and 1"),
+        ("distill.chat_share=0.5", "distill.chat_share=0.5", "names no dialogues"),
+        (f"{CHATS} distill.chat_share=0", "distill.chat_share=0", "more than 0"),
+        (f"{CHATS} distill.chat_share=1.5", "distill.chat_share=1.5", "at most 1"),
+        (f"{CHATS} teacher.mode=cached distill.loss.top_k=8", "teacher.mode=cached", "teacher.mode=live"),
+        (f"{CHATS} teacher.mode=record distill.loss.top_k=8", "distill.chats", "text alone"),
+        (f"{CHATS} platform.context_parallel=2 platform.devices=2", "platform.context_parallel=2", "context_parallel=1"),
+        ("distill.chats_heldout=[a.jsonl] +data.heldout_more.chats=a.txt", "data.heldout_more.chats", "another name"),
         ("distill.checkpoint_minutes=0", "distill.checkpoint_minutes=0", "null"),
         ("distill.spike=0.9", "distill.spike=0.9", "more than 1"),
         ("distill.stop_minutes=-1", "distill.stop_minutes=-1", "0 or more"),
@@ -126,6 +134,30 @@ def test_pretrain_and_convert(recipe, overrides, key):
 
 def missing(made, kind):
     return "\n".join(one.text for one in made.missing if one.kind == kind)
+
+
+def test_dialogues_of_a_distillation_that_cannot_be_used_are_missing_and_named(tmp_path):
+    (tmp_path / "empty.jsonl").touch()
+    (tmp_path / "text.jsonl").write_text('{"text": "Ala ma kota."}\n')
+    for name, why in (("gone.jsonl", "is no file"), ("empty.jsonl", "no usable row"), ("text.jsonl", "no usable row")):
+        for key in ("distill.chats", "distill.chats_heldout"):
+            said = missing(plan("distill", f"{key}=[{name}]"), "data")
+            assert key in said and why in said, said
+
+
+def test_heldout_dialogues_are_new_and_fill_a_batch():
+    heldout = CHATS.replace("chats", "chats_heldout", 1)
+    warnings = "\n".join(plan("distill", CHATS, heldout).warnings)
+    assert "distill.chats_heldout: assets/chat_samples/sft_train.jsonl.gz is trained on, too" in warnings
+    of_few = plan("distill", heldout, "distill.global_batch_size=4096", "distill.micro_batch_size=8")
+    assert "distill.chats_heldout holds 2,400 usable rows, a batch is 4,096" in missing(of_few, "data")
+
+
+def test_the_plan_says_how_many_windows_are_dialogues():
+    made = plan("distill", CHATS, "distill.chat_share=0.25", "distill.max_steps=600")
+    [table] = [table for table in made.tables if table.title == "Dialogues beside the text"]
+    assert dict(table.rows)["windows"].startswith("2,400 of 9,600")
+    assert any(table.title == "Dialogues" for table in made.tables)  # how they are written
 
 
 def test_text_that_is_not_here_is_missing_and_named():
