@@ -2,10 +2,10 @@
 
     python benchmarks/students.py [--seeds 1 2 3] [--steps 100] [--students NAME …] [--root runs] [OVERRIDE …]
 
-Prunes `tiny_pl` with and without `prune.compensate` and distils each student as `experiment=laptop` does, for so many steps.
-The seed draws calibration and training order. Held-out loss is cross-entropy in nats a token, the same text for all.
-Differences are to the first student of the same seed, with the 95 % interval of Student's t over the seeds. What is finished is
-not run again. Writes `<root>/students/students.json`.
+Prunes `tiny_pl` with and without `prune.compensate` and distils each student as `experiment=laptop` does, for so many steps; at
+`--steps 0` not at all. The seed draws calibration and training order. Held-out loss is cross-entropy in nats a token, the same
+text for all. Differences are to the first student of the same seed, with the 95 % interval of Student's t over the seeds. What
+is finished is not run again. Writes `<root>/students/students.json`.
 """
 
 from __future__ import annotations
@@ -59,12 +59,14 @@ def main() -> int:
             pruning, overrides = STUDENTS[name]
             pruned = recipe(pruning, "prune", f"prune.compensate={pruning == COMPENSATED}")
             student = f"student.path={run / pruning / 'checkpoint'}"
-            distilled = recipe(f"distill-{list(STUDENTS).index(name)}", "distill", student, *steps, *overrides)
             before[name].append(pruned["loss_after"])
-            after[name].append(distilled["val_loss"])
-            print(f"seed {seed}, {name}: {before[name][-1]:.4f} pruned, {after[name][-1]:.4f} distilled", flush=True)
+            print(f"seed {seed}, {name}: {before[name][-1]:.4f} pruned", flush=True)
+            if given.steps:
+                distilled = recipe(f"distill-{list(STUDENTS).index(name)}", "distill", student, *steps, *overrides)
+                after[name].append(distilled["val_loss"])
+                print(f"seed {seed}, {name}: {after[name][-1]:.4f} distilled", flush=True)
 
-    for title, losses in (("pruned", before), (f"distilled for {given.steps} steps", after)):
+    for title, losses in (("pruned", before), (f"distilled for {given.steps} steps", after))[: 2 if given.steps else 1]:
         base = next(iter(losses.values()))
         print(f"\nHeld-out loss (nats a token), {title}\n")
         print(f"| student | {' | '.join(f'seed {seed}' for seed in given.seeds)} | mean | to the first (95 %) |")
