@@ -16,7 +16,7 @@ from torch import Tensor, distributed
 from nemo_plugins import runs
 from nemo_plugins.alignment.first_rank import on_first_rank
 from nemo_plugins.alignment.grpo_batch import HeldoutReward, Rows
-from nemo_plugins.alignment.grpo_rollout import RolloutCallback
+from nemo_plugins.alignment.grpo_rollout import RewardRollouts
 from nemo_plugins.alignment.grpo_weights import FrozenReference
 from nemo_plugins.alignment.losses import clipped, grpo_loss, importance_ratio, kl_estimate
 from nemo_plugins.alignment.objective import Batch, Measure
@@ -111,7 +111,7 @@ class RewardTraining(PolicyTraining):
         self.watch = MetricSums(METRICS, heldout={})
         self.scorer = Scorer(grpo.rewards, options, grpo.own_rewards)
         reference = FrozenReference(run.folder / "reference") if grpo.kl_coef else None
-        self.rollouts = RolloutCallback(cfg, run, self.prompts, self.decode, self.heldout, self.scorer, reference, self.engine)
+        self.rollouts = RewardRollouts(cfg, run, self.prompts, self.decode, self.heldout, self.scorer, reference, self.engine)
 
     def decode(self, ids: list[int]) -> str:
         """A completion's words."""

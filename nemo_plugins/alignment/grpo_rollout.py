@@ -1,9 +1,4 @@
-"""Rollouts between the updates: draw completions, score them, hold them against their group, hand them to the trainer.
-
-A callback, so that NeMo's trainer stays the loop. All that a rollout depends on is the weights, the run's seed and the number
-of the next prompt, so a run that is resumed at the beginning of a rollout does it again, and one in its middle reads its file.
-What NeMo lacks: it has no training on a model's own answers.
-"""
+"""GRPO's rollouts: draw groups of completions, score them, hold them against their group, hand them to the trainer."""
 
 from __future__ import annotations
 
@@ -12,14 +7,10 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback
 from megatron.core import parallel_state
-from nemo.utils.model_utils import unwrap_model
-from torch import distributed
 
 from nemo_plugins import runs
 from nemo_plugins.alignment import grpo_weights
@@ -28,13 +19,12 @@ from nemo_plugins.alignment.grpo_alarms import FAR, MISMATCHED, Alarms
 from nemo_plugins.alignment.grpo_batch import HeldoutReward, Rollout, pack
 from nemo_plugins.alignment.losses import group_advantages, groups_with_signal
 from nemo_plugins.alignment.rewards.scoring import Scorer
-from nemo_plugins.alignment.rollouts import Away, Completion, Request
+from nemo_plugins.alignment.rollout_callback import RolloutCallback, callback, gathered, share
+from nemo_plugins.alignment.rollouts import Completion, Request
 from nemo_plugins.alignment.rollouts.sampling import uniforms
 from nemo_plugins.configs.schema import Overlong, Recipe
 from nemo_plugins.data.chat.prompts import Prompt
 from nemo_plugins.planning import grpo_plan
-from nemo_plugins.training import process_groups
-from nemo_plugins.training.checkpoints import StepCheckpoint
 from nemo_plugins.training.parameters import settled
 from nemo_plugins.training.progress import Metrics
 
@@ -54,33 +44,23 @@ class PromptGroup:
         return bool(groups_with_signal(torch.tensor(self.rewards, dtype=torch.float64), len(self.rewards))[0])
 
 
-class RolloutCallback(Callback):
-    """Args:
-    run: the run folder.
-    prompts: with their tokens: `data` to train on, `heldout` to measure.
+class RewardRollouts(RolloutCallback):
+    """Args besides those of `RolloutCallback`:
     decode: from tokens to a completion's words.
     heldout_reward: gets the reward of a validation; training reads its `rows`.
-    engine: made from Megatron's model and the trainer once training starts.
     """
 
     def __init__(
         self, cfg: Recipe, run: runs.Run, prompts: Mapping[str, Sequence[Prompt]], decode: Callable,
         heldout_reward: HeldoutReward, scorer: Scorer, reference: grpo_weights.FrozenReference | None, engine: Callable,
     ):  # fmt: skip
+        super().__init__(run, cfg.run.seed, grpo_plan.updates(cfg), prompts, heldout_reward.rows, engine)
         self.grpo = cfg.grpo
-        self.seed = cfg.run.seed
-        self.updates = grpo_plan.updates(cfg)  # of a rollout
-        self.run = run
-        self.train = prompts["data"]
-        self.heldout = prompts["heldout"]
         self.decode = decode
         self.heldout_reward = heldout_reward
-        self.rows = heldout_reward.rows
         self.scorer = scorer
         self.reference = reference
-        self.make_engine = engine
         self.alarms = Alarms(run, cfg.grpo)
-        self.order, self.epoch = np.zeros(0, np.int64), -1
         self.mismatched = 0  # rollouts in a row
 
     def on_train_start(self, trainer, pl_module) -> None:
@@ -88,53 +68,13 @@ class RolloutCallback(Callback):
         grpo_weights.scale(parallel, self.grpo.temperature)
         if self.reference:
             self.reference.begin(parallel, trainer.global_step)
-        self.engine = self.make_engine(unwrap_model(parallel[0]), trainer)
+        self.begin(trainer)
         if not trainer.global_step:
             self.measure(trainer)
-
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
-        number, within = divmod(trainer.global_step, self.updates)
-        if number == self.rows.number:
-            return
-        if within:
-            self.rows.rollout = Rollout.load(self.path(number))
-        else:
-            following = int(Rollout.load(self.path(number - 1)).following) if number else 0
-            began = time.monotonic()
-            try:
-                with settled(trainer.strategy.megatron_parallel):
-                    self.engine.refresh(number, self.updates)
-                    self.rows.rollout = self.roll(trainer, number, following)
-            except Away as away:
-                raise self.stopped(trainer, away) from None
-            _callback(trainer, Metrics).excluded_seconds += time.monotonic() - began
-            if trainer.is_global_zero:
-                self.rows.rollout.save(self.path(number))
-                self.forget(number)
-            trainer.strategy.barrier("rollout is written")
-        self.rows.number = number
 
     def on_validation_start(self, trainer, pl_module) -> None:
         if trainer.global_step:
             self.measure(trainer)
-
-    def path(self, number: int):
-        return self.run.folder / "rollouts" / f"rollout={number:06d}.safetensors"
-
-    def forget(self, number: int) -> None:
-        """Remove the files that no kept checkpoint goes on from."""
-        steps = [int(path.name.partition("=")[2]) for path in (self.run.folder / "steps").glob("step=*") if path.suffix == ""]
-        oldest = min([*steps, number * self.updates]) // self.updates - 1
-        for path in (self.run.folder / "rollouts").glob("rollout=*.safetensors"):
-            if int(path.stem.partition("=")[2]) < oldest:
-                path.unlink()
-
-    def prompt(self, draw: int) -> Prompt:
-        """The run's prompt number `draw`: all of them in a new order, again and again."""
-        epoch, place = divmod(draw, len(self.train))
-        if epoch != self.epoch:
-            self.order, self.epoch = np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.train)), epoch
-        return self.train[int(self.order[place])]
 
     def roll(self, trainer, number: int, following: int) -> Rollout:
         """One rollout, the same on every process, with its line of metrics."""
@@ -165,23 +105,16 @@ class RolloutCallback(Callback):
             **_group_means(kept + idle),
             **self.logprob_mismatch(rollout),
         }
-        _callback(trainer, Metrics).write(trainer, trainer.global_step + 1, values)
+        callback(trainer, Metrics).write(trainer, trainer.global_step + 1, values)
         if trainer.is_global_zero:
             self.alarms.look(trainer.global_step + 1, values)
             if number % grpo.samples_every == 0:
                 self.samples(trainer.global_step, chosen)
         return rollout
 
-    def stopped(self, trainer, away: Away) -> runs.Stopped:
-        """The end of a run whose engine is away; what was trained is kept."""
-        if trainer.global_step:
-            _callback(trainer, StepCheckpoint).write(trainer)
-        return runs.Stopped(str(away))
-
     def groups(self, draws: range) -> list[PromptGroup]:
         """A group for each draw, in their order; data-parallel copies share the work."""
-        copies, copy = parallel_state.get_data_parallel_world_size(), parallel_state.get_data_parallel_rank()
-        mine, size = list(draws)[copy::copies], self.grpo.group_size
+        mine, size = share(draws), self.grpo.group_size
         requests = [
             Request(self.prompt(draw).ids, uniforms(self.seed, draw, sample, self.grpo.max_tokens), draw * size + sample)
             for draw in mine
@@ -193,7 +126,7 @@ class RolloutCallback(Callback):
             parts = [made[at : at + size] for at in range(0, len(made), size)]
             return dict(zip(mine, self.score_groups([self.prompt(draw) for draw in mine], parts), strict=True))
 
-        found = _gathered(outcome(answered))
+        found = gathered(outcome(answered))
         return [found[draw] for draw in draws]
 
     def score_groups(self, prompts: Sequence[Prompt], completions: Sequence[list[Completion]]) -> list[PromptGroup]:
@@ -263,13 +196,12 @@ class RolloutCallback(Callback):
 
     def measure(self, trainer) -> None:
         """Greedy answers to all held-out prompts: their rewards, and a table of some of them."""
-        copies, copy = parallel_state.get_data_parallel_world_size(), parallel_state.get_data_parallel_rank()
-        mine = list(range(len(self.heldout)))[copy::copies]
+        mine = share(range(len(self.heldout)))
         empty = np.zeros(self.grpo.max_tokens)
         with settled(trainer.strategy.megatron_parallel):
             made = self.engine.local.complete([Request(self.heldout[i].ids, empty) for i in mine], greedy=True)
         scored = outcome(lambda: self.score_groups([self.heldout[i] for i in mine], [[one] for one in made]))
-        found = _gathered(scored if isinstance(scored, Exception) else dict(zip(mine, scored, strict=True)))
+        found = gathered(scored if isinstance(scored, Exception) else dict(zip(mine, scored, strict=True)))
         groups = [found[i] for i in range(len(self.heldout))]
         kinds = sorted({group.prompt.kind for group in groups})
         values = {f"val_{name}": value for name, value in _group_means(groups).items() if name not in ("identical", "entropy")}
@@ -283,7 +215,7 @@ class RolloutCallback(Callback):
             if trainer.is_global_zero:  # which ones, so that two models can be held against each other prompt by prompt
                 runs.folder.write(self.run.folder / "solved" / f"step={trainer.global_step:07d}.json", json.dumps(solved))
         self.heldout_reward.reward = values["val_reward"]
-        _callback(trainer, Metrics).write(trainer, trainer.global_step, values)
+        callback(trainer, Metrics).write(trainer, trainer.global_step, values)
 
     def samples(self, step: int, groups: list[PromptGroup]) -> None:
         """The best and the worst completion of the first prompts."""
@@ -301,24 +233,6 @@ class RolloutCallback(Callback):
                 )
         path = self.run.folder / "samples" / f"step={step:07d}.json"
         runs.folder.write(path, json.dumps(told, ensure_ascii=False, indent=1))
-
-
-def _callback(trainer, kind: type):
-    return next(one for one in trainer.callbacks if isinstance(one, kind))
-
-
-def _gathered(own: dict[int, PromptGroup] | Exception) -> dict[int, PromptGroup]:
-    """Every data-parallel copy's part together. Raises what any of them met."""
-    copies = parallel_state.get_data_parallel_world_size()
-    parts: list[Any] = [own] * copies
-    if copies > 1:
-        group = parallel_state.get_data_parallel_group()
-        process_groups.meet(group)  # a server answers one copy much later than another
-        distributed.all_gather_object(parts, own, group=group)
-    for part in parts:
-        if isinstance(part, Exception):
-            raise part
-    return {key: group for part in parts for key, group in part.items()}
 
 
 def _group_means(groups: Sequence[PromptGroup]) -> dict[str, float]:

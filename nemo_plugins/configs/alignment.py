@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from nemo_plugins.configs.training import TrainConfig
+from nemo_plugins.configs.training import Divergence, LossConfig, TrainConfig
 
 
 class Packing(StrEnum):
@@ -152,3 +152,13 @@ class GrpoConfig(AlignConfig):
     max_mismatch: float = 0.02
     samples_every: int = 10  # rollouts, of which one is written down
     alarms: bool = True
+
+
+@dataclass
+class OpdConfig(AlignConfig):
+    """On-policy distillation; `data` are dialogues as of sft, or prompts as of grpo; sizes count completions, one a prompt."""
+
+    loss: LossConfig = field(default_factory=lambda: LossConfig(kind=Divergence.reverse_kl))
+    share: float = 1.0  # of the steps that learn from the student's own completions; the others do from the data's answers
+    max_tokens: int = MISSING  # of a completion; with its prompt at most seq_length
+    rollout_batch: int = 128  # completions of a process at a time

@@ -21,6 +21,7 @@ from nemo_plugins.configs.alignment import (
     GrpoConfig,
     Learn,
     LoraConfig,
+    OpdConfig,
     Overlong,
     Packing,
     Preference,
@@ -111,6 +112,7 @@ class Recipe:
     plan: PlanConfig = field(default_factory=PlanConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
     sft: SftConfig = field(default_factory=SftConfig)
+    opd: OpdConfig = field(default_factory=OpdConfig)
     dpo: DpoConfig = field(default_factory=DpoConfig)
     grpo: GrpoConfig = field(default_factory=GrpoConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)

@@ -7,7 +7,10 @@ that its checkpoint was saved with, so that an fp32 distillation learns from bf1
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from types import MethodType
+from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -35,6 +38,7 @@ from nemo_plugins.distillation.losses import kd_loss, masked_sum
 from nemo_plugins.distillation.watch import LogitsWatch
 from nemo_plugins.planning import work
 from nemo_plugins.training import trainer
+from nemo_plugins.training.training import Training
 from nemo_plugins.training.vocabulary_parallel import best, vocabulary_group
 
 COPIED = ("bf16", "fp16", "params_dtype")
@@ -81,9 +85,7 @@ class LiveDistillation(Distillation):
         return work.flops_per_token(self.train, self.model, runs.architecture(self.cfg.model))
 
     def start(self, **parts) -> None:
-        with patch.object(api, "DistillationGPTModel", self.both):  # what `llm.distill` makes
-            student, teacher = str(self.source), str(self.teacher)
-            llm.distill(student_model_path=student, teacher_model_path=teacher, tokenizer=self.tokenizer, **parts)
+        distill(self, self.teacher, self.both, parts)
 
     def both(self, *args, **kwargs) -> TeacherAndStudent:
         """NeMo's module of both models."""
@@ -91,8 +93,25 @@ class LiveDistillation(Distillation):
         module.logits_loss = self.loss
         module.watch = self.watch
         module.config.calculate_per_token_loss = bool(self.cfg.distill.chats)
-        trainer.recompute(module.config, self.cfg.platform.recompute)
         return module
+
+
+def distill(training: Training, teacher: Path, both: Callable[..., TeacherAndStudent], parts: dict[str, Any]) -> None:
+    """NeMo's `llm.distill` of `training.source` towards the checkpoint `teacher`.
+
+    Args:
+        both: makes NeMo's module of both models from the arguments of its `DistillationGPTModel`.
+        parts: `data`, `trainer`, `optim`, `log` and `resume`.
+    """
+
+    def made(*args, **kwargs) -> TeacherAndStudent:
+        module = both(*args, **kwargs)
+        trainer.recompute(module.config, training.cfg.platform.recompute)
+        return module
+
+    with patch.object(api, "DistillationGPTModel", made):  # what `llm.distill` makes
+        student = str(training.source)
+        llm.distill(student_model_path=student, teacher_model_path=str(teacher), tokenizer=training.tokenizer, **parts)
 
 
 class LogitsLoss(BaseLoss):
@@ -193,8 +212,8 @@ class _TrainingLoss(_DistillationLossReduction):
     def look(self, batch) -> None:
         """What is watched of the logits, before the loss lets go of them."""
         if self.watch.due:
-            student, teacher = _logits(self.module)
-            self.watch.look(student, batch, best(teacher, vocabulary_group()))
+            student, teacher = logits(self.module)
+            self.watch.look(student.detach(), batch, best(teacher, vocabulary_group()))
 
 
 class _CountedLoss(_TrainingLoss):
@@ -226,14 +245,12 @@ class _HeldoutTextLoss(MaskedTokenLossReduction):
 
     def forward(self, batch, forward_out):
         if self.module._layers_to_loss and _output_layers(self.module)[1]._intermediate_output is not None:
-            student, teacher = _logits(self.module)
+            student, teacher = logits(self.module)
             group = vocabulary_group()
             # the forward KL at temperature 1, whatever is trained: what several losses can be compared by
             divergence = kd_loss(student, teacher, group=group)
             self.watch.look(student, batch, best(teacher, group), divergence, teacher)
-            for layers in self.module._layers_to_loss:
-                for layer in layers:
-                    layer._intermediate_output = None
+            forget(self.module)
         return super().forward(batch, forward_out)
 
 
@@ -242,11 +259,18 @@ def _output_layers(module):
     return next(iter(module._layers_to_loss))
 
 
-def _logits(module) -> tuple[Tensor, Tensor]:
-    """Of student and teacher, `[s, b, v/tp]`, as the hooks on the output layers have kept them."""
+def logits(module) -> tuple[Tensor, Tensor]:
+    """Of student and teacher, `[s, b, v/tp]`, as the hooks on the output layers have kept them; the student's with gradient."""
     kept = (layer._intermediate_output for layer in _output_layers(module))
     student, teacher = (each[0] if isinstance(each, tuple) else each for each in kept)
-    return student.detach(), teacher
+    return student, teacher
+
+
+def forget(module) -> None:
+    """Let go of what the hooks have kept, which ModelOpt's own loss does."""
+    for layers in module._layers_to_loss:
+        for layer in layers:
+            layer._intermediate_output = None
 
 
 def _logits_survive_the_cross_entropy(module) -> None:

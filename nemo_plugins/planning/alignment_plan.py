@@ -53,7 +53,9 @@ def packing(which: Packing, has_transformer_engine: bool) -> Packing:
     return Packing.thd if has_transformer_engine else Packing.mask
 
 
-def _begin(cfg: Recipe, train: AlignConfig, key: str, check: Callable, title: str) -> tuple[Plan, Architecture]:
+def _begin(
+    cfg: Recipe, train: AlignConfig, key: str, check: Callable, title: str, teacher: Architecture | None = None
+) -> tuple[Plan, Architecture]:  # fmt: skip
     model = sizes.student(cfg)
     made = Plan(title.format(f"{cfg.model.name}'s student of {model.num_layers} layers, FFN {model.ffn_hidden_size}"))
     if cfg.platform.context_parallel != 1:
@@ -61,7 +63,7 @@ def _begin(cfg: Recipe, train: AlignConfig, key: str, check: Callable, title: st
             f"platform.context_parallel={cfg.platform.context_parallel}: {key} sums over whole sequences",
             "expected platform.context_parallel=1; platform.tensor_parallel and platform.recompute=full save memory",
         )
-    checks.platform(made, cfg.platform, {"student": model})
+    checks.platform(made, cfg.platform, {"student": model} | ({"teacher": teacher} if teacher else {}))
     checks.schedule(train, key, cfg)
     if template := chat_template_plan.add(made, cfg, key):
         check = template.guarded(check)

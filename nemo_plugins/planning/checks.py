@@ -138,7 +138,7 @@ def student(cfg: Recipe) -> Architecture:
     if asked.drop_layers is not None:
         return big.with_sizes(num_layers=big.num_layers - len(_dropped(asked.drop_layers, big.num_layers, named)))
     small = big.with_sizes(asked)
-    if small == big:
+    if small == big and not cfg.student.path:  # a checkpoint that is named may be the teacher, to be fine-tuned itself
         raise UserError(
             "prune: the student would be the teacher",
             "name at least one smaller size: prune.num_layers, prune.ffn_hidden_size, prune.hidden_size or prune.drop_layers",
@@ -317,23 +317,21 @@ def fits_context(key: str, seq_length: int, model: ModelConfig) -> None:
         raise UserError(f"{key}={seq_length} is longer than the model's sliding window, {model.sliding_window}")
 
 
-def distillation_loss(loss: LossConfig, vocabulary: int) -> None:
-    """Numbers that the distillation loss can take."""
+def distillation_loss(loss: LossConfig, vocabulary: int, key: str = "distill") -> None:
+    """Numbers that the distillation loss of a section can take."""
     if not 0 < loss.temperature < float("inf"):
-        raise UserError(f"distill.loss.temperature={loss.temperature:g}: expected a number above 0")
+        raise UserError(f"{key}.loss.temperature={loss.temperature:g}: expected a number above 0")
     if loss.top_k is not None and not 1 <= loss.top_k <= vocabulary:
-        raise UserError(
-            f"distill.loss.top_k={loss.top_k}: expected 1 to the vocabulary's {vocabulary:,}, or null for all of it"
-        )
+        raise UserError(f"{key}.loss.top_k={loss.top_k}: expected 1 to the vocabulary's {vocabulary:,}, or null for all of it")
     if loss.draws is not None:
         _drawn(loss)
     if not 0 < loss.alpha <= 1:
         raise UserError(
-            f"distill.loss.alpha={loss.alpha:g}: expected more than 0 and at most 1",
+            f"{key}.loss.alpha={loss.alpha:g}: expected more than 0 and at most 1",
             "it is the share of the distillation; at 0 the teacher would run for nothing (recipes/pretrain.py trains without)",
         )
     if not 0 < loss.skew < 1:
-        raise UserError(f"distill.loss.skew={loss.skew:g}: expected a number between 0 and 1")
+        raise UserError(f"{key}.loss.skew={loss.skew:g}: expected a number between 0 and 1")
 
 
 def _drawn(loss: LossConfig) -> None:

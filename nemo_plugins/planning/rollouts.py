@@ -21,7 +21,7 @@ CACHE_BYTES = 2  # of a key or a value, bf16
 
 @dataclass(frozen=True)
 class Rollouts:
-    """The completions of a training by rewards, drawn by its own weights.
+    """The completions of a training on its own answers, drawn by its own weights.
 
     Attributes:
         completions: of a rollout, over all copies of the model.
@@ -52,6 +52,7 @@ class Rollouts:
             weights=training.weights,
             gradients=training.gradients,
             optimizer=training.optimizer,
+            teacher=training.teacher,
             cache=self.cache(model, platform),
             logits=logits,
         )

@@ -157,12 +157,16 @@ class Run:
         return bool(self._state().get("failed")) and not self._logged and not self.finished
 
     def _differences(self) -> list[str]:
-        """A line for each key of the folder's configuration that this one has another value of."""
+        """A line for each key of the folder's configuration that this one has another value of.
+
+        A key that only one of them has, as another version of the code wrote it, says nothing where it is off.
+        """
         file = self.folder / "config.yaml"
         if not file.is_file():
             return []
         before, now = self._compared(OmegaConf.to_container(OmegaConf.load(file))), self._compared(self._config())
-        differ = [key for key in sorted(before | now) if before.get(key) != now.get(key)]
+        both = before.keys() & now.keys()
+        differ = [key for key in sorted(before | now) if (before[key] != now[key] if key in both else before.get(key) or now.get(key))]
         return [f"  {key}: {before.get(key)} there, {now.get(key)} asked for" for key in differ]
 
     def put_aside(self) -> None:

@@ -19,7 +19,7 @@ from nemo_plugins.models import hf_config
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.runs.command_line import command, override
 from nemo_plugins.runs.errors import Unusable, UserError
-from nemo_plugins.runs.stages import CORRECTED, checkpoints, students
+from nemo_plugins.runs.stages import CORRECTED, by_name, checkpoints, students
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -171,7 +171,8 @@ def policy(cfg: Recipe, stage: str) -> Path:
     if cfg.student.path:
         return checkpoint("student.path", cfg.student.path)
     before = students()[students().index(stage) + 1 :]
-    return earlier(cfg, next((name for name in before if find(cfg, name)), before[0]))
+    wanted = next(name for name in before if not by_name()[name].optional)
+    return earlier(cfg, next((name for name in before if find(cfg, name)), wanted))
 
 
 def record(cfg: Recipe) -> Path:

@@ -9,7 +9,7 @@ platforms.prepare()
 
 from nemo.collections import llm  # noqa: E402, F401
 
-from nemo_plugins.alignment import dpo, grpo, sft  # noqa: E402, F401
+from nemo_plugins.alignment import dpo, grpo, opd, sft  # noqa: E402, F401
 from nemo_plugins.distillation import cached, live, record  # noqa: E402, F401
 from nemo_plugins.models import conversion  # noqa: E402, F401
 from nemo_plugins.pruning import prune, search  # noqa: E402, F401

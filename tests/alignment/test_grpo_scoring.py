@@ -10,7 +10,7 @@ from rank_processes import run_ranks
 from torch import distributed
 
 from nemo_plugins import runs
-from nemo_plugins.alignment.grpo_rollout import RolloutCallback
+from nemo_plugins.alignment.grpo_rollout import RewardRollouts
 from nemo_plugins.alignment.rewards.scoring import Scorer
 from nemo_plugins.alignment.rollouts import Completion
 from nemo_plugins.configs.schema import GrpoConfig
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.nemo
 JUDGE = "import random\ndef judge(prompt, completion, reference):\n    return random.random()\n"
 
 
-def rollouts(folder, mix) -> RolloutCallback:
-    made = object.__new__(RolloutCallback)
+def rollouts(folder, mix) -> RewardRollouts:
+    made = object.__new__(RewardRollouts)
     made.grpo, made.seed = GrpoConfig(group_size=2, max_tokens=4), 1
     made.train = [SimpleNamespace(text="?", ids=(1, 2), reference="", kind=kind) for kind in ("talk", "talk", "talk")]
     made.prompt = lambda draw: made.train[draw]
@@ -58,7 +58,7 @@ def test_two_processes_of_a_model_have_the_same_rewards(tmp_path):
 
 def test_a_mismatch_of_the_same_weights_is_borne_for_a_while():
     """An engine that is a little off stops the run at its third rollout in a row, one that is far off at once."""
-    made = object.__new__(RolloutCallback)
+    made = object.__new__(RewardRollouts)
     made.grpo, made.mismatched = GrpoConfig(max_mismatch=0.02), 0
     made.engine = SimpleNamespace(fresh=True, on_policy=False, age=0)
 

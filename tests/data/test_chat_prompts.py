@@ -49,6 +49,24 @@ def test_what_could_never_be_rewarded_is_counted(tmp_path, row, kind):
     assert len(found) == 1 and report.faults == {kind: 1} and report.places[kind][0].startswith("a.jsonl:2: ")
 
 
+def test_a_distillation_takes_prompts_and_dialogues_and_needs_no_reference(tmp_path, template):
+    answered = {"messages": [*ASK, {"role": "assistant", "content": "4"}]}
+    scored = {"messages": ASK, "kind": "boxed_math", "reference": 4}
+    file = tmp_path / "a.jsonl"
+    file.write_text(
+        "".join(json.dumps(row) + "\n" for row in (answered, {"messages": ASK}, scored, scored | {"kind": "essay"}))
+    )
+    found, _ = prompts.load([file], template, prompts.open_checker(MIX), key="opd.data", policy="error", longest=60)
+    ids = template.ids(ASK, add_generation_prompt=True)
+    assert [list(one.ids) for one in found] == 4 * [ids]
+    assert [(one.kind, one.reference) for one in found] == [("", ""), ("", ""), ("boxed_math", "4"), ("", "")]
+    assert [one.answer for one in found] == ["4", "", "", ""]
+    whole = template.ids(answered["messages"])
+    assert [*ids, *found[0].answer_ids] == whole[: whole.index(template.end, len(ids)) + 1]
+    with pytest.raises(UserError, match="no_answer 3"):
+        prompts.load([file], template, prompts.open_checker(MIX, answered=True), key="opd.data", policy="error", longest=60)
+
+
 def test_prompts_without_references_are_refused(tmp_path):
     with pytest.raises(UserError, match="grpo.data: no usable row(?s:.)*no_reference 2"):
         read(tmp_path, *2 * [{"messages": ASK, "kind": "boxed_math"}])

@@ -255,6 +255,14 @@ def test_the_papers_chain_without_transformer_engine(recipe):
     assert not missing(plan(compose([*words, "platform.transformer_engine=true"])), "fit")
 
 
+def test_a_teacher_is_fine_tuned_where_it_is_named_and_never_its_own_student():
+    """A chat model of the teacher's sizes is what on-policy distillation learns from."""
+    words = ["+model=tiny_pl", "prune.num_layers=8", "prune.ffn_hidden_size=1024"]
+    with pytest.raises(UserError, match="the student would be the teacher"):
+        checks.student(compose(words))
+    assert checks.student(compose([*words, "student.path=teacher"])).num_layers == 8
+
+
 def test_one_process_is_asked_for_by_all_keys_at_once():
     for name in ("convert", "prune"):
         with pytest.raises(UserError) as error:

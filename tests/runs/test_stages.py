@@ -15,6 +15,7 @@ from nemo_plugins.planning.plan import Plan
 from nemo_plugins.platforms import locked, machine
 from nemo_plugins.reporting import lineage, model_card, scores
 from nemo_plugins.runs import chain, command_line, hydra_errors, paths, stages, usage
+from nemo_plugins.runs.errors import UserError
 from nemo_plugins.runs.prepare import compose
 from nemo_plugins.runs.stages import SlurmJob, Stage, Student, by_name
 from nemo_plugins.runs.stages.slurm import scripts
@@ -91,6 +92,14 @@ def test_a_new_stage_is_found_by_those_after_it_and_starts_from_those_before(hea
     assert paths.policy(cfg, "heal") == left == paths.newest_checkpoint(cfg)
     healed = leave(tmp_path, "heal", 2) / "checkpoint"
     assert paths.policy(cfg, "dpo") == healed == paths.newest_checkpoint(cfg)
+
+
+def test_what_is_missing_is_not_a_stage_that_few_chains_have(tmp_path):
+    cfg = compose(["+model=tiny_pl", "run.name=mine", f"run.root={tmp_path}"])
+    with pytest.raises(UserError, match="finished sft"):
+        paths.policy(cfg, "dpo")
+    left = leave(tmp_path, "opd", 1) / "checkpoint"
+    assert paths.policy(cfg, "dpo") == left, "where it is there, it comes after sft"
 
 
 def test_a_chain_takes_a_new_stage_and_shows_what_it_came_to(heal, tmp_path, capsys):

@@ -1,16 +1,17 @@
-"""Prompts of GRPO: what a model is asked, with the reference that its answers are checked against.
+"""Prompts of GRPO and on-policy distillation: what a model is asked, with the reference that its answers are checked against.
 
 A row is `{"messages": […], "kind": "boxed_math", "reference": "42"}`; `messages` (or `prompt`) ends with the user's turn (or a
 tool's), `kind` is one that the mix of rewards knows. A reference is text, a number, or, for a call of a tool, an object. Other
 keys are ignored. Each reward tries its reference when the row is read: what it could never reward is dropped or refused here,
-not counted as zeros for days.
+not counted as zeros for days. A distillation needs neither kind nor reference, and takes dialogues of sft as well, whose last
+answer it may learn from (`open_checker`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ class Prompt:
         reference: as the rewards take it; "" where none of the kind's rewards needs one.
         where: `file:line`.
         ids: tokens from BOS to the assistant's header, after which the model answers; empty before `encode`.
+        answer: the row's own, "" where it has none; answer_ids: its tokens and the one that ends the turn.
     """
 
     messages: list[dict[str, str]]
@@ -44,11 +46,18 @@ class Prompt:
     reference: str
     where: str = ""
     ids: tuple[int, ...] = ()
+    answer: str = ""
+    answer_ids: tuple[int, ...] = ()
+
+    @property
+    def whole(self) -> list[dict[str, str]]:
+        """The turns with the row's own answer."""
+        return [*self.messages, {"role": "assistant", "content": self.answer}]
 
     @property
     def dialogues(self) -> tuple[list[dict[str, str]], ...]:
         """What a chat template has to write."""
-        return (self.messages,)
+        return (self.whole if self.answer else self.messages,)
 
     @property
     def text(self) -> str:
@@ -68,12 +77,7 @@ def checker(
         UserError: no mix, an unknown reward or option.
         Fault: when called: as `messages.check` for the turns; kinds kind, no_reference, reference.
     """
-    if not mix or not all(mix.values()):
-        raise UserError(f"rewards: {dict(mix)}", "expected a reward and its weight for every kind of prompt")
-    own = own or {}
-    named = {name: rewards.get(own.get(name, name), **(options or {}).get(name, {})) for of in mix.values() for name in of}
-    # A user's own reward may do anything with an empty answer, so only ours try their references.
-    tried = {name: reward for name, reward in named.items() if name in rewards.NAMES and name not in (*NO_REFERENCE, *own)}
+    referenced = _referenced(mix, options, own)
 
     def check(row: dict, where: str, report: Report) -> Prompt:
         tools = messages.check_tools(row.get("tools"))
@@ -81,17 +85,68 @@ def checker(
         kind = row.get("kind")
         if not isinstance(kind, str) or kind not in mix:
             raise Fault("kind", f"expected one that rewards are set for ({', '.join(mix)}), got {kind!r}")
-        wanted = _reference(row.get("reference"), needed=not NO_REFERENCE.issuperset(mix[kind]), kind=kind)
+        wanted = referenced(kind, row.get("reference"))
+        messages.note_special(turns, where, report)
+        return Prompt(messages.plain(turns, tools), kind, wanted, where)
+
+    return check
+
+
+def open_checker(
+    mix: Mix, options: Mapping[str, Mapping[str, object]] | None = None, own: Mapping[str, str] | None = None,
+    *, answered: bool = False,
+) -> rows.Check[Prompt]:  # fmt: skip
+    """As `checker`, for rows that need not be scored: without a kind that the mix knows, kind and reference are "".
+
+    Args:
+        answered: whether each row has to end with the assistant's answer; else it may.
+    Raises:
+        UserError: as `checker`.
+        Fault: when called: as `messages.check` for the turns; kinds no_answer, no_reference, reference.
+    """
+    referenced = _referenced(mix, options, own)
+
+    def check(row: dict, where: str, report: Report) -> Prompt:
+        turns, answer = row.get("messages", row.get("prompt")), ""
+        if isinstance(turns, list) and turns and isinstance(turns[-1], dict) and turns[-1].get("role") == "assistant":
+            *plain, last = messages.check(row | {"messages": turns}, where, report).messages
+            answer = last["content"]
+        elif answered:
+            raise Fault("no_answer", "expected the assistant's answer as the last turn: opd.share is below 1")
+        else:
+            tools = messages.check_tools(row.get("tools"))
+            plain = messages.plain(messages.check_turns(turns, tools, ends=("user", "tool")), tools)
+            messages.note_special(plain, where, report)
+        kind = row.get("kind")
+        if not isinstance(kind, str) or kind not in mix:
+            return Prompt(plain, "", "", where, answer=answer)
+        return Prompt(plain, kind, referenced(kind, row.get("reference")), where, answer=answer)
+
+    return check
+
+
+def _referenced(
+    mix: Mix, options: Mapping[str, Mapping[str, object]] | None, own: Mapping[str, str] | None
+) -> Callable[[str, Any], str]:
+    """From a kind of prompt and its row's reference to that reference as text, tried by the kind's rewards."""
+    if not mix or not all(mix.values()):
+        raise UserError(f"rewards: {dict(mix)}", "expected a reward and its weight for every kind of prompt")
+    own = own or {}
+    named = {name: rewards.get(own.get(name, name), **(options or {}).get(name, {})) for of in mix.values() for name in of}
+    # A user's own reward may do anything with an empty answer, so only ours try their references.
+    tried = {name: reward for name, reward in named.items() if name in rewards.NAMES and name not in (*NO_REFERENCE, *own)}
+
+    def referenced(kind: str, reference: Any) -> str:
+        wanted = _reference(reference, needed=not NO_REFERENCE.issuperset(mix[kind]), kind=kind)
         for name in mix[kind]:
             try:
                 if name in tried:
                     tried[name]("", "", wanted)
             except ValueError as error:
                 raise Fault("reference", str(error)) from None
-        messages.note_special(turns, where, report)
-        return Prompt(messages.plain(turns, tools), kind, wanted, where)
+        return wanted
 
-    return check
+    return referenced
 
 
 def _reference(value: Any, *, needed: bool, kind: str) -> str:
@@ -116,7 +171,15 @@ def encode(prompts: Iterable[Prompt], template: ChatTemplate, longest: int, repo
             if len(ids) > longest:
                 report.late(prompt.where, Fault("prompt_too_long", f"{len(ids)} tokens, a prompt may have {longest}"))
                 continue
-            yield Prompt(prompt.messages, prompt.kind, prompt.reference, prompt.where, tuple(ids))
+            yield replace(prompt, ids=tuple(ids), answer_ids=_answer_ids(prompt, template))
+
+
+def _answer_ids(prompt: Prompt, template: ChatTemplate) -> tuple[int, ...]:
+    if not prompt.answer:
+        return ()
+    [encoded] = template.encode([prompt.whole])
+    begin, end = encoded.learned[-1]
+    return tuple(encoded.ids[begin:end])
 
 
 def load(
@@ -132,7 +195,7 @@ def load(
     """All prompts of `.jsonl[.gz|.zst]` files, in their order, and what became of the rows (`rows.Report.summary`).
 
     Args:
-        check: `checker`'s.
+        check: `checker`'s or `open_checker`'s.
         key: of the configuration, for messages (`grpo.data`).
         items: of evaluation, which no prompt may hold.
         policy: "drop" or "error", for rows that cannot be used.

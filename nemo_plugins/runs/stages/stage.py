@@ -78,6 +78,7 @@ class Stage:
         writes: false for a recipe that only shows something: it has no folder, and any process may run it any time.
         runs_others: it is a chain: its folder is the run's own, without configuration and summary.
         in_chain: whether a chain may have it as a stage.
+        optional: later stages that miss a student do not name it as the one to run first.
         default_model: taken where the command line names none: the recipe is hardly about one.
         default_experiment: taken where the command line names none.
         checkpoints: folders below the run in which it leaves a NeMo checkpoint (default: `name`, where it leaves a student).
@@ -105,6 +106,7 @@ class Stage:
     writes: bool = True
     runs_others: bool = False
     in_chain: bool = False
+    optional: bool = False
     default_model: str | None = None
     default_experiment: str | None = None
     checkpoints: tuple[str, ...] = ()

@@ -137,6 +137,48 @@ SFT = Stage(
     },
     examples=("+model=tiny_pl experiment=laptop", "+model=bielik11b sft.data=[chats.jsonl.gz] dry_run=true"),
 )
+OPD = Stage(
+    name="opd",
+    plan="nemo_plugins.planning.opd_plan:plan",
+    reads=(
+        "model",
+        "teacher",
+        "student",
+        "opd",
+        "grpo.rewards",
+        "grpo.own_rewards",
+        "grpo.options",
+        "chat.template",
+        "corpus.decontamination",
+        "language.code",
+        "platform.precision",
+    ),  # fmt: skip
+    resumable=True,
+    in_chain=True,
+    optional=True,
+    student=Student("opd", label="OPD", done="distilled on its own answers (on-policy)", tags=("distilled",)),
+    packages=PRUNING,
+    metrics=("first", "last", "accuracy_last", "tokens_per_second"),
+    settings=("max_steps", "global_batch_size", "lr", "loss.kind", "share"),
+    data="data",
+    seconds=120,
+    job=SlurmJob(
+        "Distillation on the student's own answers.",
+        "+model=bielik11b experiment=minitron_7b opd.data=[chats.jsonl.gz]",
+        **WHOLE_NODES,
+    ),
+    keys={
+        "opd.data=[FILE], opd.heldout=[FILE]": "dialogues as of sft, or prompts as of grpo, .jsonl[.gz|.zst]",
+        "opd.max_steps=N, opd.lr=X, opd.global_batch_size=N": "schedule and sizes, in completions, one a prompt",
+        "opd.max_tokens=N": "of a completion",
+        f"opd.loss.kind={'|'.join(Divergence)}": "divergence (reverse_kl); .temperature=X, .top_k=N",
+        "opd.share=X": "of the steps on the student's own completions, the others on the data's answers (1)",
+        "grpo.rewards": "what held-out prompts with a kind and a reference are scored by",
+        "chat.template=own|chatml": "how dialogues are written: the tokenizer's chat template, or ChatML in its place",
+        "teacher.path=DIR, student.path=DIR": "default: what the run's convert-import left; its sft, else distill",
+    },
+    examples=("+model=tiny_pl experiment=laptop", "+model=tiny_pl experiment=laptop opd.share=0.5 run.stage=opd-half"),
+)
 DPO = Stage(
     name="dpo",
     plan="nemo_plugins.planning.alignment_plan:dpo",
@@ -193,4 +235,4 @@ GRPO = Stage(
     },
     examples=("+model=tiny_pl experiment=laptop", "+model=tiny_pl experiment=laptop grpo.kind=dr_grpo run.stage=grpo-dr"),
 )
-TRAINING = (PRETRAIN, PRUNE, DISTILL, SFT, DPO, GRPO)
+TRAINING = (PRETRAIN, PRUNE, DISTILL, SFT, OPD, DPO, GRPO)
