@@ -166,8 +166,8 @@ class Run:
             return []
         before, now = self._compared(OmegaConf.to_container(OmegaConf.load(file))), self._compared(self._config())
         both = before.keys() & now.keys()
-        differ = [key for key in sorted(before | now) if (before[key] != now[key] if key in both else before.get(key) or now.get(key))]
-        return [f"  {key}: {before.get(key)} there, {now.get(key)} asked for" for key in differ]
+        differ = {key for key in before | now if (before[key] != now[key] if key in both else before.get(key) or now.get(key))}
+        return [f"  {key}: {before.get(key)} there, {now.get(key)} asked for" for key in sorted(differ)]
 
     def put_aside(self) -> None:
         """Move the folder to `<stage>.old-<n>`."""

@@ -57,6 +57,21 @@ def test_asked_for_again_it_does_nothing(stage):
     assert (stage.folder / "summary.json").stat().st_mtime_ns == before
 
 
+def test_a_key_that_another_version_of_the_code_did_not_have_says_nothing_where_it_is_off(stage):
+    stage()
+    file = stage.folder / "config.yaml"
+    config = yaml.safe_load(file.read_text())
+    off = [key for key, value in config["pretrain"].items() if not value and not isinstance(value, dict)]
+    assert off
+    for key in off:
+        del config["pretrain"][key]
+    file.write_text(yaml.safe_dump({**config, "pretrain": {**config["pretrain"], "gone": []}}))
+    assert "is finished" in stage().stdout
+    del config["pretrain"]["lr"]
+    file.write_text(yaml.safe_dump(config))
+    assert "pretrain.lr: None there, 0.001 asked for" in stage().stderr
+
+
 def test_with_another_configuration_it_is_refused_naming_the_keys(stage):
     stage()
     refused = stage("pretrain.lr=0.5", "run.seed=7")
