@@ -1,4 +1,4 @@
-"""What on-policy distillation is worth after SFT: beside the same on the data's answers, more SFT, and GRPO.
+"""What on-policy distillation is worth after SFT: beside the same on the data's answers, and more SFT.
 
     python benchmarks/opd.py [--seeds 1 2 3] [--root runs] [OVERRIDE …]
 
@@ -6,8 +6,7 @@ Runs `experiment=laptop_opd` on `tiny_pl` once a seed, in the folders of benchma
 they are finished. The teacher is fine-tuned on the student's dialogues; all go on from one SFT student with the same rate and
 number of answers (conf/experiment/laptop_opd.yaml), and are measured alike: KL(student || teacher) in nats a token of the
 student's own samples on held-out prompts, how often the likeliest token is the same, and the share of the prompts that a greedy
-answer solves. GRPO learns from prompts of the held-out ones' kind, the others from all exercises. Seconds are of training,
-drawing included. Writes `<root>/laptop/opd.json`.
+answer solves (those of docs/grpo.md). Writes `<root>/laptop/opd.json`.
 """
 
 from __future__ import annotations
@@ -20,42 +19,33 @@ from pathlib import Path
 import seeds
 from rewards import share
 
-ROWS = {  # name → the stage that measured it, before or after its steps, and the one that trained it
-    "SFT": ("on_policy/opd", "first", None),
-    "more SFT": ("more/opd", "first", "more/sft"),
-    "distillation on the data's answers": ("off_policy/opd", "last", "off_policy/opd"),
-    "on-policy distillation": ("on_policy/opd", "last", "on_policy/opd"),
-    "GRPO": ("rewards/opd", "first", "rewards/grpo"),
+ROWS = {  # name → the stage that measured it, before or after its steps
+    "SFT": ("on_policy/opd", "first"),
+    "more SFT": ("more/opd", "first"),
+    "distillation on the data's answers": ("off_policy/opd", "last"),
+    "on-policy distillation": ("on_policy/opd", "last"),
 }
 
 
 def main() -> int:
     folder, runs = seeds.run(__doc__, "laptop_opd", "laptop")
     found = {name: [row(run, *how) for run in runs.values()] for name, how in ROWS.items()}
-    print(f"\n| | {' | '.join(f'KL, seed {seed}' for seed in runs)} | agreement | solved | seconds |")
-    print("|---" * (4 + len(runs)) + "|")
+    print(f"\n| | {' | '.join(f'KL, seed {seed}' for seed in runs)} | agreement | solved |")
+    print("|---" * (3 + len(runs)) + "|")
     for name, of in found.items():
-        kl, agreement, right, asked, took = zip(*of, strict=True)
+        kl, agreement, right, asked = zip(*of, strict=True)
         each = " | ".join(f"{value:.3f}" for value in kl)
-        means = f"{statistics.mean(agreement):.1%} | {share(sum(right), sum(asked))} | {statistics.mean(took):.0f}"
-        print(f"| {name} | {each} | {means} |")
+        print(f"| {name} | {each} | {statistics.mean(agreement):.1%} | {share(sum(right), sum(asked))} |")
     (folder / "opd.json").write_text(json.dumps(found, indent=2) + "\n")
     return 0
 
 
-def row(run: Path, measured: str, when: str, trained: str | None) -> tuple[float, float, int, int, float]:
-    """KL, agreement, prompts solved and asked, seconds of training."""
+def row(run: Path, measured: str, when: str) -> tuple[float, float, int, int]:
+    """KL, agreement, prompts solved and asked."""
     metrics = json.loads((run / measured / "summary.json").read_text())["metrics"]
     steps = sorted((run / measured / "solved").glob("step=*.json"))
     solved = json.loads(steps[0 if when == "first" else -1].read_text())
-    return metrics[when], metrics[f"agreement_{when}"], sum(solved), len(solved), seconds(run / trained) if trained else 0.0
-
-
-def seconds(stage: Path) -> float:
-    """Of the updates and of what is drawn and scored before them."""
-    lines = [json.loads(line) for line in (stage / "metrics.jsonl").read_text().splitlines()]
-    drawn = sum(line.get("rollout_seconds", 0.0) + line.get("score_seconds", 0.0) for line in lines)
-    return drawn + next(line["train_seconds"] for line in reversed(lines) if "train_seconds" in line)
+    return metrics[when], metrics[f"agreement_{when}"], sum(solved), len(solved)
 
 
 if __name__ == "__main__":
