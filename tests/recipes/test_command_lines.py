@@ -64,7 +64,7 @@ def test_help_says_what_there_is(call, recipe):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ("", "models: bielik11b, bielik7b"),
+        ("", "models: bielik11b, bielik1_5b, "),
         ("model=tiny_pl", "+model=<name>"),
         ("+model=tiny_p", "did you mean +model=tiny_pl?"),
         ("+model=tiny_pl prune.num_layer=6", "did you mean prune.num_layers?"),
