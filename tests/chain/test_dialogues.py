@@ -109,6 +109,7 @@ def test_heldout_answers_are_measured_beside_the_text(laptop, straight, models, 
     assert "in 50% of the windows" in (straight / "report.html").read_text()
 
 
+@pytest.mark.slow  # the order goes by the sample's number alone (tests/data/test_mixed.py); going on is test_interruption.py's
 def test_killed_it_goes_on_bit_equal(laptop, own, straight):
     run = "run.name=tiny_pl-laptop/dialogues-killed"
     folder = laptop.run / "dialogues-killed" / "distill"

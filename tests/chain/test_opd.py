@@ -10,6 +10,8 @@ from test_alignment import EXACT, LAYOUTS, model_of
 
 pytestmark = pytest.mark.nemo
 
+RUN = "tiny_pl-laptop/on_policy"  # the chain's own is what other tests evaluate
+STAGE = "on_policy/opd"
 SHARE = "opd.share=0.5"  # the second and the fourth of four steps are on-policy
 KEYS = ("loss", "agreement", "grad_norm", "val_loss", "val_agreement", "on_policy")
 
@@ -26,10 +28,10 @@ def own(laptop) -> tuple[str, ...]:
 
 @pytest.fixture(scope="module")
 def trained(laptop, own) -> None:
-    ok(laptop.recipe("opd", *own))
+    ok(laptop.recipe("opd", f"run.name={RUN}", *own))
 
 
-def rollout(laptop, number: int, stage: str = "opd") -> dict[str, torch.Tensor]:
+def rollout(laptop, number: int, stage: str = STAGE) -> dict[str, torch.Tensor]:
     return load_file(laptop.run / stage / "rollouts" / f"rollout={number:06d}.safetensors")
 
 
@@ -59,21 +61,21 @@ def test_the_first_loss_is_that_of_transformers_on_the_datas_own_answers(laptop,
             )
         total += float((log_s.exp() * (log_s - log_t)).sum())
         tokens += length - start
-    assert laptop.losses("opd")[0] == pytest.approx(total / tokens, rel=1e-4)
+    assert laptop.losses(STAGE)[0] == pytest.approx(total / tokens, rel=1e-4)
 
 
 def test_a_share_of_the_batches_is_what_the_student_says(laptop, trained):
-    assert laptop.losses("opd", "on_policy") == [0, 1, 0, 1]
+    assert laptop.losses(STAGE, "on_policy") == [0, 1, 0, 1]
     drawn = rollout(laptop, 1)
     assert drawn["engine"].any() and not rollout(laptop, 0)["engine"].any(), "log-probabilities of what was drawn"
-    lines = laptop.lines("opd")
+    lines = laptop.lines(STAGE)
     assert [line["step"] for line in lines if "val_loss" in line] == [0, 2, 4]
     assert [line["step"] for line in lines if "val_accuracy" in line] == [0, 2, 4]
 
 
 def test_what_a_person_looks_at(laptop, trained):
-    folder, summary = laptop.run / "opd", laptop.summary("opd")
-    assert summary["metrics"]["first"] == laptop.losses("opd", "val_loss")[0] > 0
+    folder, summary = laptop.run / STAGE, laptop.summary(STAGE)
+    assert summary["metrics"]["first"] == laptop.losses(STAGE, "val_loss")[0] > 0
     assert summary["metrics"]["last"] == summary["metrics"]["val_loss"]
     assert {"accuracy_first", "accuracy_last", "agreement_last"} <= summary["metrics"].keys()
     page = (folder / "report.html").read_text()
@@ -82,16 +84,16 @@ def test_what_a_person_looks_at(laptop, trained):
 
 
 def test_killed_it_goes_on_bit_equal(laptop, trained, own):
-    folder = laptop.run / "killed" / "opd"
-    stage = laptop.start("opd", "run.name=tiny_pl-laptop/killed", *own, until=(folder / "steps" / "step=0000001").exists)
+    folder = laptop.run / "on_policy_killed" / "opd"
+    stage = laptop.start("opd", f"run.name={RUN}_killed", *own, until=(folder / "steps" / "step=0000001").exists)
     stage.kill()
     stage.wait()
-    ok(laptop.recipe("opd", "run.name=tiny_pl-laptop/killed", *own))
-    straight, resumed = (weights(at / "steps" / "step=0000004") for at in (laptop.run / "opd", folder))
+    ok(laptop.recipe("opd", f"run.name={RUN}_killed", *own))
+    straight, resumed = (weights(at / "steps" / "step=0000004") for at in (laptop.run / STAGE, folder))
     assert straight.keys() == resumed.keys()
     assert not [name for name in straight if not torch.equal(straight[name], resumed[name])]
     for key in KEYS:
-        assert laptop.losses("opd", key) == laptop.losses("killed/opd", key), key
+        assert laptop.losses(STAGE, key) == laptop.losses("on_policy_killed/opd", key), key
 
 
 @pytest.mark.slow
@@ -99,11 +101,11 @@ def test_killed_it_goes_on_bit_equal(laptop, trained, own):
 def test_layouts(laptop, trained, own, layout):
     """Data and tensor parallel runs draw the same completions and learn the same."""
     *split, size = LAYOUTS[layout]
-    ok(laptop.recipe("opd", f"run.name=tiny_pl-laptop/{layout}", *own, *split, f"opd.{size}"))
+    ok(laptop.recipe("opd", f"run.name={RUN}_{layout}", *own, *split, f"opd.{size}"))
     for number in range(2):
-        assert torch.equal(rollout(laptop, number)["tokens"], rollout(laptop, number, f"{layout}/opd")["tokens"])
+        assert torch.equal(rollout(laptop, number)["tokens"], rollout(laptop, number, f"on_policy_{layout}/opd")["tokens"])
     for key in KEYS:
-        one, two = laptop.losses("opd", key), laptop.losses(f"{layout}/opd", key)
+        one, two = laptop.losses(STAGE, key), laptop.losses(f"on_policy_{layout}/opd", key)
         same = [
             a == pytest.approx(b, rel=1e-3 if key == "grad_norm" else 1e-4, abs=2e-5) for a, b in zip(one, two, strict=True)
         ]
