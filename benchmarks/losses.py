@@ -9,15 +9,15 @@ run again. Writes `<root>/losses/losses.json` and `losses.png`.
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
-import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPOSITORY))
+import seeds
+
+sys.path.insert(0, str(seeds.REPOSITORY))
 
 LOSSES = {
     "forward KL": (),
@@ -36,26 +36,14 @@ LOSSES = {
 def main() -> int:
     from nemo_plugins.reporting import plots
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser = seeds.parser(__doc__)
     parser.add_argument("--losses", nargs="+", choices=list(LOSSES), default=list(LOSSES), metavar="NAME")
-    parser.add_argument("--root", default="runs")
-    parser.add_argument("overrides", nargs="*", help="Hydra overrides for every run")
     given = parser.parse_args()
     folder = Path(given.root) / "losses"
     reached: dict[str, list[float]] = {name: [] for name in LOSSES if name in given.losses}
     for seed in given.seeds:
         run = folder / f"seed-{seed}"
-
-        def recipe(stage: str, name: str, *overrides: str, run: Path = run, seed: int = seed) -> dict:
-            """Run a recipe unless its stage is finished. Returns the stage's metrics."""
-            told = run / stage / "summary.json"
-            if not told.exists():
-                command = [sys.executable, str(REPOSITORY / "recipes" / f"{name}.py"), "+model=tiny_pl", "experiment=laptop"]
-                shared = [f"run.root={given.root}", f"run.name=losses/{run.name}", f"run.stage={stage}", f"run.seed={seed}"]
-                subprocess.run([*command, *shared, *given.overrides, *overrides], check=True, stdout=subprocess.DEVNULL)
-            return json.loads(told.read_text())["metrics"]
-
+        recipe = partial(seeds.stage, run, seed, given.overrides)
         recipe("convert-import", "convert", "convert.to=nemo")
         recipe("prune", "prune")
         for number, (name, overrides) in enumerate(LOSSES.items()):

@@ -10,16 +10,15 @@ is finished is not run again. Writes `<root>/students/students.json`.
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
-import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
+import seeds
 from scipy.stats import t
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 PRUNED, COMPENSATED = "prune", "prune-compensated"
 # name → its pruning, overrides of its distillation
 STUDENTS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -32,28 +31,16 @@ STUDENTS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser = seeds.parser(__doc__)
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--students", nargs="+", choices=list(STUDENTS), default=["pruned", "compensated"], metavar="NAME")
-    parser.add_argument("--root", default="runs")
-    parser.add_argument("overrides", nargs="*", help="Hydra overrides for every run")
     given = parser.parse_args()
     steps = [f"distill.{key}={given.steps}" for key in ("max_steps", "validate_every", "checkpoint_every")]
     before: dict[str, list[float]] = {name: [] for name in given.students}
     after: dict[str, list[float]] = {name: [] for name in given.students}
     for seed in given.seeds:
         run = Path(given.root) / "students" / f"seed-{seed}"
-
-        def recipe(stage: str, name: str, *overrides: str, run: Path = run, seed: int = seed) -> dict:
-            """Run a recipe unless its stage is finished. Returns the stage's metrics."""
-            told = run / stage / "summary.json"
-            if not told.exists():
-                command = [sys.executable, str(REPOSITORY / "recipes" / f"{name}.py"), "+model=tiny_pl", "experiment=laptop"]
-                shared = [f"run.root={given.root}", f"run.name=students/{run.name}", f"run.stage={stage}", f"run.seed={seed}"]
-                subprocess.run([*command, *shared, *given.overrides, *overrides], check=True, stdout=subprocess.DEVNULL)
-            return json.loads(told.read_text())["metrics"]
-
+        recipe = partial(seeds.stage, run, seed, given.overrides)
         recipe("convert-import", "convert", "convert.to=nemo")
         for name in given.students:
             pruning, overrides = STUDENTS[name]
@@ -74,8 +61,8 @@ def main() -> int:
         for name, row in losses.items():
             shown = " | ".join(f"{one:.4f}" for one in row)
             print(f"| {name} | {shown} | {statistics.mean(row):.4f} | {paired(row, base) if row is not base else ''} |")
-    told = {"steps": given.steps, "seeds": given.seeds, "pruned": before, "distilled": after}
-    (Path(given.root) / "students" / "students.json").write_text(json.dumps(told, indent=2) + "\n")
+    table = {"steps": given.steps, "seeds": given.seeds, "pruned": before, "distilled": after}
+    (Path(given.root) / "students" / "students.json").write_text(json.dumps(table, indent=2) + "\n")
     return 0
 
 

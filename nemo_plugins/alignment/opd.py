@@ -26,7 +26,7 @@ from nemo_plugins.alignment.rollouts.megatron import MegatronEngine
 from nemo_plugins.configs.schema import LossConfig, Recipe
 from nemo_plugins.data.chat import prompts as chat_prompts
 from nemo_plugins.distillation import live
-from nemo_plugins.distillation.losses import kd_loss
+from nemo_plugins.distillation.losses import kd_loss, masked_sum
 from nemo_plugins.planning import grpo_plan, opd_plan, work
 from nemo_plugins.training import generations
 from nemo_plugins.training.metric_sums import MetricSums
@@ -48,10 +48,6 @@ def measure(loss: LossConfig, logits: Callable[[], tuple[Tensor, Tensor]]) -> Me
     def of(batch: Batch, _logp: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         student, teacher = logits()
         mask, group = batch["loss_mask"], vocabulary_group()
-
-        def summed(values: Tensor) -> Tensor:
-            return values.transpose(0, 1).masked_fill(mask == 0, 0).sum()
-
         if bool(batch["heldout"][0]):
             each = kd_loss(student, teacher, kind="reverse_kl", group=group)
         else:
@@ -59,9 +55,9 @@ def measure(loss: LossConfig, logits: Callable[[], tuple[Tensor, Tensor]]) -> Me
                 student, teacher, kind=loss.kind.value, temperature=loss.temperature, top_k=loss.top_k, skew=loss.skew,
                 group=group,
             )  # fmt: skip
-        total = summed(each)
+        total, count = masked_sum(each.transpose(0, 1), mask)
         agrees = (best(student.detach(), group) == best(teacher, group)).to(each.dtype)
-        return total, (mask > 0).sum(), {"loss": total, "agreement": summed(agrees)}
+        return total, count, {"loss": total, "agreement": masked_sum(agrees.transpose(0, 1), mask)[0]}
 
     return of
 

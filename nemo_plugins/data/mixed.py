@@ -19,7 +19,9 @@ class Mixed(Dataset):
     """
 
     def __init__(self, text: Dataset, dialogues: Dataset, share: float):
-        self.text, self.dialogues, self.share = text, dialogues, share
+        self.text = text
+        self.dialogues = dialogues
+        self.share = share
 
     def __len__(self) -> int:
         return len(self.text)

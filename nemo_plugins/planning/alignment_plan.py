@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Callable
 
-from nemo_plugins.configs.schema import AlignConfig, DpoConfig, Packing, Recipe, TrainConfig
+from nemo_plugins.configs.schema import AlignConfig, DpoConfig, Packing, Recipe
 from nemo_plugins.data.chat import messages, preferences, rows
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.planning import chat_template_plan, checks, inputs, training_plan
@@ -19,24 +19,26 @@ FIRST = 100  # rows of each file that a plan looks at; the stage itself looks at
 
 def sft(cfg: Recipe) -> Plan:
     """Validate a supervised fine-tuning. Raises UserError naming the key."""
-    made, model = _begin(cfg, cfg.sft, "sft", messages.check, "fine-tune {} on dialogues")
+    made, model = begin(cfg, cfg.sft, "sft", messages.check, "fine-tune {} on dialogues")
     if cfg.sft.adaptive_tokens is not None and cfg.sft.adaptive_tokens < 1:
         raise UserError(f"sft.adaptive_tokens={cfg.sft.adaptive_tokens}: expected at least 1, or null for none")
     if cfg.sft.lora.dim is not None and cfg.sft.lora.dim < 1:
         raise UserError(f"sft.lora.dim={cfg.sft.lora.dim}: expected at least 1, or null to train all weights")
     made.need("packing", _packing, cfg)  # of the machine that trains, which may not be this one
-    return _end(made, cfg, cfg.sft, "sft", model)
+    training_plan.add(made, cfg, "sft", cfg.sft, model)
+    return made
 
 
 def dpo(cfg: Recipe) -> Plan:
     """Validate a preference training. Raises UserError naming the key."""
-    made, model = _begin(cfg, cfg.dpo, "dpo", preferences.check, "align {} by preference pairs")
+    made, model = begin(cfg, cfg.dpo, "dpo", preferences.check, "align {} by preference pairs")
     for key, least in (("beta", 0.0), ("lam", None), ("gamma", None)):
         value = getattr(cfg.dpo, key)
         if not (value > least if least is not None else value >= 0):
             raise UserError(f"dpo.{key}={value:g}: expected {'a number above 0' if least is not None else '0 or more'}")
     # the reference scores each pair once; counted as often as it is read
-    return _end(made, cfg, sequences(cfg.dpo), "dpo", model, passes=1)
+    training_plan.add(made, cfg, "dpo", sequences(cfg.dpo), model, passes=1)
+    return made
 
 
 def sequences(pairs: DpoConfig) -> DpoConfig:
@@ -53,9 +55,15 @@ def packing(which: Packing, has_transformer_engine: bool) -> Packing:
     return Packing.thd if has_transformer_engine else Packing.mask
 
 
-def _begin(
+def begin(
     cfg: Recipe, train: AlignConfig, key: str, check: Callable, title: str, teacher: Architecture | None = None
 ) -> tuple[Plan, Architecture]:  # fmt: skip
+    """The plan of a training on chat data, and its student. Raises UserError naming the key.
+
+    Args:
+        title: with a place for the student's name.
+        teacher: that runs beside it.
+    """
     model = sizes.student(cfg)
     made = Plan(title.format(f"{cfg.model.name}'s student of {model.num_layers} layers, FFN {model.ffn_hidden_size}"))
     if cfg.platform.context_parallel != 1:
@@ -93,11 +101,6 @@ def evaluation_items(made: Plan, cfg: Recipe) -> None:
     for item in cfg.corpus.decontamination.items:
         if not item.startswith("hf:"):
             made.need("data", _items, item, cfg)
-
-
-def _end(made: Plan, cfg: Recipe, train: TrainConfig, key: str, model: Architecture, **more) -> Plan:
-    training_plan.add(made, cfg, key, train, model, **more)
-    return made
 
 
 def first_rows(source: str, key: str, policy: str, check: Callable) -> None:

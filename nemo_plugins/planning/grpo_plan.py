@@ -8,7 +8,8 @@ from nemo_plugins.alignment import rewards
 from nemo_plugins.configs.schema import Engine, GroupLoss, Recipe
 from nemo_plugins.data.chat import prompts
 from nemo_plugins.planning import alignment_plan, rollouts, training_plan
-from nemo_plugins.planning.plan import Plan, Table, short
+from nemo_plugins.planning.numbers import at_least
+from nemo_plugins.planning.plan import Plan, Table
 from nemo_plugins.runs.errors import UserError
 
 WIDEST = 0.01  # of the clips of gspo, whose paper has some 1e-4; own choice
@@ -17,9 +18,7 @@ WIDEST = 0.01  # of the clips of gspo, whose paper has some 1e-4; own choice
 def plan(cfg: Recipe) -> Plan:
     """Validate a training by rewards. Raises UserError naming the key."""
     grpo = cfg.grpo
-    for name in ("prompts", "epochs", "max_tokens", "rollout_batch", "samples_every"):
-        if getattr(grpo, name) < 1:
-            raise UserError(f"grpo.{name}={getattr(grpo, name)}: expected at least 1")
+    at_least(1, grpo, "grpo", "prompts", "epochs", "max_tokens", "rollout_batch", "samples_every")
     if grpo.group_size < 2:
         raise UserError(
             f"grpo.group_size={grpo.group_size}: a completion is held against the others of its prompt",
@@ -39,16 +38,15 @@ def plan(cfg: Recipe) -> Plan:
             f"expected less than {grpo.seq_length}, e.g. grpo.max_tokens={grpo.seq_length // 2}",
         )
     check = prompts.checker(grpo.rewards, options(cfg), grpo.own_rewards)
-    made, model = alignment_plan._begin(cfg, grpo, "grpo", check, "train {} by rewards that can be checked")
+    made, model = alignment_plan.begin(cfg, grpo, "grpo", check, "train {} by rewards that can be checked")
     # the policy and its reference score what was drawn
-    alignment_plan._end(made, cfg, grpo, "grpo", model, passes=2, rollouts=rollouts.of(grpo, updates(cfg)))
+    training_plan.add(made, cfg, "grpo", grpo, model, passes=2, rollouts=rollouts.of(grpo, updates(cfg)))
     made.tables.insert(1, _rollouts(cfg))
     if grpo.kind is GroupLoss.gspo and updates(cfg) > 1 and max(grpo.clip_low, grpo.clip_high) > WIDEST:
         made.warnings.append(
             f"grpo.clip_low={grpo.clip_low:g}, grpo.clip_high={grpo.clip_high:g}: the ratio of a whole completion, which "
             "grpo.kind=gspo clips, hardly goes so far; its paper has 3e-4 and 4e-4"
         )
-    made.sizes = f"{grpo.max_steps:,} steps, {short(training_plan.tokens(grpo))} tokens"
     return made
 
 

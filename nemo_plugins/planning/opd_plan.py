@@ -8,7 +8,8 @@ from pathlib import Path
 from nemo_plugins.configs.schema import Recipe, TeacherMode
 from nemo_plugins.data.chat import prompts, rows
 from nemo_plugins.models.architecture import Architecture
-from nemo_plugins.planning import alignment_plan, checks, grpo_plan, inputs
+from nemo_plugins.planning import alignment_plan, checks, grpo_plan, inputs, training_plan
+from nemo_plugins.planning.numbers import at_least
 from nemo_plugins.planning.plan import Plan, Table
 from nemo_plugins.planning.rollouts import Rollouts
 from nemo_plugins.runs import paths
@@ -20,13 +21,13 @@ def plan(cfg: Recipe) -> Plan:
     opd, teacher = cfg.opd, Architecture.from_config(cfg.model)
     _ranges(cfg)
     checks.distillation_loss(opd.loss, teacher.vocab_size, "opd")
-    made, model = alignment_plan._begin(cfg, opd, "opd", checker(cfg, "heldout"), "distil into {} on its own answers", teacher)
+    made, model = alignment_plan.begin(cfg, opd, "opd", checker(cfg, "heldout"), "distil into {} on its own answers", teacher)
     made.need("teacher", inputs.teacher, cfg)
     made.need("teacher", _same_tokens, cfg)
     if opd.share < 1:
         made.need("data", _answered, cfg)
     rollouts = Rollouts(opd.global_batch_size, opd.rollout_batch, opd.seq_length, opd.max_tokens, 1)
-    alignment_plan._end(made, cfg, opd, "opd", model, teacher=teacher, rollouts=rollouts)
+    training_plan.add(made, cfg, "opd", opd, model, teacher, rollouts=rollouts)
     made.tables.insert(1, _table(cfg))
     return made
 
@@ -40,9 +41,7 @@ def checker(cfg: Recipe, name: str) -> rows.Check[prompts.Prompt]:
 
 def _ranges(cfg: Recipe) -> None:
     opd, loss = cfg.opd, cfg.opd.loss
-    for name in ("max_tokens", "rollout_batch"):
-        if getattr(opd, name) < 1:
-            raise UserError(f"opd.{name}={getattr(opd, name)}: expected at least 1")
+    at_least(1, opd, "opd", "max_tokens", "rollout_batch")
     if opd.max_tokens >= opd.seq_length:
         raise UserError(
             f"opd.max_tokens={opd.max_tokens}: prompt and completion together have opd.seq_length={opd.seq_length}",

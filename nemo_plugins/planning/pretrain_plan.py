@@ -5,6 +5,7 @@ from __future__ import annotations
 from nemo_plugins.configs.schema import Recipe
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.planning import checks, inputs, training_plan
+from nemo_plugins.planning.numbers import at_least
 from nemo_plugins.planning.plan import Plan
 from nemo_plugins.runs import paths
 from nemo_plugins.runs.errors import UserError
@@ -18,9 +19,8 @@ def stage(cfg: Recipe) -> str:
 def plan(cfg: Recipe) -> Plan:
     """Validate a pretraining. Raises UserError naming the key."""
     pretrain = cfg.pretrain
+    at_least(1, pretrain.sizes, "pretrain.sizes", *vars(pretrain.sizes))
     for key, value in vars(pretrain.sizes).items():
-        if value is not None and value < 1:
-            raise UserError(f"pretrain.sizes.{key}={value}: expected at least 1")
         if value is not None and pretrain.from_teacher:
             raise UserError(
                 f"pretrain.sizes.{key}={value}: pretrain.from_teacher goes on with the teacher's weights",

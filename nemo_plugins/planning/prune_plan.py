@@ -7,6 +7,7 @@ from dataclasses import replace
 from nemo_plugins.configs.schema import Criterion, Recipe
 from nemo_plugins.models.architecture import Architecture
 from nemo_plugins.planning import checks, devices, inputs, memory, pace, tables
+from nemo_plugins.planning.numbers import at_least
 from nemo_plugins.planning.plan import Cost, Plan, Table, short
 from nemo_plugins.pruning import score_file
 from nemo_plugins.runs import command_line, paths
@@ -37,9 +38,7 @@ def plan(cfg: Recipe) -> Plan:
             f"expected platform.pipeline_parallel={cfg.platform.devices * cfg.platform.nodes}, or one process",
         )
     calibration = cfg.prune.calibration
-    for key in ("samples", "seq_length", "micro_batch_size"):
-        if getattr(calibration, key) < 1:
-            raise UserError(f"prune.calibration.{key}={getattr(calibration, key)}: expected at least 1")
+    at_least(1, calibration, "prune.calibration", "samples", "seq_length", "micro_batch_size")
     if calibration.samples % calibration.micro_batch_size:
         raise UserError(
             f"prune.calibration.samples={calibration.samples} is not a multiple of prune.calibration.micro_batch_size="
